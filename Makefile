@@ -1,0 +1,50 @@
+# `make demo` and `make test` need nothing but Python >= 3.10: the environment is built on the way.
+#
+#   PYTHON       the interpreter that the environment is made from
+#   VENV         where the environment lives
+#   CONSTRAINTS  versions for machines without a GPU; `make demo CONSTRAINTS=` takes the newest torch instead
+#   PYTEST_ARGS  `make test PYTEST_ARGS="-n0 tests/test_layout.py"`
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints-cpu.txt
+PYTEST_ARGS ?= -n logical --maxprocesses 4
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint format types docs check
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+env: $(STAMP) ## create the environment, or bring it up to date
+
+$(STAMP): pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install $(addprefix -c ,$(CONSTRAINTS)) -e '.[dev,train,plots,docs]'
+	@touch $@
+
+demo: $(STAMP) ## write one picture that shows what the adapter does
+	$(BIN)/diffusers-nested demo
+
+# One thread per worker: the tests are many and small. Any OMP_NUM_THREADS of the caller's wins.
+test: $(STAMP) ## run the tests
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(STAMP) ## check style and formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(STAMP) ## mend style and formatting
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(STAMP) ## check types
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(STAMP) ## build the pages into site/
+	$(BIN)/mkdocs build --strict
+
+check: test lint types docs ## test, lint, types and docs, in this order
