@@ -1,0 +1,127 @@
+"""The mathematics of Nested Attention (arXiv 2501.01407, sections 3.1, 3.2 and 5.1); torch only.
+
+In a cross-attention layer every query q reads the prompt's values V with weights A = softmax(q Kᵀ / √d).
+A subject replaces the value of its prompt token s* by one that depends on the query:
+
+    v*_q   = softmax(q K̆ᵀ / √d + log w) V̆          attention over the subject's own tokens   (3.2)
+    v*_q  ←  α ‖V[s*]‖ v*_q / ‖v*_q‖                 the word's own norm, times α              (3.2)
+    V_q[s] = v*_q if s = s*, else V[s]
+    out_q  = A V_q
+
+with every key left as it is. V_q differs from query to query, so it is never built. As all that changes
+is the row s*, and the direction u_q = v*_q / ‖v*_q‖ is the same for all tokens of a subject,
+
+    out_q = A (V with its rows s* set to zero) + u_q · Σ_s* A[q, s*] α ‖V[s*]‖.
+
+The dial (``scale``) is one number: from 0 to 1 the value is blended, V_q[s*] = (1 − β) V[s*] + β v*_q with
+β = scale (our extension; 1 is the paper's layer); above 1 it is the paper's λ, which raises the attention
+that the word gets, logits[s*] ← max(logits[s*], λ logits[s*]) (5.1).
+
+Letters in shapes: B rows, H heads, S queries, T prompt tokens, N subject tokens, d head width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class SubjectValues:
+    """One subject, as a layer sees it.
+
+    Attributes:
+        key: K̆, (B or 1, H, N, d).
+        value: V̆, (B or 1, H, N, d).
+        positions: (B or 1, T), 1 at the prompt tokens s* of the subject's word and 0 elsewhere. A row of
+            zeros has no subject.
+        scale: The dial, a number of at least 0 or a 0-d tensor.
+        alpha: Norm of v*_q in units of the word's own; None leaves v*_q as it is.
+        log_weights: Added to the nested logits, (N,) or (B or 1, N): log-weights of blended images.
+    """
+
+    key: Tensor
+    value: Tensor
+    positions: Tensor
+    scale: Tensor | float = 1.0
+    alpha: float | None = 2.0
+    log_weights: Tensor | None = None
+
+
+def nested_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    subjects: Sequence[SubjectValues],
+    attention_mask: Tensor | None = None,
+) -> Tensor:
+    """Cross-attention in which the values of some prompt tokens depend on the query.
+
+    Args:
+        query: (B, H, S, d).
+        key: K of the prompt, (B, H, T, d); not changed for any token.
+        value: V of the prompt, (B, H, T, d).
+        subjects: Any number of subjects; no two of them may hold the same position of one row.
+        attention_mask: Added to the outer logits, broadcastable to (B, H, S, T).
+
+    Returns:
+        (B, H, S, d), before the output projection. Memory is O(B·H·S·(T + d)): the values of all queries,
+        (B, H, S, T, d), are never formed.
+    """
+    weights = outer_weights(query, key, subjects, attention_mask)  # A, (B, H, S, T)
+    kept = torch.ones_like(value[:, 0, :, 0])  # (B, T): 1, and 1 − β at s*
+    for subject in subjects:
+        kept = kept - _blend(subject, value)
+    out = weights @ (value * kept[:, None, :, None])
+    word_norm = _norm(value)  # ‖V[s]‖, (B, T)
+    for subject in subjects:
+        nested = nested_values(query, subject)  # (B, H, S, d)
+        share = _blend(subject, value)  # (B, T)
+        if subject.alpha is not None:
+            nested = nested / _norm(nested)[:, None, :, None]
+            share = share * word_norm * subject.alpha
+        # Σ_s* A[q, s*] · share[s*]: (B, H, S, T) @ (B, 1, T, 1) -> (B, H, S, 1)
+        out = out + nested * (weights @ share.to(weights.dtype)[:, None, :, None])
+    return out
+
+
+def nested_values(query: Tensor, subject: SubjectValues) -> Tensor:
+    """v*_q before its norm is set: attention of the queries (B, H, S, d) over the subject's tokens."""
+    shape = (query.shape[0], -1, -1, -1)
+    mask = subject.log_weights
+    if mask is not None:
+        mask = mask.to(query.dtype).reshape(-1, 1, 1, mask.shape[-1])  # (B or 1, 1, 1, N)
+    return F.scaled_dot_product_attention(query, subject.key.expand(shape), subject.value.expand(shape), mask)
+
+
+def outer_weights(
+    query: Tensor, key: Tensor, subjects: Sequence[SubjectValues], attention_mask: Tensor | None = None
+) -> Tensor:
+    """A = softmax of the outer logits, those of the subjects' words raised by λ; (B, H, S, T)."""
+    logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    for subject in subjects:
+        # λ at s*, 1 elsewhere, (B, 1, 1, T); max() with the logits themselves never lowers one
+        factor = 1 + (_scale(subject, logits).clamp(min=1) - 1) * subject.positions.to(logits.dtype)
+        logits = torch.maximum(logits, logits * factor[:, None, None, :])
+    if attention_mask is not None:
+        logits = logits + attention_mask
+    return logits.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+
+
+def _blend(subject: SubjectValues, like: Tensor) -> Tensor:
+    """β at the subject's positions, 0 elsewhere; (B or 1, T)."""
+    return subject.positions.to(like.dtype) * _scale(subject, like).clamp(max=1)
+
+
+def _scale(subject: SubjectValues, like: Tensor) -> Tensor:
+    return torch.as_tensor(subject.scale, dtype=like.dtype, device=like.device)
+
+
+def _norm(values: Tensor) -> Tensor:
+    """Norm over the whole inner vector, all heads together: (B, H, L, d) -> (B, L).
+
+    Summed in float32, as squares beyond 255 overflow in fp16.
+    """
+    return torch.linalg.vector_norm(values, dim=(1, 3), dtype=torch.float32).clamp(min=1e-12).to(values.dtype)

@@ -1,0 +1,115 @@
+"""From images to subject tokens: a frozen vision tower, then a Q-Former (arXiv 2501.01407, section 3.3)."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import Blip2QFormerConfig, Blip2QFormerModel, PreTrainedModel
+
+from .errors import SubjectError
+
+
+class SubjectEncoder(nn.Module):
+    """Q-Former (as in BLIP-2) whose N learned queries read image features into N subject tokens."""
+
+    def __init__(
+        self,
+        image_feature_dim: int,
+        num_queries: int,
+        token_dim: int,
+        hidden_size: int,
+        num_layers: int,
+        num_heads: int,
+        intermediate_size: int,
+    ) -> None:
+        super().__init__()
+        config = Blip2QFormerConfig(
+            hidden_size=hidden_size,
+            num_hidden_layers=num_layers,
+            num_attention_heads=num_heads,
+            intermediate_size=intermediate_size,
+            encoder_hidden_size=image_feature_dim,
+            cross_attention_frequency=1,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        self.queries = nn.Parameter(torch.randn(1, num_queries, hidden_size) * 0.02)
+        self.qformer = Blip2QFormerModel(config)
+        self.to_tokens = nn.Sequential(nn.Linear(hidden_size, token_dim), nn.LayerNorm(token_dim))
+
+    def forward(self, image_features: Tensor) -> Tensor:
+        """Image features (B, L, image_feature_dim) -> subject tokens (B, N, token_dim)."""
+        queries = self.queries.expand(len(image_features), -1, -1)
+        read = self.qformer(query_embeds=queries, encoder_hidden_states=image_features)
+        return self.to_tokens(read.last_hidden_state)
+
+
+class ImageEncoder:
+    """A frozen CLIP vision tower with its preprocessing.
+
+    Args:
+        model: A vision model of transformers whose output has ``last_hidden_state`` (B, L, D).
+        processor: Its image processor; maps PIL images to ``pixel_values``.
+    """
+
+    def __init__(self, model: PreTrainedModel, processor: Any) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.processor = processor
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[Any]) -> Tensor:
+        """Features of the last layer before pooling, (B, L, D), class token included.
+
+        Args:
+            images: PIL images, arrays (H, W, C) or (H, W), or tensors (C, H, W); see ``to_pil``.
+        """
+        pixels = self.processor(images=[to_pil(image) for image in images], return_tensors="pt").pixel_values
+        return self.model(pixels.to(self.model.device, self.model.dtype)).last_hidden_state
+
+
+def to_pil(image: Any) -> Image.Image:
+    """Any accepted image as RGB; what is transparent becomes white.
+
+    Args:
+        image: A PIL image; a uint8 array (0..255) or a float array (0..1) of shape (H, W) or (H, W, C); or
+            such a tensor of shape (C, H, W).
+
+    Raises:
+        SubjectError: The type, shape or range is another.
+    """
+    if isinstance(image, Tensor):
+        image = np.moveaxis(image.detach().float().cpu().numpy(), 0, -1) if image.is_floating_point() else (
+            np.moveaxis(image.detach().cpu().numpy(), 0, -1)
+        )
+    if isinstance(image, np.ndarray):
+        image = _array_to_pil(image)
+    if not isinstance(image, Image.Image):
+        raise SubjectError(
+            f"Cannot use a {type(image).__name__} as an image. Expected a PIL image, an array (height, width, "
+            "channels) or a tensor (channels, height, width); open a file with PIL.Image.open(path)."
+        )
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _array_to_pil(array: np.ndarray) -> Image.Image:
+    if np.issubdtype(array.dtype, np.floating):
+        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+        if not (low >= 0.0 and high <= 1.0):
+            raise SubjectError(
+                f"A float image must lie in 0..1, got values from {low:.4g} to {high:.4g}. "
+                "Rescale it, or pass a PIL image."
+            )
+        array = np.round(array * 255)
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:
+        raise SubjectError(
+            f"An image array must have shape (height, width) or (height, width, 1, 3 or 4), got {array.shape}."
+        )
+    return Image.fromarray(cast(Any, array).astype(np.uint8))
