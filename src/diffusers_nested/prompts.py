@@ -1,0 +1,188 @@
+"""Where a word stands in a prompt: positions in the text embeddings, by token ids, not by splitting text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from transformers import CLIPTokenizer
+
+from .errors import PromptTokenError
+
+Convert = Callable[[str, CLIPTokenizer], str]
+
+
+def pair_prompts(
+    prompt: str | Sequence[str], prompt_2: str | Sequence[str] | None = None
+) -> list[tuple[str, str]]:
+    """The prompts of one call as (text for the first tokenizer, text for the second), one pair per prompt.
+
+    Follows SDXL's `encode_prompt`: an empty or missing `prompt_2` stands for `prompt`.
+
+    Raises:
+        PromptTokenError: A prompt is not a string, or the two arguments hold different numbers of prompts.
+    """
+    firsts = [prompt] if isinstance(prompt, str) else list(prompt)
+    seconds = [prompt_2] if isinstance(prompt_2, str) else list(prompt_2 or ())
+    seconds = seconds if prompt_2 else firsts
+    for text in (*firsts, *seconds):
+        if not isinstance(text, str):
+            raise PromptTokenError(f"A prompt must be a string, got {text!r} ({type(text).__name__}).")
+    if len(firsts) != len(seconds):
+        raise PromptTokenError(
+            f"prompt holds {len(firsts)} prompts and prompt_2 {len(seconds)}: give as many of both, or leave "
+            "prompt_2 out."
+        )
+    return list(zip(firsts, seconds, strict=True))
+
+
+def word_positions(
+    prompt: str,
+    prompt_2: str | None,
+    word: str,
+    tokenizers: Sequence[CLIPTokenizer | None],
+    convert: Convert | None = None,
+) -> tuple[int, ...]:
+    """Positions in the text embeddings of all pieces of all occurrences of a word, or phrase, in one prompt.
+
+    Only whole words count, in upper or lower case, with or without punctuation around them: "person" is found
+    in "(Person)," and "person's", not in "personal". A textual-inversion token stands for all its vectors.
+
+    Args:
+        prompt: The text for the first tokenizer.
+        prompt_2: The text for the second; `None` for the same.
+        word: The word or phrase; it may be or contain a textual-inversion token.
+        tokenizers: `(pipe.tokenizer, pipe.tokenizer_2)`. Those that are `None` are skipped, and a single
+            tokenizer reads `prompt`, as in SDXL's `encode_prompt`.
+        convert: `pipe.maybe_convert_prompt`, which writes multi-vector textual-inversion tokens out.
+
+    Returns:
+        The positions in ascending order, each below `tokenizer.model_max_length` and never in the padding.
+
+    Raises:
+        PromptTokenError: The word is empty, missing, cut off by the length limit, or stands at different
+            positions for the two tokenizers. The message shows the tokenised prompt.
+    """
+    if not isinstance(word, str) or not word.strip():
+        raise PromptTokenError(f"The word of a subject must be a non-empty string, got {word!r}.")
+    prompts = _read_prompts(prompt, prompt_2, tokenizers, convert)
+    found = [_positions(word, each) for each in prompts]
+    if any(positions != found[0] for positions in found):
+        raise PromptTokenError(
+            f"The word {word!r} stands at positions {found[0]} for the first tokenizer and {found[1]} for "
+            f"the second, whose embeddings share one sequence. {prompts[0]} {prompts[1]} Write as many pieces "
+            "before the word in prompt as in prompt_2. (A tokenizer that pads with '!' reads each '!' as a "
+            "piece of its own: avoid '!!' before the word.)"
+        )
+    return found[0]
+
+
+class _Prompt(NamedTuple):
+    """One prompt as one tokenizer reads it."""
+
+    name: str
+    tokenizer: CLIPTokenizer
+    ids: list[int]  # the whole text, special tokens included
+    kept: list[int]  # what the text encoder is given: cut and padded to model_max_length
+
+    def __str__(self) -> str:
+        pieces = self.tokenizer.convert_ids_to_tokens(self.ids)
+        return f"{self.name} is read as: " + " ".join(f"{i}:{piece}" for i, piece in enumerate(pieces)) + "."
+
+
+class _Token(NamedTuple):
+    """One token, or all vectors of one textual-inversion token."""
+
+    id: int
+    positions: range
+
+
+def _read_prompts(
+    prompt: str, prompt_2: str | None, tokenizers: Sequence[CLIPTokenizer | None], convert: Convert | None
+) -> list[_Prompt]:
+    present = [tokenizer for tokenizer in tokenizers if tokenizer is not None]
+    if not present:
+        raise PromptTokenError(
+            f"The pipeline has no tokenizer to find words in {prompt!r}: pass Subject(token_indices=...)."
+        )
+    second = ("prompt", prompt) if prompt_2 is None else ("prompt_2", prompt_2)
+    texts = zip((("prompt", prompt), second), present, strict=False)
+    return [_read(name, text, tokenizer, convert) for (name, text), tokenizer in texts]
+
+
+def _read(name: str, text: str, tokenizer: CLIPTokenizer, convert: Convert | None) -> _Prompt:
+    text = text if convert is None else convert(text, tokenizer)
+    length = tokenizer.model_max_length
+    ids = tokenizer(text, verbose=False)["input_ids"]
+    kept = tokenizer(text, padding="max_length", max_length=length, truncation=True)["input_ids"]
+    return _Prompt(name, tokenizer, ids, kept)
+
+
+def _positions(word: str, prompt: _Prompt) -> tuple[int, ...]:
+    spans = _occurrences(_word_ids(word, prompt), prompt)
+    if not spans:
+        raise PromptTokenError(
+            f"The word {word!r} is not in the prompt. {prompt} Write it there as a whole word, or name a "
+            "word that is there: nested_adapter_token, the key of the dict of images, or Subject(token=...)."
+        )
+    fitting = [span for span in spans if _is_kept(span, prompt)]
+    if not fitting:
+        raise PromptTokenError(
+            f"The word {word!r} is cut off: it takes positions {spans[0].start} to {spans[0].stop - 1}, and "
+            f"the text encoder reads no further than {len(prompt.kept) - 2}. {prompt} Shorten the prompt, or "
+            "move the word towards its beginning."
+        )
+    return tuple(sorted({position for span in fitting for position in span}))
+
+
+def _is_kept(span: range, prompt: _Prompt) -> bool:
+    # A prompt is cut at its end, so what was kept has its ids at the positions it has in the whole prompt.
+    return prompt.kept[span.start : span.stop] == prompt.ids[span.start : span.stop]
+
+
+def _word_ids(word: str, prompt: _Prompt) -> list[int]:
+    tokenizer = prompt.tokenizer
+    ids = tokenizer(word, add_special_tokens=False, verbose=False)["input_ids"]
+    # These stand for other things than a word, and would match the padding or any other unknown word.
+    special = ("unk_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
+    reserved = [getattr(tokenizer, name) for name in special]
+    if not ids or any(token_id in reserved for token_id in ids):
+        raise PromptTokenError(
+            f"The word {word!r} cannot be placed: of its pieces {tokenizer.convert_ids_to_tokens(ids)}, some "
+            f"stand for padding, unknown characters or the ends of a prompt. {prompt} Name another word."
+        )
+    return ids
+
+
+def _occurrences(word_ids: list[int], prompt: _Prompt) -> list[range]:
+    wanted = [token.id for token in _merge_vectors(word_ids, prompt.tokenizer)]
+    tokens = _merge_vectors(prompt.ids, prompt.tokenizer)
+    spans = []
+    for first in range(len(tokens) - len(wanted) + 1):
+        window = tokens[first : first + len(wanted)]
+        # The word's last piece carries the end-of-word mark; its beginning is told by the piece before it.
+        # Without this check "cat" would be found in any word whose last pieces are those of "cat".
+        starts_word = first == 0 or _ends_word(tokens[first - 1].id, prompt.tokenizer)
+        if starts_word and [token.id for token in window] == wanted:
+            spans.append(range(window[0].positions.start, window[-1].positions.stop))
+    return spans
+
+
+def _ends_word(token_id: int, tokenizer: CLIPTokenizer) -> bool:
+    piece = tokenizer.convert_ids_to_tokens([token_id])[0]
+    return piece.endswith("</w>") or token_id in tokenizer.added_tokens_decoder  # special tokens included
+
+
+def _merge_vectors(ids: list[int], tokenizer: CLIPTokenizer) -> list[_Token]:
+    """Joins each run `<cat> <cat>_1 <cat>_2`, as diffusers names the vectors of `<cat>`, into one token."""
+    id_of = tokenizer.added_tokens_encoder
+    name_of = {token_id: name for name, token_id in id_of.items()}
+    tokens: list[_Token] = []
+    start = 0
+    while start < len(ids):
+        name, stop = name_of.get(ids[start]), start + 1
+        while name is not None and stop < len(ids) and ids[stop] == id_of.get(f"{name}_{stop - start}"):
+            stop += 1
+        tokens.append(_Token(ids[start], range(start, stop)))
+        start = stop
+    return tokens

@@ -1,0 +1,70 @@
+"""One subject: as the user gives it, and in normal form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import PIL.Image
+import torch
+
+Image: TypeAlias = PIL.Image.Image | np.ndarray | torch.Tensor
+
+
+# Neither class is compared by value: tensors and arrays have no single truth value to compare with.
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One subject of a prompt: who it is, which word stands for it, and how strongly it acts.
+
+    For `nested_adapter_image` and `nested_adapter_image_embeds`, where images alone do not say enough. Exactly
+    one of `image` and `image_embeds` is to be given; all is checked when a pipeline is called.
+
+    Args:
+        image: A photo, or a list of photos of the same subject (Section 5.2 of the paper): PIL images, arrays
+            of shape (height, width) or (height, width, channels), tensors of shape (channels, height, width).
+        image_embeds: The subject tokens of Section 3.3, from `pipe.encode_nested_adapter_image`: a tensor of
+            shape (images, tokens, token_dim), or a list of such tensors.
+        token: The word or phrase of the prompt that stands for the subject, s* in Section 3.2. Default: the
+            adapter's `subject_token`.
+        adapter_name: The loaded adapter to use. Default: the one whose name or `subject_token` is `token`, else
+            the only one loaded.
+        scale: The strength of this subject, in place of the adapter's: 0 is off, from 1 on it is λ of
+            Section 5.1.
+        image_weights: One weight per image, to blend several images (Section 5.3) in other than equal parts.
+            Not negative; an image of weight 0 takes no part.
+        token_indices: Positions in the text embeddings, in place of those of `token` in the prompt. Needed
+            where the prompt is given as embeddings, or for one of several occurrences of a word.
+    """
+
+    image: Image | Sequence[Image] | None = None
+    image_embeds: torch.Tensor | Sequence[torch.Tensor] | None = None
+    token: str | None = None
+    adapter_name: str | None = None
+    scale: float | None = None
+    image_weights: Sequence[float] | None = None
+    token_indices: Sequence[int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ResolvedSubject:
+    """A subject in normal form: every value checked, its word and adapter known.
+
+    Args:
+        adapter_name: The loaded adapter to use.
+        token: The word or phrase of the prompt.
+        images: The photos; empty if `embeds` is given.
+        embeds: Subject tokens of shape (images, tokens, token_dim), or `None`.
+        scale: The strength, or `None` for the adapter's.
+        image_weights: One weight per image, or `None` for equal parts.
+        token_indices: Positions in the text embeddings, or `None` for those of `token`.
+    """
+
+    adapter_name: str
+    token: str
+    images: tuple[Image, ...]
+    embeds: torch.Tensor | None
+    scale: float | None
+    image_weights: tuple[float, ...] | None
+    token_indices: tuple[int, ...] | None

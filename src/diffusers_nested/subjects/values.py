@@ -1,0 +1,173 @@
+"""The values of one subject: each function checks one and gives it in normal form.
+
+`where` says in messages which subject it is, e.g. "nested_adapter_image['pet']".
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from ..errors import SubjectError
+from .subject import Image
+
+_CHANNELS = (1, 3, 4)
+
+
+def check_images(value: Any, where: str) -> tuple[Image, ...]:
+    """One image or a list of them."""
+    images = _as_list(value, where)
+    for image in images:
+        _check_image(image, where)
+    return tuple(images)
+
+
+def check_embeds(value: Any, where: str) -> torch.Tensor:
+    """One tensor or a list of them, as one tensor of shape (images, tokens, token_dim)."""
+    parts = _as_list(value, where)
+    for part in parts:
+        _check_tokens(part, where)
+    if len({(part.shape[1:], part.device) for part in parts}) > 1:
+        got = [f"{tuple(part.shape)} on {part.device}" for part in parts]
+        raise SubjectError(
+            f"{where} has tensors of shapes {', '.join(got)}: tokens, token_dim and device must be the same. "
+            "Encode all images of a subject with the same adapter."
+        )
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def check_scale(scale: Any, where: str) -> float | None:
+    """The strength of one subject."""
+    if scale is not None and not _is_amount(scale):
+        raise SubjectError(
+            f"scale of {where} is {scale!r}: expected a finite number of at least 0. Use 0 to turn it off, 1 for "
+            "the trained strength."
+        )
+    return None if scale is None else float(scale)
+
+
+def check_image_weights(weights: Any, num_images: int, where: str) -> tuple[float, ...] | None:
+    """One weight per image, not all 0."""
+    if weights is None:
+        return None
+    values = weights.tolist() if isinstance(weights, np.ndarray | torch.Tensor) else weights
+    if (
+        not _is_sequence(values)
+        or len(values) != num_images
+        or not all(map(_is_amount, values))
+        or not any(values)
+    ):
+        raise SubjectError(
+            f"image_weights of {where} is {weights!r}: expected {num_images} finite numbers of at least 0, one "
+            "per image, not all of them 0. Give each image its share, or leave image_weights out."
+        )
+    return tuple(float(weight) for weight in values)
+
+
+def check_token_indices(indices: Any, where: str) -> tuple[int, ...] | None:
+    """Positions in the text embeddings."""
+    if indices is None:
+        return None
+    if (
+        not _is_sequence(indices)
+        or not all(map(_is_position, indices))
+        or not 0 < len(indices) == len(set(indices))
+    ):
+        raise SubjectError(
+            f"token_indices of {where} is {indices!r}: expected a list of different integers of at least 0, the "
+            "positions of the subject's word in the text embeddings. Position 0 is the start token."
+        )
+    return tuple(int(index) for index in indices)
+
+
+def check_word(word: Any, where: str) -> str:
+    """The word or phrase that stands for a subject."""
+    if not isinstance(word, str) or not word.strip():
+        raise SubjectError(
+            f"The word of {where} is {word!r}, expected a non-empty string. Name a word of the prompt."
+        )
+    return word
+
+
+def _check_image(image: Any, where: str) -> None:
+    if isinstance(image, str | os.PathLike):
+        raise SubjectError(
+            f"{where} got the path or address {os.fspath(image)!r}, expected an image. Open it with PIL.Image.open "
+            "or diffusers.utils.load_image."
+        )
+    if isinstance(image, PIL.Image.Image):
+        return
+    if not isinstance(image, np.ndarray | torch.Tensor):
+        raise SubjectError(
+            f"{where} got a {type(image).__name__}, expected a PIL image, a numpy array or a torch tensor, or a "
+            "list of them. Several subjects are given as a dict of word -> image(s) or a list of Subjects."
+        )
+    _check_pixels(image, where)
+
+
+def _check_pixels(image: np.ndarray | torch.Tensor, where: str) -> None:
+    shape = tuple(image.shape)
+    if isinstance(image, np.ndarray):
+        expected = "an array of shape (height, width) or (height, width, channels)"
+        fits = len(shape) == 2 or (len(shape) == 3 and shape[2] in _CHANNELS)
+        usable = image.dtype.kind in "bui" or (image.dtype.kind == "f" and np.isfinite(image).all())
+    else:
+        expected = "a tensor of shape (channels, height, width)"
+        fits = len(shape) == 3 and shape[0] in _CHANNELS
+        usable = torch.isfinite(image).all()
+    if not fits or 0 in shape:
+        raise SubjectError(
+            f"{where} got an image of shape {shape}, expected {expected} with {_CHANNELS} channels. Give several "
+            "images as a list."
+        )
+    if not usable:
+        raise SubjectError(
+            f"{where} got an image of type {image.dtype} with NaN, infinite or non-numeric pixels. Expected finite "
+            "numbers: check how it was made."
+        )
+
+
+def _check_tokens(tokens: Any, where: str) -> None:
+    if not isinstance(tokens, torch.Tensor):
+        raise SubjectError(
+            f"{where} got a {type(tokens).__name__}, expected a tensor or a list of tensors, as returned by "
+            "pipe.encode_nested_adapter_image. Images go to nested_adapter_image or Subject(image=...)."
+        )
+    if tokens.ndim != 3 or 0 in tokens.shape or not tokens.is_floating_point():
+        raise SubjectError(
+            f"{where} got embeddings of shape {tuple(tokens.shape)} and type {tokens.dtype}, expected floating-point "
+            "numbers of shape (images, tokens, token_dim). Use what pipe.encode_nested_adapter_image returns."
+        )
+    if not torch.isfinite(tokens).all():
+        raise SubjectError(
+            f"{where} got embeddings of shape {tuple(tokens.shape)} with NaN or infinite values, expected finite "
+            "ones. Encode the image again, in a wider type if it was float16."
+        )
+
+
+def _as_list(value: Any, where: str) -> list[Any]:
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise SubjectError(
+            f"{where} is an empty list, expected one item or more. Leave out a subject without any."
+        )
+    return values
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def _is_position(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 0
