@@ -1,0 +1,37 @@
+"""Nested Attention for SDXL in diffusers: a photo becomes a word of the prompt.
+
+Importing the package gives the SDXL pipelines of diffusers ``load_nested_adapter`` and its companions.
+"""
+
+from .adapter import NestedAdapter
+from .attention import SubjectValues, nested_attention
+from .errors import (
+    AdapterLoadError,
+    NestedAdapterError,
+    ProcessorReplacedError,
+    PromptTokenError,
+    RowsNotFoundError,
+    ScaleError,
+    SubjectError,
+)
+from .pipelines import NestedAdapterMixin, register
+from .subjects import Subject
+
+__version__ = "0.1.0"
+
+register()
+
+__all__ = [
+    "AdapterLoadError",
+    "NestedAdapter",
+    "NestedAdapterError",
+    "NestedAdapterMixin",
+    "ProcessorReplacedError",
+    "PromptTokenError",
+    "RowsNotFoundError",
+    "ScaleError",
+    "Subject",
+    "SubjectError",
+    "SubjectValues",
+    "nested_attention",
+]

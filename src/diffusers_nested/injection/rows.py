@@ -1,0 +1,91 @@
+"""Which rows of a UNet's batch carry the prompt, found by their content.
+
+Pipelines order conditional and unconditional rows in many ways, repeat them, or drop some on the way; the
+embeddings themselves tell which row is which.
+"""
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+from ..errors import RowsNotFoundError
+
+_CACHED_TENSORS = 4
+
+
+class RowFinder:
+    """Finds the prompts of one call among the rows that reach the UNet.
+
+    Args:
+        positive: Embeddings of the prompts as ``encode_prompt`` returned them, (P · n, T, D) with the n images
+            of a prompt next to each other.
+        num_prompts: P.
+        negative: Embeddings of the negative prompts, if there are any.
+
+    Raises:
+        RowsNotFoundError: A prompt and a negative prompt are the same, so that their rows cannot be told apart.
+    """
+
+    def __init__(self, positive: Tensor, num_prompts: int, negative: Tensor | None = None) -> None:
+        self.positive = positive
+        self.images_per_prompt = len(positive) // num_prompts
+        self._cache: dict[int, tuple[Tensor, int, list[int | None]]] = {}
+        if negative is not None and negative.shape[1:] == positive.shape[1:] and bool(_same(negative, positive).any()):
+            raise RowsNotFoundError(
+                "A negative prompt has the same embeddings as a prompt: guidance between the two has no effect, and "
+                "the subject's rows cannot be told apart. Change the negative prompt, or leave it out."
+            )
+
+    def find(self, encoder_hidden_states: Tensor) -> list[int | None]:
+        """Index of the prompt of every row, None for rows of no prompt.
+
+        The comparison waits for the device, so its result is kept for as long as the same tensor comes in.
+
+        Raises:
+            RowsNotFoundError: No row carries a prompt of this call.
+        """
+        known = self._cache.get(id(encoder_hidden_states))
+        version = 0 if encoder_hidden_states.is_inference() else encoder_hidden_states._version
+        if known is not None and known[1] == version:
+            return known[2]
+        rows = self._compare(encoder_hidden_states)
+        if len(self._cache) >= _CACHED_TENSORS:
+            self._cache.pop(next(iter(self._cache)))
+        self._cache[id(encoder_hidden_states)] = (encoder_hidden_states, version, rows)  # kept: its id stays taken
+        return rows
+
+    def _compare(self, states: Tensor) -> list[int | None]:
+        positive = self.positive.to(states.device, states.dtype)
+        if states.shape[1:] != positive.shape[1:]:
+            matches: list[list[bool]] = [[] for _ in states]
+        else:
+            matches = _same(states, positive).tolist()
+        rows = self._assign(matches)
+        if all(row is None for row in rows):
+            raise RowsNotFoundError(
+                f"None of the {len(states)} rows that reached the UNet, of shape {tuple(states.shape[1:])}, is one of "
+                f"the call's {len(positive)} prompt embeddings, of shape {tuple(positive.shape[1:])}. Something "
+                "changed the embeddings between encode_prompt and the UNet; pass them as `prompt_embeds` instead."
+            )
+        return rows
+
+    def _assign(self, matches: list[list[bool]]) -> list[int | None]:
+        # Prompts with the same words have the same embeddings: their rows are handed out in turn.
+        seen: dict[tuple[int, ...], int] = defaultdict(int)
+        rows: list[int | None] = []
+        for match in matches:
+            candidates = tuple(i for i, hit in enumerate(match) if hit)
+            if not candidates:
+                rows.append(None)
+                continue
+            chosen = candidates[seen[candidates] % len(candidates)]
+            seen[candidates] += 1
+            rows.append(chosen // self.images_per_prompt)
+        return rows
+
+
+def _same(left: Tensor, right: Tensor) -> Tensor:
+    """Which rows are equal in every entry: (R, T, D), (U, T, D) -> (R, U) of bool."""
+    right = right.to(left.device, left.dtype)
+    return torch.stack([(left == row).flatten(1).all(dim=1) for row in right], dim=1)

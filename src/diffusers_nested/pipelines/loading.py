@@ -1,0 +1,115 @@
+"""Loading adapters for a pipeline: everything is read and checked before anything is changed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..adapter import NestedAdapter
+from ..encoder import ImageEncoder
+from ..errors import AdapterLoadError, NestedAdapterError
+from ..hub import Source, load_adapter, load_image_encoder
+from .state import NestedState, inner_unet, state_of
+
+_BLOCKS = ("down", "mid", "up")  # words of a scale by block, which an adapter's name must not be
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An adapter that is ready to be added."""
+
+    name: str
+    adapter: NestedAdapter
+    encoder: ImageEncoder | None
+    encoder_name: str | None
+
+
+def load_all(
+    pipeline: Any,
+    pretrained: Any,
+    *,
+    names: Any,
+    subfolders: Any,
+    weight_names: Any,
+    variant: str | None,
+    image_encoder_folder: str | None,
+    torch_dtype: torch.dtype | None,
+    hub: Mapping[str, Any],
+) -> list[Loaded]:
+    """Load and check every adapter; the pipeline is only read.
+
+    Raises:
+        NestedAdapterError: Any of them cannot be added.
+    """
+    unet, state = inner_unet(pipeline), state_of(pipeline)
+    sources = list(pretrained) if isinstance(pretrained, list | tuple) else [pretrained]
+    if not sources:
+        raise AdapterLoadError("The list of adapters is empty. Name at least one repository or folder.")
+    many = isinstance(pretrained, list | tuple)
+    columns = [_spread(column, len(sources), many) for column in (names, subfolders, weight_names)]
+    loaded: list[Loaded] = []
+    for item, name, subfolder, weight_name in zip(sources, *columns, strict=True):
+        source = _source(item, subfolder, hub)
+        adapter = _adapter(item, source, weight_name, variant, torch_dtype or unet.dtype)
+        adapter.check_fits(unet)
+        name = _free_name(name or adapter.config["subject_token"], state, loaded)
+        encoder, encoder_name = None, None
+        if image_encoder_folder is not None:
+            encoder_name, encoder = load_image_encoder(adapter, source, image_encoder_folder, unet.dtype)
+            encoder = _shared(encoder_name, state, loaded) or encoder
+        loaded.append(Loaded(name, adapter, encoder, encoder_name))
+    return loaded
+
+
+def _source(item: Any, subfolder: str | None, hub: Mapping[str, Any]) -> Source | None:
+    if isinstance(item, NestedAdapter):
+        # an adapter that was loaded from somewhere finds its image encoder there
+        origin = item.config.get("_name_or_path")
+        return Source(origin, subfolder, **hub) if origin and Path(origin).is_dir() else None
+    if not isinstance(item, str | Path):
+        raise AdapterLoadError(
+            f"Cannot load an adapter from a {type(item).__name__}. Expected a repository id, a folder, a NestedAdapter, "
+            "or a list of these."
+        )
+    return Source(str(item), subfolder, **hub)
+
+
+def _adapter(
+    item: Any, source: Source | None, weight_name: str | None, variant: str | None, dtype: torch.dtype
+) -> NestedAdapter:
+    if isinstance(item, NestedAdapter):
+        return item  # it stays its owner's: it may be in training
+    assert source is not None  # only an adapter object may have none
+    return load_adapter(source, weight_name, variant, dtype).requires_grad_(False)
+
+
+def _spread(value: Any, count: int, many: bool) -> list[Any]:
+    """One value per adapter, from one for all or one each."""
+    if value is None or (isinstance(value, str) and not many):
+        return [value] * count
+    values = [value] * count if isinstance(value, str) else list(value)
+    if len(values) != count:
+        raise NestedAdapterError(f"{count} adapters, but {len(values)} values in {values!r}: give one for each.")
+    return values
+
+
+def _free_name(name: str, state: NestedState | None, loaded: Sequence[Loaded]) -> str:
+    taken = [*(state.adapters if state else ()), *(one.name for one in loaded)]
+    if name in taken:
+        raise NestedAdapterError(
+            f"An adapter named {name!r} is loaded already. Pass another adapter_name=..., or call "
+            f"unload_nested_adapter({name!r}) first. Loaded: {', '.join(taken)}."
+        )
+    if not isinstance(name, str) or not name or name in _BLOCKS:
+        raise NestedAdapterError(f"{name!r} cannot be an adapter's name: it must be a word other than {_BLOCKS}.")
+    return name
+
+
+def _shared(encoder_name: str, state: NestedState | None, loaded: Sequence[Loaded]) -> ImageEncoder | None:
+    """An image encoder that is in memory already, so that adapters with the same one share it."""
+    for one in loaded:
+        if one.encoder_name == encoder_name:
+            return one.encoder
+    return None if state is None else state.shared_encoder(encoder_name)

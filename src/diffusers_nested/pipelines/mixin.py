@@ -1,0 +1,161 @@
+"""The methods and call-time keywords that a pipeline gets."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..adapter import NestedAdapter
+from ..subjects.values import check_images
+from .call import KEYWORDS, NestedCall, encode_images, prompt_arguments
+from .loading import load_all
+from .state import create_state, drop_state, require_state, state_of
+from .swap import swap_back, swap_in
+
+
+class NestedAdapterMixin:
+    """Nested adapters for an SDXL pipeline (arXiv 2501.01407).
+
+    ``import diffusers_nested`` gives these methods to every SDXL pipeline of diffusers. For a pipeline class of
+    your own that does not derive from one of those: ``class MyPipeline(NestedAdapterMixin, ...)``.
+    """
+
+    _nested_call: NestedCall | None = None
+
+    def load_nested_adapter(
+        self,
+        pretrained: "str | Path | NestedAdapter | Sequence[str | Path | NestedAdapter]",
+        *,
+        adapter_name: str | Sequence[str] | None = None,
+        subfolder: str | Sequence[str | None] | None = None,
+        weight_name: str | Sequence[str | None] | None = None,
+        variant: str | None = None,
+        image_encoder_folder: str | None = "image_encoder",
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        torch_dtype: torch.dtype | None = None,
+    ) -> None:
+        """Load one or several adapters beside those that are loaded already.
+
+        Args:
+            pretrained: A repository id, a folder, a ``NestedAdapter``, or a list of these.
+            adapter_name: Name of the adapter, one per adapter for a list; by default its ``subject_token``.
+            subfolder: Folder of the adapter within the repository or folder; one for all, or one each.
+            weight_name: Name of the weights file, if it is not diffusers' own; one for all, or one each.
+            variant: Such as ``"fp16"``.
+            image_encoder_folder: Where the adapter keeps its image encoder; if it has none, the one that its
+                config names is loaded. None loads none: subjects are then given as embeddings.
+            revision: Branch, tag or commit of the repository.
+            token: Access token of the Hub.
+            cache_dir: Folder of downloads.
+            local_files_only: Download nothing.
+            force_download: Download again.
+            torch_dtype: Type of the adapter's weights; by default the UNet's.
+
+        Raises:
+            AdapterLoadError: Not an adapter, not a whole one, or made for another UNet.
+            NestedAdapterError: The name is taken, or the pipeline is none that adapters can act in.
+        """
+        hub = dict(revision=revision, token=token, cache_dir=cache_dir)
+        hub.update(local_files_only=local_files_only, force_download=force_download)
+        loaded = load_all(
+            self,
+            pretrained,
+            names=adapter_name,
+            subfolders=subfolder,
+            weight_names=weight_name,
+            variant=variant,
+            image_encoder_folder=image_encoder_folder,
+            torch_dtype=torch_dtype,
+            hub=hub,
+        )
+        state = create_state(self)
+        for one in loaded:
+            state.add(one.name, one.adapter, one.encoder, one.encoder_name)
+        swap_in(self, NestedAdapterMixin)
+
+    def unload_nested_adapter(self, adapter_name: str | Sequence[str] | None = None) -> None:
+        """Unload one adapter, several, or all; after the last one the pipeline is as before the first.
+
+        Raises:
+            NestedAdapterError: No adapter of this name is loaded.
+        """
+        state = require_state(self)
+        names = list(state.adapters) if adapter_name is None else _as_list(adapter_name)
+        for name in names:
+            state.require(name)
+        for name in names:
+            state.remove(name)
+        if not state.adapters:
+            drop_state(self)
+            swap_back(self)
+
+    def set_nested_adapter_scale(self, scale: float | Mapping[str, Any]) -> None:
+        """Set how strongly subjects act.
+
+        Args:
+            scale: A number of at least 0: 0 is off (bitwise the plain pipeline); from 0 to 1 the word's own value
+                and the subject's are blended (an extension of ours); 1 is the paper's layer; above 1 it is the
+                paper's λ, which gives the word more attention (section 5.1; 1 to 4 there). Or a dict adapter
+                name -> scale. In place of a number, a dict by block as ``set_ip_adapter_scale`` takes it:
+                ``{"down": {"block_2": [0.0, 1.0]}, "up": 1.5}``; blocks that it does not name are off.
+
+        Raises:
+            ScaleError: Not a finite number of at least 0, or an unknown adapter or block; no scale is changed.
+        """
+        require_state(self).set_scale(scale)
+
+    @property
+    def nested_adapters(self) -> Mapping[str, NestedAdapter]:
+        """The loaded adapters by name, read-only; empty if there are none."""
+        state = state_of(self)
+        return MappingProxyType({} if state is None else state.adapters)
+
+    def encode_nested_adapter_image(self, image: Any, adapter_name: str | None = None) -> Tensor:
+        """Subject tokens of one image or of several of one subject, for ``nested_adapter_image_embeds``.
+
+        Args:
+            image: An image, or a list of images.
+            adapter_name: Whose encoder; may be left out if a single adapter is loaded.
+
+        Returns:
+            (images, tokens, token_dim); (1, tokens, token_dim) for one image.
+
+        Raises:
+            NestedAdapterError: The adapter is not loaded, or it is not clear which is meant.
+            SubjectError: The image cannot be used, or the adapter has no image encoder.
+        """
+        state = require_state(self)
+        name = adapter_name or state.only_name()
+        state.require(name)
+        return encode_images(self, state, name, check_images(image, "encode_nested_adapter_image"))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The pipeline's own call; see ``KEYWORDS`` for what it takes beside its own arguments."""
+        nested = {name: kwargs.pop(name, None) for name in KEYWORDS}
+        plain = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
+        if all(value is None for value in nested.values()):
+            return plain(*args, **kwargs)
+        self._nested_call = NestedCall(self, nested, prompt_arguments(plain, args, kwargs))
+        try:
+            with self._nested_call.active():
+                return plain(*args, **kwargs)
+        finally:
+            self._nested_call = None
+
+    def encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
+        """The pipeline's own; during a call with subjects its result is noted, to know the prompts' rows."""
+        encoded = super().encode_prompt(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+        if self._nested_call is not None:
+            self._nested_call.record(encoded[0], encoded[1])
+        return encoded
+
+
+def _as_list(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)

@@ -1,0 +1,49 @@
+"""Giving the SDXL pipelines of diffusers the mixin's methods."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import diffusers
+
+from .call import KEYWORDS
+from .mixin import NestedAdapterMixin
+from .state import require_state
+from .swap import swap_in
+
+SUPPORTED = (
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+)
+_METHODS = (
+    "load_nested_adapter",
+    "unload_nested_adapter",
+    "set_nested_adapter_scale",
+    "nested_adapters",
+    "encode_nested_adapter_image",
+)
+
+
+def register() -> None:
+    """Give every supported pipeline class the methods; done once, at import."""
+    for name in SUPPORTED:
+        cls = getattr(diffusers, name)
+        for method in _METHODS:
+            setattr(cls, method, NestedAdapterMixin.__dict__[method])
+        cls.__call__ = _with_keywords(cls.__call__)
+
+
+def _with_keywords(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The class's call, which on a nested keyword hands over to the mixin or says what is missing."""
+
+    @wraps(call)
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if any(kwargs.get(name) is not None for name in KEYWORDS):
+            # The UNet may have got its adapters through another pipeline that shares it.
+            require_state(self)
+            swap_in(self, NestedAdapterMixin)
+            return self(*args, **kwargs)
+        return call(self, *args, **{name: value for name, value in kwargs.items() if name not in KEYWORDS})
+
+    return __call__
