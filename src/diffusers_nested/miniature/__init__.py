@@ -1,0 +1,41 @@
+"""The miniature world: a real, tiny SDXL with adapters, on which everything can be tried on a CPU."""
+
+from pathlib import Path
+
+from diffusers import StableDiffusionXLPipeline
+
+from .recogniser import Recogniser
+
+WEIGHTS = Path(__file__).parent / "weights"
+ADAPTERS = ("people", "pets")
+
+
+def path(name: str = "pipeline") -> Path:
+    """Folder of one of the bundled models.
+
+    Args:
+        name: ``"pipeline"`` (for ``StableDiffusionXLPipeline.from_pretrained``), ``"people"`` or ``"pets"``
+            (for ``load_nested_adapter``), or ``"recogniser"``.
+
+    Raises:
+        ValueError: There is no such model.
+    """
+    known = sorted(folder.name for folder in WEIGHTS.iterdir() if folder.is_dir())
+    if name not in known:
+        raise ValueError(f"No bundled model {name!r}. There are: {', '.join(known)}.")
+    return WEIGHTS / name
+
+
+def load_pipeline() -> StableDiffusionXLPipeline:
+    """The miniature's pipeline, in float32 and without progress bars."""
+    pipeline = StableDiffusionXLPipeline.from_pretrained(path(), add_watermarker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def load_recogniser() -> Recogniser:
+    """The recogniser of the miniature's people and pets."""
+    return Recogniser.from_pretrained(path("recogniser")).eval()
+
+
+__all__ = ["ADAPTERS", "Recogniser", "load_pipeline", "load_recogniser", "path"]
