@@ -15,6 +15,7 @@ ORDER = [
     "attention",
     "mechanisms",
     "encoder",
+    "adapter_checks",
     "adapter",
     "prompts",
     "subjects",

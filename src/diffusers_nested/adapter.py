@@ -1,21 +1,28 @@
 """NestedAdapter: what is trained and published for one domain (arXiv 2501.01407, section 3.3)."""
 
-import math
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils import is_accelerate_available
 from torch import Tensor, nn
 
+from .adapter_checks import (
+    BASE_FAMILY,
+    FORMAT_VERSION,
+    check_config,
+    check_loaded_config,
+    check_weights,
+    family_of,
+    first_difference,
+)
 from .encoder import SubjectEncoder
 from .errors import AdapterLoadError, NestedAdapterError
 from .layers import cross_attention_layers, layer_widths
 from .mechanisms import get_mechanism
 
-FORMAT_VERSION = 1
-BASE_FAMILY = "sdxl"
 # The tower of IP-Adapter's "plus" checkpoints, which users of diffusers mostly have already.
 DEFAULT_IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"
 
@@ -66,7 +73,7 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         format_version: int = FORMAT_VERSION,
     ) -> None:
         super().__init__()
-        _check_config(self.config)
+        check_config(self.config)
         self.encoder = SubjectEncoder(
             image_feature_dim,
             num_queries,
@@ -100,8 +107,7 @@ class NestedAdapter(ModelMixin, ConfigMixin):
             )
         layers = cross_attention_layers(unet)
         token_dim = next(iter(layers.values())).cross_attention_dim
-        widths = {path: layer.inner_dim for path, layer in layers.items()}
-        adapter = cls(widths, token_dim=token_dim, image_feature_dim=image_feature_dim, **config)
+        adapter = cls(layer_widths(unet), token_dim=token_dim, image_feature_dim=image_feature_dim, **config)
         for path, layer in layers.items():
             adapter._projection(path).copy_from(layer.to_k.weight, layer.to_v.weight)
         return adapter
@@ -150,16 +156,23 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         Raises:
             AdapterLoadError: Another family, other layers, or other widths.
         """
-        family, ours, theirs = family_of(unet), self.config["layers"], layer_widths(unet)
+        family, ours = family_of(unet), self.config["layers"]
         if self.config["base_family"] != family:
             raise AdapterLoadError(
                 f"The adapter is made for the {self.config['base_family']!r} family, the UNet is of the {family!r} "
                 "family. Load it into a pipeline of its own family."
             )
+        theirs = layer_widths(unet)
         if ours != theirs:
             raise AdapterLoadError(
                 f"The adapter is made for another UNet: it has {len(ours)} layers, the UNet {len(theirs)}. "
-                f"{_first_difference(ours, theirs)} Load the adapter that was trained for this base model."
+                f"{first_difference(ours, theirs)} Load the adapter that was trained for this base model."
+            )
+        widths = {layer.cross_attention_dim for layer in cross_attention_layers(unet).values()}
+        if widths != {self.config["token_dim"]}:
+            raise AdapterLoadError(
+                f"The adapter is made for prompt embeddings of width {self.config['token_dim']}, the UNet reads "
+                f"{', '.join(map(str, sorted(widths)))}. Load the adapter that was trained for this base model."
             )
 
     @classmethod
@@ -171,89 +184,27 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         Raises:
             AdapterLoadError: Not an adapter, of a newer format, with tensors missing, left over or not finite.
         """
-        kwargs["output_loading_info"] = True
-        kwargs["use_safetensors"] = True
-        config = cls.load_config(
-            pretrained_model_name_or_path, **{k: v for k, v in kwargs.items() if k in _HUB_KEYWORDS}
-        )
-        if not isinstance(config, dict) or config.get("_class_name") != cls.__name__:
-            kind = config.get("_class_name") if isinstance(config, dict) else None
-            raise AdapterLoadError(
-                f"{pretrained_model_name_or_path} holds a {kind or 'configuration of no class'}, not a "
-                f"{cls.__name__}. Name a folder or repository whose config.json says {cls.__name__}."
-            )
-        if config.get("format_version", 0) > FORMAT_VERSION:
-            raise AdapterLoadError(
-                f"{pretrained_model_name_or_path} has format version {config['format_version']}; this version of "
-                f"diffusers-nested reads up to {FORMAT_VERSION}. Upgrade diffusers-nested."
-            )
-        adapter, report = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        check_weights(adapter, report, str(pretrained_model_name_or_path))
+        source = str(pretrained_model_name_or_path)
+        # With accelerate the weights go straight to their place; asking for it without accelerate logs a warning.
+        kwargs.setdefault("low_cpu_mem_usage", is_accelerate_available())
+        # What does not match is collected in the report, and not raised one by one in several forms.
+        kwargs |= {"output_loading_info": True, "use_safetensors": True, "ignore_mismatched_sizes": True}
+        try:
+            config = cls.load_config(source, **{name: kwargs[name] for name in _HUB_KEYWORDS if name in kwargs})
+            check_loaded_config(config, cls.__name__, source)
+            adapter, report = super().from_pretrained(source, **kwargs)
+        except OSError as error:
+            if not Path(source).is_dir():
+                raise  # the Hub's: diffusers says what went wrong
+            raise AdapterLoadError(f"{source} does not hold a whole adapter: {error} Save or copy it again.") from error
+        check_weights(adapter, report, source)
         return adapter
 
     def _projection(self, path: str) -> Any:
         return self.projections.get_submodule(path)
 
 
-_HUB_KEYWORDS = ("subfolder", "revision", "token", "cache_dir", "local_files_only", "force_download")
-
-
-def family_of(unet: nn.Module) -> str:
-    """``"sdxl"`` for UNets with SDXL's text and size embedding, else the class's name."""
-    config = getattr(unet, "config", {})
-    is_sdxl = config.get("addition_embed_type") == "text_time" and config.get("encoder_hid_dim_type") != "text_proj"
-    return BASE_FAMILY if is_sdxl and cross_attention_layers(unet) else type(unet).__name__
-
-
-def _check_config(config: Any) -> None:
-    sizes = (
-        "token_dim",
-        "image_feature_dim",
-        "num_queries",
-        "qformer_hidden_size",
-        "qformer_num_layers",
-        "qformer_num_heads",
-        "qformer_intermediate_size",
-    )
-    for name in sizes:
-        value = config[name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise NestedAdapterError(f"{name} must be a whole number of at least 1, got {value!r}.")
-    if config["qformer_hidden_size"] % config["qformer_num_heads"]:
-        raise NestedAdapterError(
-            f"qformer_hidden_size {config['qformer_hidden_size']} must be a multiple of qformer_num_heads "
-            f"{config['qformer_num_heads']}."
-        )
-    alpha = config["alpha"]
-    if alpha is not None and not (isinstance(alpha, int | float) and math.isfinite(alpha) and alpha > 0):
-        raise NestedAdapterError(f"alpha must be a positive number or None, got {alpha!r}.")
-    if not isinstance(config["subject_token"], str) or not config["subject_token"].strip():
-        raise NestedAdapterError(f"subject_token must be a word, got {config['subject_token']!r}.")
-    if not isinstance(config["layers"], dict) or not config["layers"]:
-        raise NestedAdapterError(f"layers must map layer paths to widths, got {config['layers']!r}.")
-    get_mechanism(config["mechanism"])
-
-
-def check_weights(adapter: NestedAdapter, report: dict[str, Any], source: str) -> None:
-    missing, unknown = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
-    mismatched = sorted(str(entry) for entry in report.get("mismatched_keys", ()))
-    for what, names in (("misses", missing), ("has unknown", unknown), ("has wrongly shaped", mismatched)):
-        if names:
-            shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
-            raise AdapterLoadError(
-                f"The weights of {source} do not match its config.json: the file {what} {len(names)} tensors "
-                f"({shown}). The files are damaged or of two different adapters; download them again."
-            )
-    for name, parameter in adapter.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise AdapterLoadError(f"{source}: the tensor {name} holds NaN or infinite values. Download it again.")
-
-
-def _first_difference(ours: dict[str, int], theirs: dict[str, int]) -> str:
-    for path in sorted(ours.keys() | theirs.keys()):
-        if ours.get(path) != theirs.get(path):
-            return f"First difference: {path} has width {ours.get(path)} in the adapter, {theirs.get(path)} in the UNet."
-    return ""
+_HUB_KEYWORDS = ("subfolder", "revision", "token", "cache_dir", "local_files_only", "force_download", "proxies")
 
 
 def _add_module(root: nn.Module, path: str, module: nn.Module) -> None:

@@ -71,19 +71,19 @@ def nested_attention(
         (B, H, S, T, d), are never formed.
     """
     weights = outer_weights(query, key, subjects, attention_mask)  # A, (B, H, S, T)
-    kept = torch.ones_like(value[:, 0, :, 0])  # (B, T): 1, and 1 − β at s*
+    kept = torch.ones_like(value[:, 0, :, 0], dtype=weights.dtype)  # (B, T): 1, and 1 − β at s*
     for subject in subjects:
-        kept = kept - _blend(subject, value)
-    out = weights @ (value * kept[:, None, :, None])
-    word_norm = _norm(value)  # ‖V[s]‖, (B, T)
+        kept = kept - _blend(subject, weights)
+    out = weights.to(value.dtype) @ (value * kept[:, None, :, None]).to(value.dtype)
+    word_rms = _rms(value)  # ‖V[s]‖ / √(H d), (B, T)
     for subject in subjects:
         nested = nested_values(query, subject)  # (B, H, S, d)
-        share = _blend(subject, value)  # (B, T)
+        share = _blend(subject, weights)  # (B, T)
         if subject.alpha is not None:
-            nested = nested / _norm(nested)[:, None, :, None]
-            share = share * word_norm * subject.alpha
+            nested = nested / _rms(nested)[:, None, :, None]
+            share = share * word_rms * subject.alpha
         # Σ_s* A[q, s*] · share[s*]: (B, H, S, T) @ (B, 1, T, 1) -> (B, H, S, 1)
-        out = out + nested * (weights @ share.to(weights.dtype)[:, None, :, None])
+        out = out + (nested * (weights @ share[:, None, :, None])).to(out.dtype)
     return out
 
 
@@ -99,15 +99,21 @@ def nested_values(query: Tensor, subject: SubjectValues) -> Tensor:
 def outer_weights(
     query: Tensor, key: Tensor, subjects: Sequence[SubjectValues], attention_mask: Tensor | None = None
 ) -> Tensor:
-    """A = softmax of the outer logits, those of the subjects' words raised by λ; (B, H, S, T)."""
-    logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    """A = softmax of the outer logits, those of the subjects' words raised by λ; (B, H, S, T).
+
+    In float32 at least, as inside scaled_dot_product_attention: half-precision logits of 20 would be off by some
+    per cent of the weight, and λ multiplies that.
+    """
+    dtype = _accurate(query)
+    with torch.autocast(query.device.type, enabled=False):
+        logits = query.to(dtype) @ key.to(dtype).transpose(-1, -2) * query.shape[-1] ** -0.5
     for subject in subjects:
         # λ at s*, 1 elsewhere, (B, 1, 1, T); max() with the logits themselves never lowers one
-        factor = 1 + (_scale(subject, logits).clamp(min=1) - 1) * subject.positions.to(logits.dtype)
+        factor = 1 + (_scale(subject, logits).clamp(min=1) - 1) * subject.positions.to(dtype)
         logits = torch.maximum(logits, logits * factor[:, None, None, :])
     if attention_mask is not None:
         logits = logits + attention_mask
-    return logits.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    return logits.softmax(dim=-1)
 
 
 def _blend(subject: SubjectValues, like: Tensor) -> Tensor:
@@ -119,9 +125,15 @@ def _scale(subject: SubjectValues, like: Tensor) -> Tensor:
     return torch.as_tensor(subject.scale, dtype=like.dtype, device=like.device)
 
 
-def _norm(values: Tensor) -> Tensor:
-    """Norm over the whole inner vector, all heads together: (B, H, L, d) -> (B, L).
+def _rms(values: Tensor) -> Tensor:
+    """Norm over the whole inner vector, all heads together, divided by √(H d): (B, H, L, d) -> (B, L).
 
-    Summed in float32, as squares beyond 255 overflow in fp16.
+    Only ratios of norms are used, which are the same as those of norms; but the norm of a wide vector, and the
+    squares of entries beyond 255, overflow in fp16. In float32 at least.
     """
-    return torch.linalg.vector_norm(values, dim=(1, 3), dtype=torch.float32).clamp(min=1e-12).to(values.dtype)
+    norm = torch.linalg.vector_norm(values, dim=(1, 3), dtype=_accurate(values))
+    return (norm * (values.shape[1] * values.shape[3]) ** -0.5).clamp(min=1e-12)
+
+
+def _accurate(values: Tensor) -> torch.dtype:
+    return torch.promote_types(values.dtype, torch.float32)

@@ -1,7 +1,7 @@
 """From images to subject tokens: a frozen vision tower, then a Q-Former (arXiv 2501.01407, section 3.3)."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,9 +81,7 @@ def to_pil(image: Any) -> Image.Image:
         SubjectError: The type, shape or range is another.
     """
     if isinstance(image, Tensor):
-        image = np.moveaxis(image.detach().float().cpu().numpy(), 0, -1) if image.is_floating_point() else (
-            np.moveaxis(image.detach().cpu().numpy(), 0, -1)
-        )
+        image = _tensor_to_array(image)
     if isinstance(image, np.ndarray):
         image = _array_to_pil(image)
     if not isinstance(image, Image.Image):
@@ -91,25 +89,44 @@ def to_pil(image: Any) -> Image.Image:
             f"Cannot use a {type(image).__name__} as an image. Expected a PIL image, an array (height, width, "
             "channels) or a tensor (channels, height, width); open a file with PIL.Image.open(path)."
         )
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+    if image.mode in ("I", "F", "La") or image.mode.startswith("I;"):
+        raise SubjectError(
+            f"Cannot use an image of mode {image.mode!r}: PIL would cut off all that is beyond 8 bits. Convert it to "
+            "mode 'L' or 'RGB', or pass an array of floats in 0..1."
+        )
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
+def _tensor_to_array(image: Tensor) -> np.ndarray:
+    if image.ndim != 3:
+        raise SubjectError(
+            f"An image tensor must have shape (channels, height, width), got {tuple(image.shape)}. Pass several "
+            "images as a list."
+        )
+    image = image.detach().cpu().movedim(0, -1)
+    return (image.float() if image.is_floating_point() else image).numpy()
+
+
 def _array_to_pil(array: np.ndarray) -> Image.Image:
-    if np.issubdtype(array.dtype, np.floating):
-        low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
-        if not (low >= 0.0 and high <= 1.0):
-            raise SubjectError(
-                f"A float image must lie in 0..1, got values from {low:.4g} to {high:.4g}. "
-                "Rescale it, or pass a PIL image."
-            )
-        array = np.round(array * 255)
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:
         raise SubjectError(
             f"An image array must have shape (height, width) or (height, width, 1, 3 or 4), got {array.shape}."
         )
-    return Image.fromarray(cast(Any, array).astype(np.uint8))
+    if np.issubdtype(array.dtype, np.floating):
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0.0 and high <= 1.0):
+            raise SubjectError(
+                f"A float image must lie in 0..1, got values from {low:.4g} to {high:.4g}. "
+                "Rescale it, or pass a PIL image."
+            )
+        array = np.round(array.astype(np.float32) * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise SubjectError(
+            f"An image array must hold uint8 in 0..255 or floats in 0..1, got {array.dtype}. Convert it."
+        )
+    return Image.fromarray(np.ascontiguousarray(array))

@@ -7,10 +7,11 @@ from torch import nn
 def cross_attention_layers(unet: nn.Module) -> dict[str, Attention]:
     """The layers in which a UNet reads the prompt, by their path ("down_blocks.1.….attn2").
 
-    Self-attention layers and the temporal layers of video UNets do not read the prompt and are left out.
+    Self-attention layers and the temporal layers of video UNets do not read the prompt and are left out. The paths
+    are the same whether or not modules are wrapped by ``torch.compile``.
     """
     return {
-        path: module
+        path.replace("_orig_mod.", ""): module
         for path, module in unet.named_modules()
         if isinstance(module, Attention) and module.is_cross_attention and _reads_prompt(path)
     }

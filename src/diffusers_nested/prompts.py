@@ -70,9 +70,9 @@ def word_positions(
     if any(positions != found[0] for positions in found):
         raise PromptTokenError(
             f"The word {word!r} stands at positions {found[0]} for the first tokenizer and {found[1]} for "
-            f"the second, whose embeddings share one sequence. {prompts[0]} {prompts[1]} Write as many pieces "
-            "before the word in prompt as in prompt_2. (A tokenizer that pads with '!' reads each '!' as a "
-            "piece of its own: avoid '!!' before the word.)"
+            f"the second, whose embeddings share one sequence. {prompts[0]} {prompts[1]} Write as many "
+            "pieces before the word in prompt as in prompt_2. (A tokenizer that pads with '!' reads each "
+            "'!' as a piece of its own: avoid '!!' before the word.)"
         )
     return found[0]
 

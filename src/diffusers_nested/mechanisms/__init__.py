@@ -13,7 +13,7 @@ def get_mechanism(name: str) -> Mechanism:
     Raises:
         NestedAdapterError: No mechanism has this name.
     """
-    if name not in MECHANISMS:
+    if not isinstance(name, str) or name not in MECHANISMS:
         raise NestedAdapterError(f"Unknown mechanism {name!r}. Known mechanisms: {', '.join(sorted(MECHANISMS))}.")
     return MECHANISMS[name]
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from diffusers import StableDiffusionXLPipeline
+from PIL import Image
 
 from .recogniser import Recogniser
 
@@ -38,4 +39,20 @@ def load_recogniser() -> Recogniser:
     return Recogniser.from_pretrained(path("recogniser")).eval()
 
 
-__all__ = ["ADAPTERS", "Recogniser", "load_pipeline", "load_recogniser", "path"]
+def examples() -> list[str]:
+    """Names of the bundled portraits, of people and pets that no model was trained on."""
+    return sorted(file.stem for file in (Path(__file__).parent / "examples").glob("*.png"))
+
+
+def example(name: str) -> Image.Image:
+    """A bundled portrait by its name.
+
+    Raises:
+        ValueError: There is none of this name.
+    """
+    if name not in examples():
+        raise ValueError(f"No example {name!r}. There are: {', '.join(examples())}.")
+    return Image.open(Path(__file__).parent / "examples" / f"{name}.png")
+
+
+__all__ = ["ADAPTERS", "Recogniser", "example", "examples", "load_pipeline", "load_recogniser", "path"]

@@ -1,6 +1,6 @@
 """Subjects: who is in the picture, in every form that a call accepts, brought to one normal form."""
 
-from .forms import resolve_subjects
+from .resolve import resolve_subjects
 from .subject import ResolvedSubject, Subject
 
 __all__ = ["ResolvedSubject", "Subject", "resolve_subjects"]

@@ -18,8 +18,8 @@ Image: TypeAlias = PIL.Image.Image | np.ndarray | torch.Tensor
 class Subject:
     """One subject of a prompt: who it is, which word stands for it, and how strongly it acts.
 
-    For `nested_adapter_image` and `nested_adapter_image_embeds`, where images alone do not say enough. Exactly
-    one of `image` and `image_embeds` is to be given; all is checked when a pipeline is called.
+    For `nested_adapter_image` and `nested_adapter_image_embeds`, where images alone do not say enough. Exactly one
+    of `image` and `image_embeds` is to be given; all is checked when a pipeline is called.
 
     Args:
         image: A photo, or a list of photos of the same subject (Section 5.2 of the paper): PIL images, arrays
@@ -28,8 +28,8 @@ class Subject:
             shape (images, tokens, token_dim), or a list of such tensors.
         token: The word or phrase of the prompt that stands for the subject, s* in Section 3.2. Default: the
             adapter's `subject_token`.
-        adapter_name: The loaded adapter to use. Default: the one whose name or `subject_token` is `token`, else
-            the only one loaded.
+        adapter_name: The loaded adapter to use. Default: the one whose name or `subject_token` is `token`,
+            else the only one loaded.
         scale: The strength of this subject, in place of the adapter's: 0 is off, from 1 on it is λ of
             Section 5.1.
         image_weights: One weight per image, to blend several images (Section 5.3) in other than equal parts.

@@ -47,8 +47,8 @@ def check_scale(scale: Any, where: str) -> float | None:
     """The strength of one subject."""
     if scale is not None and not _is_amount(scale):
         raise SubjectError(
-            f"scale of {where} is {scale!r}: expected a finite number of at least 0. Use 0 to turn it off, 1 for "
-            "the trained strength."
+            f"scale of {where} is {scale!r}: expected a finite number of at least 0. Use 0 to turn it off, "
+            "1 for the trained strength."
         )
     return None if scale is None else float(scale)
 
@@ -65,8 +65,8 @@ def check_image_weights(weights: Any, num_images: int, where: str) -> tuple[floa
         or not any(values)
     ):
         raise SubjectError(
-            f"image_weights of {where} is {weights!r}: expected {num_images} finite numbers of at least 0, one "
-            "per image, not all of them 0. Give each image its share, or leave image_weights out."
+            f"image_weights of {where} is {weights!r}: expected {num_images} finite numbers of at least 0, "
+            "one per image, not all of them 0. Give each image its share, or leave image_weights out."
         )
     return tuple(float(weight) for weight in values)
 
@@ -81,8 +81,8 @@ def check_token_indices(indices: Any, where: str) -> tuple[int, ...] | None:
         or not 0 < len(indices) == len(set(indices))
     ):
         raise SubjectError(
-            f"token_indices of {where} is {indices!r}: expected a list of different integers of at least 0, the "
-            "positions of the subject's word in the text embeddings. Position 0 is the start token."
+            f"token_indices of {where} is {indices!r}: expected a list of different integers of at least "
+            "0, the positions of the subject's word in the text embeddings. Position 0 is the start token."
         )
     return tuple(int(index) for index in indices)
 
@@ -99,15 +99,16 @@ def check_word(word: Any, where: str) -> str:
 def _check_image(image: Any, where: str) -> None:
     if isinstance(image, str | os.PathLike):
         raise SubjectError(
-            f"{where} got the path or address {os.fspath(image)!r}, expected an image. Open it with PIL.Image.open "
-            "or diffusers.utils.load_image."
+            f"{where} got the path or address {os.fspath(image)!r}, expected an image. Open it with "
+            "PIL.Image.open or diffusers.utils.load_image."
         )
     if isinstance(image, PIL.Image.Image):
         return
     if not isinstance(image, np.ndarray | torch.Tensor):
         raise SubjectError(
-            f"{where} got a {type(image).__name__}, expected a PIL image, a numpy array or a torch tensor, or a "
-            "list of them. Several subjects are given as a dict of word -> image(s) or a list of Subjects."
+            f"{where} got a {type(image).__name__}, expected a PIL image, a numpy array or a torch tensor, "
+            "or a list of them. Several subjects are given as a dict of word -> image(s) or a list of "
+            "Subjects."
         )
     _check_pixels(image, where)
 
@@ -124,13 +125,13 @@ def _check_pixels(image: np.ndarray | torch.Tensor, where: str) -> None:
         usable = torch.isfinite(image).all()
     if not fits or 0 in shape:
         raise SubjectError(
-            f"{where} got an image of shape {shape}, expected {expected} with {_CHANNELS} channels. Give several "
-            "images as a list."
+            f"{where} got an image of shape {shape}, expected {expected} with {_CHANNELS} channels. Give "
+            "several images as a list."
         )
     if not usable:
         raise SubjectError(
-            f"{where} got an image of type {image.dtype} with NaN, infinite or non-numeric pixels. Expected finite "
-            "numbers: check how it was made."
+            f"{where} got an image of type {image.dtype} with NaN, infinite or non-numeric pixels. "
+            "Expected finite numbers: check how it was made."
         )
 
 
@@ -142,13 +143,14 @@ def _check_tokens(tokens: Any, where: str) -> None:
         )
     if tokens.ndim != 3 or 0 in tokens.shape or not tokens.is_floating_point():
         raise SubjectError(
-            f"{where} got embeddings of shape {tuple(tokens.shape)} and type {tokens.dtype}, expected floating-point "
-            "numbers of shape (images, tokens, token_dim). Use what pipe.encode_nested_adapter_image returns."
+            f"{where} got embeddings of shape {tuple(tokens.shape)} and type {tokens.dtype}, expected "
+            "floating-point numbers of shape (images, tokens, token_dim). Use what "
+            "pipe.encode_nested_adapter_image returns."
         )
     if not torch.isfinite(tokens).all():
         raise SubjectError(
-            f"{where} got embeddings of shape {tuple(tokens.shape)} with NaN or infinite values, expected finite "
-            "ones. Encode the image again, in a wider type if it was float16."
+            f"{where} got embeddings of shape {tuple(tokens.shape)} with NaN or infinite values, expected "
+            "finite ones. Encode the image again, in a wider type if it was float16."
         )
 
 
@@ -166,8 +168,8 @@ def _is_sequence(value: Any) -> bool:
 
 
 def _is_amount(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
 
 
 def _is_position(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0

@@ -1,0 +1,5 @@
+"""``python -m diffusers_nested.cli``."""
+
+from . import main
+
+raise SystemExit(main())

@@ -1,0 +1,18 @@
+"""What an adapter learns from: triplets of input image, caption and target image."""
+
+from .captions import caption_positions
+from .folder import TripletFolder
+from .images import load_image, to_pixels
+from .order import EndlessOrder, seeded_generator
+from .triplets import Triplet, Triplets
+
+__all__ = [
+    "EndlessOrder",
+    "Triplet",
+    "TripletFolder",
+    "Triplets",
+    "caption_positions",
+    "load_image",
+    "seeded_generator",
+    "to_pixels",
+]

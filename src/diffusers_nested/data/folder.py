@@ -1,0 +1,73 @@
+"""A training set in a folder, described by a ``metadata.jsonl``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from ..errors import NestedAdapterError
+from .triplets import Triplet
+
+_COLUMNS = ("input_file_name", "file_name", "text")
+
+
+class TripletFolder(Dataset[Triplet]):
+    """Triplets of a folder laid out as datasets' ``imagefolder``.
+
+    ``metadata.jsonl`` holds one JSON object per line: ``{"input_file_name": "crops/1.png", "file_name":
+    "photos/1.png", "text": "a photo of a person"}``, with the target under ``file_name`` and paths relative to
+    the folder.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        NestedAdapterError: The folder or its metadata are missing, a line is not as described, or a file that it
+            names does not exist.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        metadata = self.root / "metadata.jsonl"
+        if not metadata.is_file():
+            raise NestedAdapterError(
+                f"{metadata} does not exist. A training folder needs one, with a line per example: "
+                '{"input_file_name": ..., "file_name": ..., "text": ...}.'
+            )
+        lines = metadata.read_text(encoding="utf-8").splitlines()
+        self._triplets = [
+            self._triplet(line, f"{metadata}, line {number}") for number, line in enumerate(lines, 1) if line.strip()
+        ]
+        if not self._triplets:
+            raise NestedAdapterError(f"{metadata} holds no examples.")
+
+    def __len__(self) -> int:
+        """Number of triplets."""
+        return len(self._triplets)
+
+    def __getitem__(self, index: int, /) -> Triplet:
+        """One triplet, its images as paths."""
+        return self._triplets[index]
+
+    def _triplet(self, line: str, where: str) -> Triplet:
+        row = _parse(line, where)
+        inputs, target = (self._file(row[name], name, where) for name in _COLUMNS[:2])
+        return Triplet(inputs, row["text"], target)
+
+    def _file(self, name: str, column: str, where: str) -> Path:
+        path = self.root / name
+        if not path.is_file():
+            raise NestedAdapterError(f"{where}: {column} names {path}, which does not exist.")
+        return path
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise NestedAdapterError(f"{where} is not JSON ({error}): {line[:80]}") from error
+    missing = [name for name in _COLUMNS if not isinstance(row, dict) or not isinstance(row.get(name), str)]
+    if missing:
+        raise NestedAdapterError(f"{where} lacks {', '.join(missing)} as text: {line[:80]}")
+    return row

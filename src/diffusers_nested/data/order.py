@@ -1,0 +1,55 @@
+"""The order of a training set, as a pure function of the seed and of how far training has come.
+
+Nothing is remembered between steps, so a resumed run needs no state of a random generator and skips no data.
+"""
+
+import hashlib
+from collections.abc import Hashable, Iterator
+
+import torch
+
+
+def seeded_generator(*key: Hashable) -> torch.Generator:
+    """A generator on the CPU whose numbers depend on the key alone; other keys give unrelated numbers."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+
+
+class EndlessOrder:
+    """Batches of indices: every epoch is a new permutation, and batches run on across its end.
+
+    Args:
+        length: Examples in the training set.
+        batch_size: Examples in a batch.
+        seed: Seed of the run, or several numbers and words instead.
+        process_index: Which of several processes this is.
+        num_processes: How many share the training set; their batches do not overlap within an epoch.
+    """
+
+    def __init__(
+        self, length: int, batch_size: int, seed: Hashable, process_index: int = 0, num_processes: int = 1
+    ) -> None:
+        self._length = length
+        self._batch_size = batch_size
+        self._seed = seed
+        self._process = process_index
+        self._processes = num_processes
+        self._epoch = -1
+        self._permutation: list[int] = []
+
+    def batch(self, number: int) -> list[int]:
+        """Indices of the batch with this number."""
+        first = (number * self._processes + self._process) * self._batch_size
+        return [self._index(position) for position in range(first, first + self._batch_size)]
+
+    def between(self, start: int, stop: int) -> Iterator[list[int]]:
+        """The batches from ``start`` to before ``stop``."""
+        return (self.batch(number) for number in range(start, stop))
+
+    def _index(self, position: int) -> int:
+        epoch, place = divmod(position, self._length)
+        if epoch != self._epoch:
+            generator = seeded_generator("order", self._seed, epoch)
+            self._permutation = torch.randperm(self._length, generator=generator).tolist()
+            self._epoch = epoch
+        return self._permutation[place]

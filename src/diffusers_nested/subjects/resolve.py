@@ -1,0 +1,128 @@
+"""Subjects of a call in normal form: values checked, words and adapters known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import SubjectError
+from .forms import Given, subjects_of_call
+from .subject import ResolvedSubject, Subject
+from .values import (
+    check_embeds,
+    check_image_weights,
+    check_images,
+    check_scale,
+    check_token_indices,
+    check_word,
+)
+
+
+def resolve_subjects(
+    image: Any,
+    image_embeds: Any,
+    token: str | None,
+    *,
+    num_prompts: int,
+    adapter_tokens: Mapping[str, str],
+) -> list[list[ResolvedSubject]]:
+    """The subjects of each prompt, from any form that a call accepts.
+
+    Args:
+        image: `nested_adapter_image`: an image, a list of images of one subject, a dict of word -> image(s),
+            a `Subject` or a list of them; or, one per prompt, a list of dicts or of lists of Subjects.
+        image_embeds: `nested_adapter_image_embeds`: the same forms with tensors of shape (images, tokens,
+            token_dim) for images.
+        token: `nested_adapter_token`: the word of a single subject, where the form does not name it.
+        num_prompts: Number of prompts of the call.
+        adapter_tokens: The `subject_token` of each loaded adapter, by adapter name.
+
+    Returns:
+        One list per prompt. A form that serves all prompts is resolved once: its subjects are shared.
+
+    Raises:
+        SubjectError: The form, or a value in it, cannot be used.
+    """
+    if not adapter_tokens:
+        raise SubjectError(
+            "Subjects were given, but no adapter is loaded. Call pipe.load_nested_adapter(...) first."
+        )
+    lists = subjects_of_call(image, image_embeds, token, num_prompts)
+    resolved = [_resolve_all(subjects, adapter_tokens) for subjects in lists]
+    return resolved if len(resolved) == num_prompts else [list(resolved[0]) for _ in range(num_prompts)]
+
+
+def _resolve_all(subjects: list[Given], adapter_tokens: Mapping[str, str]) -> list[ResolvedSubject]:
+    resolved: list[ResolvedSubject] = []
+    for given in subjects:
+        subject = _resolve(given.value, given.where, adapter_tokens)
+        for other in resolved:
+            _check_apart(subject, other, given.where)
+        resolved.append(subject)
+    return resolved
+
+
+def _resolve(subject: Subject, where: str, adapter_tokens: Mapping[str, str]) -> ResolvedSubject:
+    if (subject.image is None) == (subject.image_embeds is None):
+        raise SubjectError(
+            f"{where} has {'neither image nor' if subject.image is None else 'both image and'} image_embeds, "
+            "expected exactly one of them."
+        )
+    word = None if subject.token is None else check_word(subject.token, where)
+    adapter_name = _adapter_name(subject.adapter_name, word, where, adapter_tokens)
+    images = () if subject.image is None else check_images(subject.image, where)
+    embeds = None if subject.image_embeds is None else check_embeds(subject.image_embeds, where)
+    num_images = len(images) if embeds is None else embeds.shape[0]
+    return ResolvedSubject(
+        adapter_name=adapter_name,
+        token=adapter_tokens[adapter_name] if word is None else word,
+        images=images,
+        embeds=embeds,
+        scale=check_scale(subject.scale, where),
+        image_weights=check_image_weights(subject.image_weights, num_images, where),
+        token_indices=check_token_indices(subject.token_indices, where),
+    )
+
+
+def _adapter_name(name: Any, word: str | None, where: str, adapter_tokens: Mapping[str, str]) -> str:
+    loaded = ", ".join(f"{adapter!r} (word {token!r})" for adapter, token in adapter_tokens.items())
+    if name is not None:
+        if not isinstance(name, str) or name not in adapter_tokens:
+            raise SubjectError(f"{where} names the adapter {name!r}, expected one of the loaded: {loaded}.")
+        return name
+    fitting = list(adapter_tokens) if word is None else _adapters_for(word, adapter_tokens)
+    if len(fitting) == 1:
+        return fitting[0]
+    reason = "has no word" if word is None else f"has the word {word!r}"
+    raise SubjectError(
+        f"{where} {reason}, from which no single adapter follows; loaded are {loaded}. Give a dict of word "
+        "-> image(s) with words of the adapters, or Subject(adapter_name=...) to use any other word."
+    )
+
+
+def _adapters_for(word: str, adapter_tokens: Mapping[str, str]) -> list[str]:
+    if word in adapter_tokens:
+        return [word]  # an adapter's name is unique and chosen by the user, so it goes before the words
+    same = [name for name, token in adapter_tokens.items() if _fold(word) in (_fold(name), _fold(token))]
+    return same or list(adapter_tokens)
+
+
+def _check_apart(subject: ResolvedSubject, other: ResolvedSubject, where: str) -> None:
+    """Two subjects of a prompt may share a word only if both say at which positions they stand."""
+    if subject.token_indices is not None and other.token_indices is not None:
+        shared = set(subject.token_indices) & set(other.token_indices)
+        if shared:
+            raise SubjectError(
+                f"{where} has token_indices {subject.token_indices}, of which {sorted(shared)} belong to "
+                "another subject of the same prompt. Give each subject positions of its own."
+            )
+    elif _fold(subject.token) == _fold(other.token):
+        raise SubjectError(
+            f"{where} has the word {subject.token!r}, as another subject of the same prompt. Give each "
+            "subject a word of its own, or token_indices to both. Several photos of one subject are a list."
+        )
+
+
+def _fold(word: str) -> str:
+    """The form in which words are compared, as the tokenizer sees them: any case, any spacing."""
+    return " ".join(word.lower().split())

@@ -1,0 +1,90 @@
+"""The frozen models of a training run: a pipeline's own, and the vision tower."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..encoder import ImageEncoder
+from ..errors import NestedAdapterError
+
+
+class FrozenModels:
+    """Encodes images and captions with the models that are not trained, all on one device and in one type.
+
+    Args:
+        pipeline: An SDXL pipeline; its models are moved, cast, frozen and set to evaluation mode.
+        image_encoder: The vision tower of the adapter.
+        feature_dim: Width of the features that the adapter reads.
+        device: Where to compute.
+        dtype: Type of the weights.
+
+    Raises:
+        NestedAdapterError: The UNet does not denoise plain latents, as those made for inpainting.
+    """
+
+    def __init__(
+        self, pipeline: Any, image_encoder: ImageEncoder, feature_dim: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.pipeline = pipeline
+        self.unet = pipeline.unet
+        self._vae = pipeline.vae
+        self._tower = image_encoder
+        self._feature_dim = feature_dim
+        self._device = device
+        self._dtype = dtype
+        latents, channels = self._vae.config.latent_channels, self.unet.config.in_channels
+        if latents != channels:
+            raise NestedAdapterError(
+                f"The UNet takes {channels} channels, the latents have {latents}: a UNet for inpainting or editing. "
+                "Train with the text-to-image model of its family; the adapter may fit both."
+            )
+        encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
+        for model in (self.unet, self._vae, image_encoder.model, *(one for one in encoders if one is not None)):
+            model.to(device=device, dtype=dtype)
+            model.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def latents(self, pixels: Tensor) -> Tensor:
+        """Pictures (B, 3, R, R) -> means of their latents as the UNet knows them, (B, C, r, r) in float32."""
+        vae, config = self._vae, self._vae.config
+        upcast = config.force_upcast and vae.dtype == torch.float16  # as the pipelines do: it overflows in fp16
+        vae.to(torch.float32 if upcast else self._dtype)
+        means = vae.encode(pixels.to(self._device, vae.dtype)).latent_dist.mode().float()
+        vae.to(self._dtype)
+        if getattr(config, "latents_mean", None) is not None:
+            shape = (1, -1, 1, 1)
+            mean, std = (torch.tensor(x, device=means.device) for x in (config.latents_mean, config.latents_std))
+            return (means - mean.view(shape)) * config.scaling_factor / std.view(shape)
+        return means * config.scaling_factor
+
+    @torch.no_grad()
+    def prompts(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Embeddings of captions (B, T, D) and their pooled embeddings (B, P)."""
+        encoded = self.pipeline.encode_prompt(
+            prompt=list(captions), device=self._device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+        return encoded[0], encoded[2]
+
+    @torch.no_grad()
+    def no_prompt(self) -> tuple[Tensor, Tensor]:
+        """What the pipeline takes for no prompt: (1, T, D) and (1, P)."""
+        encoded = self.pipeline.encode_prompt(
+            prompt="", device=self._device, num_images_per_prompt=1, do_classifier_free_guidance=True
+        )
+        return encoded[1], encoded[3]
+
+    def features(self, images: Sequence[Any]) -> Tensor:
+        """Features of images before pooling, (B, L, D).
+
+        Raises:
+            NestedAdapterError: The adapter is made for another vision tower.
+        """
+        features = self._tower(images)
+        if features.shape[-1] != self._feature_dim:
+            raise NestedAdapterError(
+                f"The image encoder gives features of width {features.shape[-1]}, the adapter reads "
+                f"{self._feature_dim}. Build the adapter with image_feature_dim={features.shape[-1]}."
+            )
+        return features

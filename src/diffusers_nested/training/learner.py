@@ -1,0 +1,127 @@
+"""The part of a run that changes: the adapter's weights, their average, the optimiser and the learning rate."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+
+from ..adapter import NestedAdapter
+from .config import TrainingConfig
+
+_FUSED = ("cpu", "cuda", "mps", "xpu")  # devices with a fused AdamW
+
+
+class Learner:
+    """An adapter in training.
+
+    Attributes:
+        adapter: The adapter itself, in float32.
+        model: What is called in training: the adapter as accelerate wrapped it.
+        loss_sum: Sum of the losses of the steps since the last row of the log.
+        loss_count: How many these are.
+
+    Args:
+        adapter: It is moved to accelerate's device.
+        config: Settings of the run.
+        accelerator: accelerate's ``Accelerator``.
+    """
+
+    def __init__(self, adapter: NestedAdapter, config: TrainingConfig, accelerator: Any) -> None:
+        self.adapter = adapter.float().requires_grad_(True).train()
+        optimizer = torch.optim.AdamW(
+            adapter.to(accelerator.device).parameters(),
+            lr=config.learning_rate,
+            betas=(config.adam_beta1, config.adam_beta2),
+            weight_decay=config.adam_weight_decay,
+            eps=config.adam_epsilon,
+            fused=accelerator.device.type in _FUSED,
+        )
+        self._schedule = get_scheduler(
+            "cosine" if config.lr_scheduler == "cosine" else "constant_with_warmup",
+            optimizer,
+            num_warmup_steps=config.lr_warmup_steps,
+            num_training_steps=config.max_train_steps,
+        )
+        self.model, self._optimizer = accelerator.prepare(adapter, optimizer)
+        self._accelerator = accelerator
+        self._max_grad_norm = config.max_grad_norm
+        self._average = EMAModel(adapter.parameters(), config.ema_decay, foreach=True) if config.use_ema else None
+        self.loss_sum = torch.zeros((), device=accelerator.device)
+        self.loss_count = 0
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the step to come."""
+        return self._schedule.get_last_lr()[0]
+
+    def step(self) -> None:
+        """Update the weights from the gradients; only clears up if gradients are still being accumulated."""
+        if self._accelerator.sync_gradients:
+            self._accelerator.clip_grad_norm_(self.adapter.parameters(), self._max_grad_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._accelerator.sync_gradients:
+            self._schedule.step()
+            if self._average is not None:
+                self._average.step(self.adapter.parameters())
+
+    def count(self, loss: torch.Tensor) -> None:
+        """Take a step's loss into the mean of the next row of the log."""
+        self.loss_sum += loss
+        self.loss_count += 1
+
+    def take_mean_loss(self) -> torch.Tensor:
+        """Mean loss of the steps since the last call."""
+        mean = self.loss_sum / self.loss_count
+        self.loss_sum, self.loss_count = torch.zeros_like(self.loss_sum), 0
+        return mean
+
+    @contextmanager
+    def averaged(self) -> Iterator[NestedAdapter]:
+        """The adapter as it would be published now: inside, it has the averaged weights, if any are kept."""
+        if self._average is None:
+            yield self.adapter
+            return
+        self._average.store(self.adapter.parameters())
+        self._average.copy_to(self.adapter.parameters())
+        try:
+            yield self.adapter
+        finally:
+            self._average.restore(self.adapter.parameters())
+
+    def finish(self) -> NestedAdapter:
+        """The adapter to publish, free of accelerate."""
+        if self._average is not None:
+            self._average.copy_to(self.adapter.parameters())
+        self._accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        return self.adapter.eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs."""
+        scaler = self._accelerator.scaler
+        return {
+            # copied, as averaged() overwrites the weights in place
+            "adapter": {name: tensor.clone() for name, tensor in self.adapter.state_dict().items()},
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "loss_sum": self.loss_sum,
+            "loss_count": self.loss_count,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.adapter.load_state_dict(state["adapter"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+            self._average.to(self._accelerator.device)
+        if self._accelerator.scaler is not None:
+            self._accelerator.scaler.load_state_dict(state["scaler"])
+        self.loss_sum = state["loss_sum"].to(self._accelerator.device)
+        self.loss_count = state["loss_count"]

@@ -1,0 +1,223 @@
+"""The loop itself: steps, and what happens between them."""
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from ..adapter import NestedAdapter
+from ..data import EndlessOrder, Triplets, seeded_generator
+from ..encoder import ImageEncoder
+from ..errors import NestedAdapterError
+from ..injection import NestedInjector
+from .checkpoints import limit_checkpoints, load_checkpoint, save_checkpoint
+from .config import TrainingConfig
+from .learner import Learner
+from .log import RunLog
+from .objective import Objective
+from .paired import PairedLoss, paired_row
+from .samples import RawExamples, SampleCache, SampleEncoder, Samples, collate, read_samples
+from .validation import validation_sheet
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """What is needed for validation pictures.
+
+    Attributes:
+        pipeline: Makes them.
+        image_encoder: Reads the images.
+        images: The subjects; none for no pictures.
+        injector: Taken out of the UNet meanwhile, as the pipeline puts in its own.
+    """
+
+    pipeline: Any
+    image_encoder: ImageEncoder
+    images: Sequence[Any]
+    injector: NestedInjector
+
+    def draw(self, path: Path, adapter: NestedAdapter, config: TrainingConfig) -> None:
+        """Save a sheet of pictures of the adapter as it is now."""
+        self.injector.eject()
+        try:
+            sheet = validation_sheet(
+                self.pipeline,
+                adapter,
+                self.image_encoder,
+                self.images,
+                config.validation_prompts,
+                config.resolution,
+                config.seed,
+            )
+        finally:
+            self.injector.inject()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path)
+
+
+class Run:
+    """One training run.
+
+    Args:
+        encoder: Encodes the examples.
+        adapter: To be trained.
+        dataset: What it is trained on.
+        config: Settings.
+        accelerator: accelerate's ``Accelerator``.
+        injector: Injected into the UNet while the run trains.
+        validation: For validation pictures.
+        validation_dataset: For the paired loss; the training set if None.
+    """
+
+    def __init__(
+        self,
+        encoder: SampleEncoder,
+        adapter: NestedAdapter,
+        dataset: Triplets,
+        config: TrainingConfig,
+        accelerator: Any,
+        injector: NestedInjector,
+        validation: Validation,
+        validation_dataset: Triplets | None = None,
+    ) -> None:
+        self._config = config
+        self._accelerator = accelerator
+        self._encoder = encoder
+        self._dataset = dataset
+        self._validation = validation
+        self._objective = Objective(
+            encoder.frozen, injector, adapter, config.resolution, config.proportion_empty_prompts
+        )
+        self._learner = Learner(adapter, config, accelerator)
+        self._paired = self._paired_loss(dataset if validation_dataset is None else validation_dataset)
+        self._order = self._order_of(dataset, "train")
+
+    def train(self, checkpoint: Path | None) -> NestedAdapter:
+        """Take all steps that are left, and save the adapter."""
+        start = self._start(checkpoint)
+        samples = self._samples(start * self._config.gradient_accumulation_steps)
+        log = RunLog(self._config.folder / "log.jsonl", start) if self._is_main else None
+        steps = range(start, self._config.max_train_steps)
+        with tqdm(total=len(steps) + start, initial=start, desc="Training", disable=not self._is_main) as bar:
+            for step in steps:
+                rate = self._learner.learning_rate
+                self._learner.count(self._step(step, samples))
+                self._between(step + 1, rate, log, bar)
+                bar.update()
+        self._accelerator.wait_for_everyone()
+        adapter = self._learner.finish()
+        if self._is_main:
+            adapter.save_pretrained(self._config.folder)
+        return adapter
+
+    @property
+    def _is_main(self) -> bool:
+        return self._accelerator.is_main_process
+
+    def _start(self, checkpoint: Path | None) -> int:
+        """Make the folder ready, take up a checkpoint if there is one; returns the steps taken so far."""
+        folder = self._config.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._is_main:
+            settings = json.dumps(asdict(self._config), indent=2, default=str)
+            (folder / "training_config.json").write_text(settings + "\n", encoding="utf-8")
+        if checkpoint is None:
+            return 0
+        state = load_checkpoint(checkpoint)
+        self._learner.load_state_dict(state["learner"])
+        logger.info("Resumed from %s", checkpoint)
+        return state["step"]
+
+    def _step(self, step: int, samples: Iterator[Samples]) -> torch.Tensor:
+        """One step of the optimiser; returns its loss."""
+        count, total = self._config.gradient_accumulation_steps, torch.zeros((), device=self._accelerator.device)
+        for part in range(step * count, (step + 1) * count):
+            with self._accelerator.accumulate(self._learner.model):
+                total += self._backward(next(samples), self._generator("step", part))
+                self._learner.step()
+        return total / count
+
+    def _backward(self, samples: Samples, generator: torch.Generator) -> torch.Tensor:
+        drawn = self._objective.draw(samples, generator)
+        with self._accelerator.autocast():
+            projected = self._learner.model(samples.features)
+        with self._objective.acting(projected, self._objective.positions(samples, drawn)):
+            with self._accelerator.autocast():
+                losses = self._objective.losses(samples, drawn)
+            loss = self._objective.weigh(losses, drawn, self._config.snr_gamma)
+            self._accelerator.backward(loss)
+        return loss.detach()
+
+    def _between(self, done: int, rate: float, log: RunLog | None, bar: Any) -> None:
+        """Log, checkpoint and draw, where the step is due for it."""
+        config = self._config
+        is_last = done == config.max_train_steps
+        if done % config.logging_steps == 0 or is_last:
+            row = {"step": done, "lr": rate, **self._measure()}
+            bar.set_postfix(loss=row["loss"], gain=row["gain_over_wrong"])
+            if log is not None:
+                log.write(row)
+            if not math.isfinite(row["loss"]):
+                raise NestedAdapterError(
+                    f"The loss is {row['loss']} at step {done}. Go on from the last checkpoint with a lower "
+                    "learning_rate, or with mixed_precision='bf16' instead of 'fp16'."
+                )
+        if done % config.checkpointing_steps == 0:
+            self._save(done)
+        if self._validation.images and (done % config.validation_steps == 0 or is_last):
+            self._draw(done)
+
+    def _measure(self) -> dict[str, float]:
+        with self._accelerator.autocast():
+            paired = self._paired.measure(self._learner.adapter)
+        losses = torch.cat([self._learner.take_mean_loss()[None], paired])
+        loss, *rest = self._accelerator.reduce(losses, reduction="mean")
+        return {"loss": loss.item(), **paired_row(torch.stack(rest))}
+
+    def _save(self, done: int) -> None:
+        if self._is_main:
+            state = {"step": done, "learner": self._learner.state_dict()}
+            with self._learner.averaged() as adapter:
+                save_checkpoint(self._config.folder, done, state, adapter)
+            limit_checkpoints(self._config.folder, self._config.checkpoints_total_limit)
+        self._accelerator.wait_for_everyone()
+
+    def _draw(self, done: int) -> None:
+        if self._is_main:
+            path = self._config.folder / "validation" / f"step-{done}.png"
+            with self._learner.averaged() as adapter:
+                self._validation.draw(path, adapter, self._config)
+        self._accelerator.wait_for_everyone()
+
+    def _samples(self, first: int) -> Iterator[Samples]:
+        """The examples of the forward passes from number ``first`` on."""
+        config = self._config
+        stop = config.max_train_steps * config.gradient_accumulation_steps
+        if config.cache_features:
+            cache = SampleCache(self._dataset, self._encoder, show_progress=self._is_main)
+            return (cache.samples(batch) for batch in self._order.between(first, stop))
+        return read_samples(
+            self._dataset, self._encoder, lambda: self._order.between(first, stop), config.dataloader_num_workers
+        )
+
+    def _paired_loss(self, triplets: Triplets) -> PairedLoss:
+        chosen = self._order_of(triplets, "paired").batch(0)
+        raw = RawExamples(triplets, self._config.resolution)
+        samples = self._encoder.encode(*collate([raw[i] for i in chosen]))
+        return PairedLoss(self._objective, samples, self._generator("paired"))
+
+    def _order_of(self, triplets: Triplets, purpose: str) -> EndlessOrder:
+        process, count = self._accelerator.process_index, self._accelerator.num_processes
+        key = (purpose, self._config.seed)
+        return EndlessOrder(len(triplets), self._config.train_batch_size, key, process, count)
+
+    def _generator(self, purpose: str, number: int = 0) -> torch.Generator:
+        return seeded_generator(purpose, self._config.seed, self._accelerator.process_index, number)

@@ -1,0 +1,72 @@
+"""The noise of a training step: what is drawn, what is to be predicted, and how timesteps are weighed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from ..errors import NestedAdapterError
+
+_KINDS = ("epsilon", "v_prediction")
+
+
+def training_scheduler(scheduler: Any) -> DDPMScheduler:
+    """The forward process of a pipeline's scheduler, whichever sampler that is.
+
+    Raises:
+        NestedAdapterError: The model predicts neither noise nor velocity.
+    """
+    made = DDPMScheduler.from_config(scheduler.config)
+    if made.config["prediction_type"] not in _KINDS:
+        raise NestedAdapterError(
+            f"The scheduler has prediction_type {made.config['prediction_type']!r}; training knows {_KINDS}."
+        )
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """The random part of one forward pass over B examples.
+
+    Attributes:
+        noise: Like the latents, (B, C, h, w).
+        timesteps: (B,), drawn uniformly, one from each of B equal parts of the range.
+        dropped: (B,) of bool, the examples that lose their prompt.
+    """
+
+    noise: Tensor
+    timesteps: Tensor
+    dropped: Tensor
+
+
+def draw_noise(
+    latents: Tensor, num_timesteps: int, dropped_share: float, generator: torch.Generator
+) -> Noise:
+    """Draw on the CPU, so that every device sees the same numbers, and move to the latents' device."""
+    size, device = len(latents), latents.device
+    noise = torch.randn(latents.shape, generator=generator)
+    spread = (torch.arange(size) + torch.rand(size, generator=generator)) / size  # one in each part: less variance
+    timesteps = (spread * num_timesteps).long().clamp(max=num_timesteps - 1)
+    dropped = torch.rand(size, generator=generator) < dropped_share
+    return Noise(noise.to(device), timesteps.to(device), dropped.to(device))
+
+
+def prediction_target(scheduler: DDPMScheduler, latents: Tensor, drawn: Noise) -> Tensor:
+    """What the UNet should predict: the noise, or the velocity √ᾱ ε − √(1−ᾱ) x (arXiv 2202.00512)."""
+    if scheduler.config["prediction_type"] == "epsilon":
+        return drawn.noise
+    return scheduler.get_velocity(latents, drawn.noise, drawn.timesteps)  # pyright: ignore[reportArgumentType]
+
+
+def min_snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:
+    """Min-SNR loss weights (arXiv 2303.09556), (B,).
+
+    With SNR = ᾱ / (1 − ᾱ) they are min(SNR, γ) / SNR for the noise and min(SNR, γ) / (SNR + 1) for the
+    velocity. Written in ᾱ, both are finite at SNR = 0, where ᾱ = 0.
+    """
+    signal = scheduler.alphas_cumprod.to(timesteps.device)[timesteps].float()  # ᾱ
+    if scheduler.config["prediction_type"] == "epsilon":
+        return (gamma * (1 - signal) / signal).clamp(max=1)
+    return torch.minimum(signal, gamma * (1 - signal))

@@ -1,0 +1,89 @@
+"""What is minimised: the error of the frozen UNet's prediction while subjects act in it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ..adapter import NestedAdapter
+from ..injection import BoundSubject, Dial, NestedInjector, Placed, RowGroup
+from ..mechanisms import get_mechanism
+from .frozen import FrozenModels
+from .noise import Noise, draw_noise, min_snr_weights, prediction_target, training_scheduler
+from .samples import Samples
+
+Projected = Mapping[str, tuple[Tensor, Tensor]]
+
+
+class Objective:
+    """The noise-prediction loss of a pipeline, and subjects for its UNet.
+
+    Args:
+        frozen: The models.
+        injector: Injected into the UNet.
+        adapter: Tells how its subjects act.
+        resolution: Side of the target images.
+        dropped_share: Share of the examples that lose their prompt.
+    """
+
+    def __init__(
+        self,
+        frozen: FrozenModels,
+        injector: NestedInjector,
+        adapter: NestedAdapter,
+        resolution: int,
+        dropped_share: float = 0.0,
+    ) -> None:
+        self.scheduler = training_scheduler(frozen.pipeline.scheduler)
+        self._unet = frozen.unet
+        self._injector = injector
+        self._alpha = adapter.config["alpha"]
+        self._mechanism = get_mechanism(adapter.config["mechanism"])
+        self._dials = dict.fromkeys(adapter.config["layers"], Dial(1.0))
+        self._dropped_share = dropped_share
+        self._no_prompt = frozen.no_prompt()
+        # original size, top left corner of the crop, target size
+        self._time_ids = torch.tensor([resolution, resolution, 0, 0, resolution, resolution])
+
+    def draw(self, samples: Samples, generator: torch.Generator) -> Noise:
+        """The random part of a forward pass over these examples."""
+        steps = self.scheduler.config["num_train_timesteps"]
+        return draw_noise(samples.latents, steps, self._dropped_share, generator)
+
+    @contextmanager
+    def acting(self, projected: Projected, positions: Tensor) -> Iterator[None]:
+        """Let row i of the projected subjects act on row i of the batch, until after the backward pass.
+
+        (Gradient checkpointing computes the layers again in the backward pass.)
+        """
+        subject = BoundSubject(projected, self._dials, self._alpha, mechanism=self._mechanism)
+        with self._injector.bound((RowGroup(None, (Placed(subject, positions),)),)):
+            yield
+
+    def positions(self, samples: Samples, drawn: Noise) -> Tensor:
+        """Where the subjects act, (B, T): nowhere in rows whose prompt is dropped."""
+        return samples.positions * ~drawn.dropped[:, None]
+
+    def losses(self, samples: Samples, drawn: Noise) -> Tensor:
+        """Mean squared error of every example, (B,), in float32."""
+        target = prediction_target(self.scheduler, samples.latents, drawn)
+        return (self._predict(samples, drawn).float() - target).square().mean(dim=(1, 2, 3))
+
+    def weigh(self, losses: Tensor, drawn: Noise, snr_gamma: float | None) -> Tensor:
+        """Mean of the losses, with min-SNR weights if γ is given."""
+        if snr_gamma is not None:
+            losses = losses * min_snr_weights(self.scheduler, drawn.timesteps, snr_gamma)
+        return losses.mean()
+
+    def _predict(self, samples: Samples, drawn: Noise) -> Tensor:
+        dtype = self._unet.dtype
+        noisy = self.scheduler.add_noise(samples.latents, drawn.noise, drawn.timesteps)  # pyright: ignore[reportArgumentType]
+        no_words, no_pooled = self._no_prompt
+        words = torch.where(drawn.dropped[:, None, None], no_words.float(), samples.prompt_embeds)
+        pooled = torch.where(drawn.dropped[:, None], no_pooled.float(), samples.pooled)
+        time_ids = self._time_ids.to(noisy.device, dtype).expand(len(noisy), -1)
+        added = {"text_embeds": pooled.to(dtype), "time_ids": time_ids}
+        return self._unet(
+            noisy.to(dtype), drawn.timesteps, words.to(dtype), added_cond_kwargs=added, return_dict=False
+        )[0]

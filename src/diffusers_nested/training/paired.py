@@ -1,0 +1,51 @@
+"""The paired loss: what the right subject is worth, with everything else the same.
+
+The plain loss is ruled by the noise and hardly moves. Over one fixed batch with fixed noise it is taken three
+times: with each example's own subject, with the next example's, and with none; the differences are the signal.
+"""
+
+import torch
+
+from ..adapter import NestedAdapter
+from .objective import Objective
+from .samples import Samples
+
+
+class PairedLoss:
+    """Measures the adapter on one fixed batch.
+
+    Args:
+        objective: The loss.
+        samples: The batch.
+        generator: Draws the noise, once.
+    """
+
+    def __init__(self, objective: Objective, samples: Samples, generator: torch.Generator) -> None:
+        self._objective = objective
+        self._samples = samples
+        self._drawn = objective.draw(samples, generator)
+        self._drawn.dropped.zero_()
+
+    @torch.no_grad()
+    def measure(self, adapter: NestedAdapter) -> torch.Tensor:
+        """Losses with the right subject, a wrong one, and none: (3,)."""
+        losses = [self._loss(adapter, shift) for shift in (0, 1)]
+        losses.append(self._objective.losses(self._samples, self._drawn).mean())
+        return torch.stack(losses)
+
+    def _loss(self, adapter: NestedAdapter, shift: int) -> torch.Tensor:
+        projected = adapter(self._samples.features.roll(shift, dims=0))
+        with self._objective.acting(projected, self._samples.positions):
+            return self._objective.losses(self._samples, self._drawn).mean()
+
+
+def paired_row(losses: torch.Tensor) -> dict[str, float]:
+    """The three losses and their differences, by name; positive gains mean that the subject helps."""
+    right, wrong, none = losses.tolist()
+    return {
+        "loss_right": right,
+        "loss_wrong": wrong,
+        "loss_none": none,
+        "gain_over_wrong": wrong - right,
+        "gain_over_none": none - right,
+    }

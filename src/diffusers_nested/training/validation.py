@@ -1,0 +1,53 @@
+"""Pictures along the way: every validation image with every validation prompt."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image, ImageOps
+
+from ..adapter import NestedAdapter
+from ..data import load_image
+from ..encoder import ImageEncoder
+
+
+@torch.no_grad()
+def validation_sheet(
+    pipeline: Any,
+    adapter: NestedAdapter,
+    image_encoder: ImageEncoder,
+    images: Sequence[Any],
+    prompts: Sequence[str],
+    resolution: int,
+    seed: int,
+) -> Image.Image:
+    """A sheet with a row per image, itself first, then one picture per prompt, always from the same noise."""
+    opened = [load_image(image) for image in images]
+    tokens = adapter.encode(image_encoder(opened).to(adapter.dtype))
+    rows = []
+    pipeline.load_nested_adapter(adapter, image_encoder_folder=None)
+    try:
+        for image, embeds in zip(opened, tokens.split(1), strict=True):
+            made = [_generate(pipeline, prompt, embeds, resolution, seed) for prompt in prompts]
+            rows.append([ImageOps.fit(image, (resolution, resolution)), *made])
+    finally:
+        pipeline.unload_nested_adapter()
+    return _sheet(rows, resolution)
+
+
+def _generate(pipeline: Any, prompt: str, embeds: torch.Tensor, resolution: int, seed: int) -> Image.Image:
+    return pipeline(
+        prompt,
+        nested_adapter_image_embeds=embeds,
+        height=resolution,
+        width=resolution,
+        generator=torch.Generator().manual_seed(seed),
+    ).images[0]
+
+
+def _sheet(rows: Sequence[Sequence[Image.Image]], side: int) -> Image.Image:
+    sheet = Image.new("RGB", (side * len(rows[0]), side * len(rows)))
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            sheet.paste(image, (x * side, y * side))
+    return sheet

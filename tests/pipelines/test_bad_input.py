@@ -1,0 +1,157 @@
+"""Bad input is refused with a clear error, and leaves the pipeline as it was."""
+
+import math
+
+import numpy as np
+import pytest
+import tiny_pipeline
+import torch
+from cases import CASES
+from tiny_pipeline import photo
+
+from diffusers_nested import (
+    AdapterLoadError,
+    NestedAdapterError,
+    PromptTokenError,
+    RowsNotFoundError,
+    ScaleError,
+    Subject,
+    SubjectError,
+)
+
+CASE = CASES[0]
+
+
+@pytest.fixture(scope="module")
+def pipeline(adapters):
+    pipeline = CASE.build()
+    pipeline.load_nested_adapter(adapters["person"])
+    return pipeline
+
+
+@pytest.fixture(autouse=True)
+def unchanged(pipeline):
+    """After whatever a test does, the pipeline gives the same picture with the same adapter."""
+    before = CASE.run(pipeline, nested_adapter_image=photo(1))
+    yield
+    assert list(pipeline.nested_adapters) == ["person"]
+    assert np.array_equal(CASE.run(pipeline, nested_adapter_image=photo(1)), before)
+
+
+LONG = "photo " * 90
+
+CALLS = {
+    "word not in the prompt": ({"prompt": "a photo of a pet", "nested_adapter_image": photo()}, PromptTokenError),
+    "truncated word": ({"prompt": LONG + "person", "nested_adapter_image": photo()}, PromptTokenError),
+    "other positions in prompt_2": (
+        {"prompt_2": "a person", "nested_adapter_image": photo()},
+        PromptTokenError,
+    ),
+    "two subjects at one word": (
+        {"nested_adapter_image": [Subject(photo()), Subject(photo(), token_indices=[5, 6])]},
+        NestedAdapterError,
+    ),
+    "wrong type": ({"nested_adapter_image": 3}, SubjectError),
+    "a path": ({"nested_adapter_image": "me.png"}, SubjectError),
+    "empty list": ({"nested_adapter_image": []}, SubjectError),
+    "empty dict": ({"nested_adapter_image": {}}, SubjectError),
+    "token without image": ({"nested_adapter_token": "person"}, SubjectError),
+    "unknown adapter name": ({"nested_adapter_image": Subject(photo(), adapter_name="cars")}, SubjectError),
+    "embeddings of a wrong width": ({"nested_adapter_image_embeds": torch.zeros(1, 5, 7)}, SubjectError),
+    "embeddings of a wrong rank": ({"nested_adapter_image_embeds": torch.zeros(5, 40)}, SubjectError),
+    "embeddings and images": (
+        {"nested_adapter_image": photo(), "nested_adapter_image_embeds": torch.zeros(1, 5, 40)},
+        SubjectError,
+    ),
+    "negative scale": ({"nested_adapter_image": Subject(photo(), scale=-1.0)}, SubjectError),
+    "NaN scale": ({"nested_adapter_image": Subject(photo(), scale=math.nan)}, SubjectError),
+    "negative prompt equal to the prompt": (
+        {"negative_prompt": "a photo of a person walking a pet in the snow", "nested_adapter_image": photo()},
+        RowsNotFoundError,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_call_is_refused(pipeline, name):
+    keywords, error = CALLS[name]
+    with pytest.raises(error):
+        CASE.run(pipeline, **keywords)
+
+
+def test_missing_word_shows_the_tokenised_prompt(pipeline):
+    with pytest.raises(PromptTokenError, match="pet</w>"):
+        CASE.run(pipeline, prompt="a photo of a pet", nested_adapter_image=photo())
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf, -0.1, True, "1", None, {}, {"cars": 1.0}, {"up": {"block_9": 1.0}}])
+def test_scale_is_refused(pipeline, scale):
+    with pytest.raises(ScaleError):
+        pipeline.set_nested_adapter_scale(scale)
+
+
+def test_duplicate_name_is_refused(pipeline, adapters):
+    with pytest.raises(NestedAdapterError, match="person"):
+        pipeline.load_nested_adapter(adapters["person"])
+
+
+@pytest.mark.parametrize("name", ["down", "mid", "up"])
+def test_name_of_a_block_is_refused(pipeline, adapters, name):
+    with pytest.raises(NestedAdapterError):
+        pipeline.load_nested_adapter(adapters["pet"], adapter_name=name)
+
+
+def test_adapter_for_another_unet_is_refused(pipeline, tmp_path):
+    other = tiny_pipeline.unet(cross_attention_dim=48, block_out_channels=(32, 96), attention_head_dim=(2, 3))
+    tiny_pipeline.save_adapter(tmp_path, tiny_pipeline.adapter(other, subject_token="pet"))
+    with pytest.raises(AdapterLoadError, match="attn2"):
+        pipeline.load_nested_adapter(tmp_path)
+
+
+def test_missing_weights_are_refused(pipeline, adapters, tmp_path):
+    (tmp_path / "config.json").write_text((adapters["pet"] / "config.json").read_text())
+    with pytest.raises((AdapterLoadError, OSError)):
+        pipeline.load_nested_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("what", [3, [], None])
+def test_what_is_no_adapter_is_refused(pipeline, what):
+    with pytest.raises(AdapterLoadError):
+        pipeline.load_nested_adapter(what)
+
+
+def test_other_image_encoder_is_refused(pipeline, tmp_path):
+    made = tiny_pipeline.adapter(pipeline.unet, image_feature_dim=10, subject_token="pet")
+    tiny_pipeline.save_adapter(tmp_path, made)
+    with pytest.raises(AdapterLoadError, match="24"):
+        pipeline.load_nested_adapter(tmp_path)
+
+
+def test_unknown_adapter_is_not_unloaded(pipeline):
+    with pytest.raises(NestedAdapterError, match="person"):
+        pipeline.unload_nested_adapter("cars")
+
+
+def test_images_need_an_image_encoder(adapters):
+    pipeline = CASE.build()
+    pipeline.load_nested_adapter(adapters["person"], image_encoder_folder=None)
+    with pytest.raises(SubjectError):
+        CASE.run(pipeline, nested_adapter_image=photo())
+
+
+@pytest.mark.parametrize("keyword", ["nested_adapter_image", "nested_adapter_image_embeds", "nested_adapter_token"])
+def test_keywords_with_nothing_loaded_are_refused(keyword):
+    with pytest.raises(NestedAdapterError, match="load_nested_adapter"):
+        CASE.run(CASE.build(), **{keyword: "person"})
+
+
+def test_methods_with_nothing_loaded_are_refused():
+    plain = CASE.build()
+    for call in (
+        lambda: plain.set_nested_adapter_scale(1.0),
+        plain.unload_nested_adapter,
+        lambda: plain.encode_nested_adapter_image(photo()),
+    ):
+        with pytest.raises(NestedAdapterError, match="load_nested_adapter"):
+            call()
+    assert not plain.nested_adapters
