@@ -3,10 +3,10 @@
 import torch
 from diffusers import UNet2DConditionModel, UNetMotionModel
 from diffusers.models.attention import BasicTransformerBlock
-from tiny import TOKEN_DIM, tiny_unet
 from torch import nn
 
 from diffusers_nested.layers import cross_attention_layers, layer_widths
+from tiny import TOKEN_DIM, tiny_unet
 
 # (place of the transformer, its blocks, its width) in tiny_unet()
 TRANSFORMERS = [

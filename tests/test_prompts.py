@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from clip_vocabulary import clip_tokenizer, sdxl_tokenizers
 from diffusers.loaders import TextualInversionLoaderMixin
 from transformers import CLIPTokenizer
 
+from clip_vocabulary import sdxl_tokenizers
 from diffusers_nested.errors import PromptTokenError
 from diffusers_nested.prompts import pair_prompts, word_positions
 
@@ -31,22 +31,26 @@ class Pipeline(TextualInversionLoaderMixin):
         for tokenizer in filter(None, self.tokenizers):
             text = self.maybe_convert_prompt(prompt, tokenizer)
             length = tokenizer.model_max_length
-            ids = tokenizer(
-                text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-            )
-            found.append(
-                tokenizer.convert_ids_to_tokens(ids["input_ids"][0, torch.tensor(positions)].tolist())
-            )
+            ids = tokenizer(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+            found.append(tokenizer.convert_ids_to_tokens(ids["input_ids"][0, torch.tensor(positions)].tolist()))
         return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pipe() -> Pipeline:
+    """Shared, to build the large vocabulary once: no test may add tokens to it."""
     return Pipeline(*sdxl_tokenizers())
 
 
-def test_vocabulary_is_that_of_clip():
-    first, second = sdxl_tokenizers()
+@pytest.fixture(scope="module")
+def tokenizer(pipe: Pipeline) -> CLIPTokenizer:
+    assert pipe.tokenizers[0] is not None
+    return pipe.tokenizers[0]
+
+
+def test_vocabulary_is_that_of_clip(pipe: Pipeline):
+    first, second = pipe.tokenizers
+    assert first is not None
     for tokenizer in (first, second):
         assert len(tokenizer) == 49408
         assert tokenizer("a photo of a person")["input_ids"] == [49406, 320, 1125, 539, 320, 2533, 49407]
@@ -79,12 +83,11 @@ def test_vocabulary_is_that_of_clip():
 )
 def test_positions(pipe: Pipeline, prompt: str, word: str, expected: tuple[int, ...]):
     assert pipe.positions(prompt, word) == expected
-    single = word_positions(prompt, None, word, [clip_tokenizer()])
-    assert single == expected
+    assert word_positions(prompt, None, word, pipe.tokenizers[:1]) == expected
 
 
 def test_positions_hold_the_pieces_of_the_word(pipe: Pipeline):
-    assert pipe.pieces("A Labradoodle: the labradoodle!", "labradoodle") == [["labrad", "oodle</w>"] * 2] * 2
+    assert pipe.pieces("A Labradoodle: the labradoodle!", "labradoodle") == [["labra", "doodle</w>"] * 2] * 2
 
 
 @pytest.mark.parametrize(
@@ -93,26 +96,26 @@ def test_positions_hold_the_pieces_of_the_word(pipe: Pipeline):
         ("a personal photo", "person"),
         ("a salesperson at work", "person"),  # ends in "erson</w>"
         ("a salesperson at work", "erson"),
-        ("a labradoodle", "oodle"),  # the last piece of the word is a whole word elsewhere
-        ("a labradoodle", "labrad"),
+        ("a labradoodle", "doodle"),  # the last piece of the word is a whole word elsewhere
+        ("a labradoodle", "labra"),
         ("an old, bearded man", "old man"),
         ("an old man", "man old"),
         ("a photo of a person", "people"),
         ("", "person"),
     ],
 )
-def test_missing_word_shows_the_tokenised_prompt(pipe: Pipeline, prompt: str, word: str):
+def test_missing_word_shows_the_tokenised_prompt(pipe: Pipeline, tokenizer: CLIPTokenizer, prompt: str, word: str):
     with pytest.raises(PromptTokenError) as error:
         pipe.positions(prompt, word)
-    for i, piece in enumerate(clip_tokenizer().tokenize(prompt), start=1):
+    for i, piece in enumerate(tokenizer.tokenize(prompt), start=1):
         assert f"{i}:{piece}" in str(error.value)
     assert repr(word) in str(error.value)
 
 
-def test_tails_of_other_words_are_told_from_words():
-    """`oodle</w>` is one piece: "labradoodle" must not count as "oodle", and "oodle" alone must."""
-    assert clip_tokenizer().tokenize("labradoodle oodle") == ["labrad", "oodle</w>", "oodle</w>"]
-    assert word_positions("labradoodle oodle", None, "oodle", [clip_tokenizer()]) == (3,)
+def test_tails_of_other_words_are_told_from_words(tokenizer: CLIPTokenizer):
+    """`doodle</w>` ends "labradoodle" and is all of "doodle": only the second is the word."""
+    assert tokenizer.tokenize("labradoodle doodle") == ["labra", "doodle</w>", "doodle</w>"]
+    assert word_positions("labradoodle doodle", None, "doodle", [tokenizer]) == (3,)
 
 
 @pytest.mark.parametrize("word", ["", "  ", None, 3, ["person"]])
@@ -136,7 +139,7 @@ class TestTruncation:
             pipe.positions("very " * 75 + "person", "person")
 
     def test_cut_in_the_middle(self, pipe: Pipeline):
-        with pytest.raises(PromptTokenError, match="75:labrad 76:oodle</w>"):
+        with pytest.raises(PromptTokenError, match="75:labra 76:doodle</w>"):
             pipe.positions("very " * 74 + "labradoodle", "labradoodle")
 
     def test_cut_in_the_middle_of_a_phrase(self, pipe: Pipeline):
@@ -147,14 +150,12 @@ class TestTruncation:
         assert pipe.positions("a labradoodle " + "very " * 71 + "labradoodle", "labradoodle") == (2, 3)
         assert pipe.positions("a person " + "very " * 80 + "person", "person") == (2,)
 
-    def test_cut_vectors_of_a_textual_inversion_token(self, pipe: Pipeline):
-        pipe.add_vectors("<cat>", 3)
-        with pytest.raises(PromptTokenError, match="75:<cat>_1 76:<cat>_2"):
-            pipe.positions("very " * 73 + "<cat>", "<cat>")
-        assert pipe.positions("very " * 72 + "<cat>", "<cat>") == (73, 74, 75)
-
 
 class TestTextualInversion:
+    @pytest.fixture
+    def pipe(self) -> Pipeline:
+        return Pipeline(*sdxl_tokenizers())
+
     def test_tokens_before_the_word_shift_it(self, pipe: Pipeline):
         pipe.add_vectors("<style>", 1)
         pipe.add_vectors("<cat>", 4)
@@ -196,6 +197,12 @@ class TestTextualInversion:
         pipe.add_vectors("<old>", 1)
         assert pipe.positions("a <old>person", "person") == (3,)
 
+    def test_cut_vectors_of_a_textual_inversion_token(self, pipe: Pipeline):
+        pipe.add_vectors("<cat>", 3)
+        with pytest.raises(PromptTokenError, match="75:<cat>_1 76:<cat>_2"):
+            pipe.positions("very " * 73 + "<cat>", "<cat>")
+        assert pipe.positions("very " * 72 + "<cat>", "<cat>") == (73, 74, 75)
+
     def test_loaded_into_one_tokenizer_only(self, pipe: Pipeline):
         pipe.tokenizers[1].add_tokens(["<cat>", "<cat>_1"])
         with pytest.raises(PromptTokenError, match="<cat>_1"):
@@ -222,9 +229,9 @@ class TestTwoPrompts:
             pipe.positions("wow!! a person", "person")
         assert pipe.positions("a person!!", "person") == (2,)
 
-    def test_without_the_first_tokenizer(self):
+    def test_without_the_first_tokenizer(self, pipe: Pipeline):
         """Refiner pipelines give `prompt` to `tokenizer_2` and leave `prompt_2` unread."""
-        refiner = Pipeline(None, clip_tokenizer(pad_token="!"))
+        refiner = Pipeline(None, pipe.tokenizers[1])
         assert refiner.positions("a photo of a person", "person", "a person") == (5,)
 
     def test_without_any_tokenizer(self):
@@ -258,7 +265,7 @@ class TestOwnVocabulary:
             word_positions("a big dog", None, "dog", [tokenizer])
 
     def test_truncation_at_its_own_length(self, tokenizer: CLIPTokenizer):
-        assert word_positions("a " * 13 + "man son", None, "son", [clip_tokenizer()]) == (15,)
+        assert word_positions("a " * 13 + "son", None, "son", [tokenizer]) == (14,)
         with pytest.raises(PromptTokenError, match="son</w>"):
             word_positions("a " * 13 + "man son", None, "son", [tokenizer])
 

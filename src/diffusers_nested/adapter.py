@@ -204,7 +204,15 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         return self.projections.get_submodule(path)
 
 
-_HUB_KEYWORDS = ("subfolder", "revision", "token", "cache_dir", "local_files_only", "force_download", "proxies")
+_HUB_KEYWORDS = (
+    "subfolder",
+    "revision",
+    "token",
+    "cache_dir",
+    "local_files_only",
+    "force_download",
+    "proxies",
+)
 
 
 def _add_module(root: nn.Module, path: str, module: nn.Module) -> None:

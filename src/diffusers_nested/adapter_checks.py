@@ -61,7 +61,7 @@ def check_loaded_config(config: Any, kind: str, source: str) -> None:
     version = config.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise AdapterLoadError(
-            f"{source} has format version {version}; this version of diffusers-nested reads up to {FORMAT_VERSION}. "
+            f"{source} has format_version {version}; this version of diffusers-nested reads up to {FORMAT_VERSION}. "
             "Upgrade diffusers-nested."
         )
     missing = [name for name in _REQUIRED if name not in config]
@@ -110,7 +110,9 @@ def first_difference(ours: Mapping[str, int], theirs: Mapping[str, int]) -> str:
     """The first layer in which an adapter and a UNet differ, as a sentence; empty if none does."""
     for path in sorted(ours.keys() | theirs.keys()):
         if ours.get(path) != theirs.get(path):
-            return f"First difference: {path} has width {ours.get(path)} in the adapter, {theirs.get(path)} in the UNet."
+            return (
+                f"First difference: {path} has width {ours.get(path)} in the adapter, {theirs.get(path)} in the UNet."
+            )
     return ""
 
 

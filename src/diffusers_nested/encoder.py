@@ -59,6 +59,11 @@ class ImageEncoder:
         self.model = model.eval().requires_grad_(False)
         self.processor = processor
 
+    @property
+    def feature_dim(self) -> int:
+        """D, the width of the features."""
+        return self.model.config.hidden_size
+
     @torch.no_grad()
     def __call__(self, images: Sequence[Any]) -> Tensor:
         """Features of the last layer before pooling, (B, L, D), class token included.

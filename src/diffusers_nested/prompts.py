@@ -12,9 +12,7 @@ from .errors import PromptTokenError
 Convert = Callable[[str, CLIPTokenizer], str]
 
 
-def pair_prompts(
-    prompt: str | Sequence[str], prompt_2: str | Sequence[str] | None = None
-) -> list[tuple[str, str]]:
+def pair_prompts(prompt: str | Sequence[str], prompt_2: str | Sequence[str] | None = None) -> list[tuple[str, str]]:
     """The prompts of one call as (text for the first tokenizer, text for the second), one pair per prompt.
 
     Follows SDXL's `encode_prompt`: an empty or missing `prompt_2` stands for `prompt`.

@@ -29,7 +29,11 @@ class BruteProcessor:
         self.path, self.rows_of = path, rows_of
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
-        query, key, value = attn.to_q(hidden_states), attn.to_k(encoder_hidden_states), attn.to_v(encoder_hidden_states)
+        query, key, value = (
+            attn.to_q(hidden_states),
+            attn.to_k(encoder_hidden_states),
+            attn.to_v(encoder_hidden_states),
+        )
         subjects = self.rows_of(len(query))
         rows = [self.row(attn.heads, query[i], key[i], value[i], subjects[i]) for i in range(len(query))]
         return attn.to_out[0](torch.stack(rows))

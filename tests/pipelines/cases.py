@@ -6,9 +6,10 @@ from typing import Any
 
 import diffusers
 import numpy as np
-import tiny_pipeline
 import torch
 from PIL import Image
+
+import tiny_pipeline
 
 PROMPT = "a photo of a person walking a pet in the snow"
 

@@ -1,6 +1,7 @@
 """Adapters on disk, as a user has them."""
 
 import pytest
+
 import tiny_pipeline
 
 

@@ -4,11 +4,10 @@ import math
 
 import numpy as np
 import pytest
-import tiny_pipeline
 import torch
 from cases import CASES
-from tiny_pipeline import photo
 
+import tiny_pipeline
 from diffusers_nested import (
     AdapterLoadError,
     NestedAdapterError,
@@ -18,6 +17,7 @@ from diffusers_nested import (
     Subject,
     SubjectError,
 )
+from tiny_pipeline import photo
 
 CASE = CASES[0]
 
@@ -41,7 +41,10 @@ def unchanged(pipeline):
 LONG = "photo " * 90
 
 CALLS = {
-    "word not in the prompt": ({"prompt": "a photo of a pet", "nested_adapter_image": photo()}, PromptTokenError),
+    "word not in the prompt": (
+        {"prompt": "a photo of a pet", "nested_adapter_image": photo()},
+        PromptTokenError,
+    ),
     "truncated word": ({"prompt": LONG + "person", "nested_adapter_image": photo()}, PromptTokenError),
     "other positions in prompt_2": (
         {"prompt_2": "a person", "nested_adapter_image": photo()},
@@ -84,7 +87,9 @@ def test_missing_word_shows_the_tokenised_prompt(pipeline):
         CASE.run(pipeline, prompt="a photo of a pet", nested_adapter_image=photo())
 
 
-@pytest.mark.parametrize("scale", [math.nan, math.inf, -0.1, True, "1", None, {}, {"cars": 1.0}, {"up": {"block_9": 1.0}}])
+@pytest.mark.parametrize(
+    "scale", [math.nan, math.inf, -0.1, True, "1", None, {}, {"cars": 1.0}, {"up": {"block_9": 1.0}}]
+)
 def test_scale_is_refused(pipeline, scale):
     with pytest.raises(ScaleError):
         pipeline.set_nested_adapter_scale(scale)

@@ -2,17 +2,17 @@
 
 import numpy as np
 import pytest
-import tiny_pipeline
 import torch
 from brute_force import brute_subject, install
 from cases import CASES, PROMPT, Case
 from diffusers.models.attention_processor import AttnProcessor2_0
-from tiny_pipeline import photo
 from transformers import CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+import tiny_pipeline
 from diffusers_nested import NestedAdapter, NestedAdapterError, ProcessorReplacedError
 from diffusers_nested.layers import cross_attention_layers
+from tiny_pipeline import photo
 
 TOLERANCE = 1e-4  # of pictures in 0..1, float32
 
@@ -108,7 +108,10 @@ def test_a_batch_of_prompts_equals_the_formula(case, adapters):
     pipeline = case.build()
     pipeline.load_nested_adapter(adapters["person"])
     ours = case.run(pipeline, prompt=prompts, nested_adapter_image=photo(1))
-    plain, made = case.build(), [brute_subject_of(adapters["person"], [photo(1)], p, "person") for p in prompts]
+    plain, made = (
+        case.build(),
+        [brute_subject_of(adapters["person"], [photo(1)], p, "person") for p in prompts],
+    )
     install(plain.unet, lambda count: [[one] if kind == "c" else [] for kind in case.rows for one in made])
     assert np.abs(ours - case.run(plain, prompt=prompts)).max() < TOLERANCE
 
@@ -165,4 +168,3 @@ def test_replaced_processors_are_noticed(case, adapters, replace):
         pipeline.unet.set_attn_processor(AttnProcessor2_0())
     with pytest.raises(ProcessorReplacedError):
         case.run(pipeline, nested_adapter_image=photo(1))
-

@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-import tiny_pipeline
 import torch
 from brute_force import install
 from cases import CASES, PROMPT
 from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
 from test_contract import brute_subject_of
-from tiny_pipeline import photo
 
+import tiny_pipeline
 from diffusers_nested import NestedAdapterMixin, Subject
+from tiny_pipeline import photo
 
 CASE = CASES[0]
 TOLERANCE = 1e-4
@@ -168,7 +168,13 @@ def test_pipelines_that_share_the_unet_share_the_adapters(adapters):
     other = StableDiffusionXLImg2ImgPipeline.from_pipe(pipeline)
     other.set_progress_bar_config(disable=True)
     assert list(other.nested_adapters) == ["person"]
-    settings = {"prompt": PROMPT, "image": photo(4), "num_inference_steps": 3, "output_type": "np", "strength": 0.9}
+    settings = {
+        "prompt": PROMPT,
+        "image": photo(4),
+        "num_inference_steps": 3,
+        "output_type": "np",
+        "strength": 0.9,
+    }
 
     def picture(**keywords):
         return other(generator=torch.Generator().manual_seed(0), **settings, **keywords).images

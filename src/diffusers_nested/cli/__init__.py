@@ -18,7 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 for bad input, whose message goes to stderr.
     """
     parser = argparse.ArgumentParser(
-        prog="diffusers-nested", description="Nested Attention for SDXL: a photo becomes a word of the prompt."
+        prog="diffusers-nested",
+        description="Nested Attention for SDXL: a photo becomes a word of the prompt.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, module in _COMMANDS.items():

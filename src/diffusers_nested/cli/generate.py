@@ -87,7 +87,8 @@ def _open(file: str) -> Image.Image:
         return Image.open(file).convert("RGBA")
     except (OSError, UnidentifiedImageError) as error:
         raise SubjectError(
-            f"Cannot read the image {file!r} ({error}). Give a picture file, or a bundled example: {', '.join(examples())}."
+            f"Cannot read the image {file!r} ({error}). Give a picture file, or a bundled example: "
+            f"{', '.join(examples())}."
         ) from error
 
 

@@ -4,7 +4,7 @@ from .captions import caption_positions
 from .folder import TripletFolder
 from .images import load_image, to_pixels
 from .order import EndlessOrder, seeded_generator
-from .triplets import Triplet, Triplets
+from .triplets import Triplet, Triplets, each
 
 __all__ = [
     "EndlessOrder",
@@ -12,6 +12,7 @@ __all__ = [
     "TripletFolder",
     "Triplets",
     "caption_positions",
+    "each",
     "load_image",
     "seeded_generator",
     "to_pixels",

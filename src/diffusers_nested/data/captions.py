@@ -9,7 +9,10 @@ from ..prompts import Convert, word_positions
 
 
 def caption_positions(
-    captions: Iterable[str], word: str, tokenizers: Sequence[CLIPTokenizer | None], convert: Convert | None = None
+    captions: Iterable[str],
+    word: str,
+    tokenizers: Sequence[CLIPTokenizer | None],
+    convert: Convert | None = None,
 ) -> dict[str, tuple[int, ...]]:
     """Positions of the word in every caption, each distinct caption being read once.
 

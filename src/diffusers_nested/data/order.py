@@ -4,7 +4,7 @@ Nothing is remembered between steps, so a resumed run needs no state of a random
 """
 
 import hashlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 
 import torch
 
@@ -41,10 +41,6 @@ class EndlessOrder:
         """Indices of the batch with this number."""
         first = (number * self._processes + self._process) * self._batch_size
         return [self._index(position) for position in range(first, first + self._batch_size)]
-
-    def between(self, start: int, stop: int) -> Iterator[list[int]]:
-        """The batches from ``start`` to before ``stop``."""
-        return (self.batch(number) for number in range(start, stop))
 
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, self._length)

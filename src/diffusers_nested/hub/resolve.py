@@ -130,11 +130,25 @@ def load_image_encoder(
             "`nested_adapter_image_embeds`, or use a folder that holds image_encoder/."
         )
     _check_width(adapter, location, subfolder, keywords)
+    encoder = _load_tower(location, subfolder, torch_dtype, keywords)
+    return f"{location}/{subfolder}@{keywords.get('revision')}", encoder
+
+
+def load_vision_tower(name_or_path: str, torch_dtype: torch.dtype | None = None) -> ImageEncoder:
+    """A vision tower by itself: a folder, ``user/repo`` or ``user/repo/sub/folder`` of the Hub."""
+    if Path(name_or_path).is_dir():
+        return _load_tower(str(Path(name_or_path).parent), Path(name_or_path).name, torch_dtype, {})
+    parts = name_or_path.split("/")
+    return _load_tower("/".join(parts[:2]), "/".join(parts[2:]), torch_dtype, {})
+
+
+def _load_tower(
+    location: str, subfolder: str, torch_dtype: torch.dtype | None, keywords: dict[str, Any]
+) -> ImageEncoder:
     model = CLIPVisionModelWithProjection.from_pretrained(
         location, subfolder=subfolder, dtype=torch_dtype, use_safetensors=True, **keywords
     )
-    extractor = _feature_extractor(location, subfolder, keywords)
-    return f"{location}/{subfolder}@{keywords.get('revision')}", ImageEncoder(model, extractor)
+    return ImageEncoder(model, _feature_extractor(location, subfolder, keywords))
 
 
 def _own_folder(source: Source, folder: str) -> str | None:

@@ -69,9 +69,7 @@ class CallBinding:
         finder: Tells which row belongs to which prompt.
     """
 
-    def __init__(
-        self, prompts: Sequence[Sequence[tuple[BoundSubject, tuple[int, ...]]]], finder: RowFinder
-    ) -> None:
+    def __init__(self, prompts: Sequence[Sequence[tuple[BoundSubject, tuple[int, ...]]]], finder: RowFinder) -> None:
         self._prompts = prompts
         self._finder = finder
         self._placed: dict[tuple[int | None, ...], tuple[RowGroup, ...]] = {}

@@ -52,7 +52,8 @@ class RowFinder:
         rows = self._compare(encoder_hidden_states)
         if len(self._cache) >= _CACHED_TENSORS:
             self._cache.pop(next(iter(self._cache)))
-        self._cache[id(encoder_hidden_states)] = (encoder_hidden_states, version, rows)  # kept: its id stays taken
+        # the tensor is kept along, so that its id stays taken
+        self._cache[id(encoder_hidden_states)] = (encoder_hidden_states, version, rows)
         return rows
 
     def _compare(self, states: Tensor) -> list[int | None]:

@@ -1,8 +1,8 @@
 """The dial of every adapter and layer: one number, 0 for off, 1 for the paper's layer, more for its λ."""
 
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..errors import ScaleError
 
-_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.attentions\.(\d+)\.|(mid)_block\.attentions\.(\d+)\.")
+_ATTENTION = re.compile(r"(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.attentions\.\d+\.")
 _PARTS = ("down", "mid", "up")
+_LARGEST = torch.finfo(torch.float32).max  # beyond it a dial would be infinite
 
 
 class Dial:
@@ -22,7 +23,8 @@ class Dial:
 
     def __init__(self, value: float) -> None:
         self.value = value
-        self.tensor: Tensor = torch.tensor(value, dtype=torch.float32)
+        with torch.inference_mode(False):  # a tensor made in inference mode could not be filled outside of it
+            self.tensor: Tensor = torch.tensor(value, dtype=torch.float32)
 
     def set(self, value: float) -> None:
         """Turn the dial, also in the middle of a call."""
@@ -32,7 +34,8 @@ class Dial:
     def to(self, device: torch.device) -> Tensor:
         """The tensor, moved to the device for good."""
         if self.tensor.device != device:
-            self.tensor = self.tensor.to(device)
+            with torch.inference_mode(False):
+                self.tensor = self.tensor.to(device)
         return self.tensor
 
 
@@ -42,8 +45,8 @@ def check_scale(value: Any) -> float:
     Raises:
         ScaleError: It is not a finite number of at least 0.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < 0:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= _LARGEST:
         raise ScaleError(
             f"A scale must be a finite number of at least 0, got {value!r}. 0 is off, 1 the paper's layer, up to "
             "about 4 stresses the subject more."
@@ -56,31 +59,33 @@ def expand_scale(scale: Any, paths: Iterable[str]) -> dict[str, float]:
 
     Args:
         scale: One number for all layers, or a dict by block as ``set_ip_adapter_scale`` takes it:
-            ``{"down": {"block_2": [0.0, 1.0]}, "mid": 1.0, "up": 0.5}``. What it does not name is off.
+            ``{"down": {"block_2": [0.0, 1.0]}, "mid": 1.0, "up": 0.5}``. A list has one number per attention of
+            the block, or one for all. What the dict does not name is off.
         paths: The layers' paths.
 
     Raises:
-        ScaleError: A number is out of range, or a name is no block of this UNet.
+        ScaleError: A number is out of range, a name is no block of this UNet, or a list is too long or too short.
     """
     paths = list(paths)
     if not isinstance(scale, Mapping):
         return dict.fromkeys(paths, check_scale(scale))
     result = dict.fromkeys(paths, 0.0)
-    for prefix, value in _by_prefix(scale):
-        hit = [path for path in paths if path.startswith(prefix)]
-        if not hit:
-            known = sorted({match.group(0).rstrip(".") for path in paths if (match := _BLOCK.match(path))})
+    for prefix, value in _by_block(scale):
+        if not any(path.startswith(prefix) for path in paths):
+            known = sorted({path[: path.index(".attentions.")] for path in paths if _ATTENTION.match(path)})
             raise ScaleError(f"No layer lies in {prefix.rstrip('.')!r}. Blocks of this UNet: {', '.join(known)}.")
-        result.update(dict.fromkeys(hit, value))
+        for part, number in _by_attention(prefix, value, paths):
+            result.update((path, number) for path in paths if path.startswith(part))
     return result
 
 
-def _by_prefix(scale: Mapping[Any, Any]) -> Iterable[tuple[str, float]]:
+def _by_block(scale: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:
+    """Prefixes of paths, and what the dict says for them."""
     for part, blocks in scale.items():
         if part not in _PARTS:
             raise ScaleError(f"Unknown part {part!r} of a UNet; expected one of {', '.join(_PARTS)}.")
         if part == "mid":
-            yield from _by_attention("mid_block.", blocks)
+            yield "mid_block.", blocks
         elif not isinstance(blocks, Mapping):
             yield f"{part}_blocks.", check_scale(blocks)
         else:
@@ -88,12 +93,18 @@ def _by_prefix(scale: Mapping[Any, Any]) -> Iterable[tuple[str, float]]:
                 number = re.fullmatch(r"block_(\d+)", str(name))
                 if number is None:
                     raise ScaleError(f"Unknown block {name!r}; expected 'block_0', 'block_1', …")
-                yield from _by_attention(f"{part}_blocks.{number.group(1)}.", value)
+                yield f"{part}_blocks.{number.group(1)}.", value
 
 
-def _by_attention(prefix: str, value: Any) -> Iterable[tuple[str, float]]:
-    if isinstance(value, list | tuple):
-        for i, single in enumerate(value):
-            yield f"{prefix}attentions.{i}.", check_scale(single)
-    else:
-        yield prefix, check_scale(value)
+def _by_attention(prefix: str, value: Any, paths: Sequence[str]) -> Iterable[tuple[str, float]]:
+    if not isinstance(value, list | tuple):
+        return [(prefix, check_scale(value))]
+    found = (_ATTENTION.match(path) for path in paths if path.startswith(prefix))
+    attentions = sorted({match.group(0) for match in found if match}, key=lambda name: (len(name), name))
+    if len(value) not in (1, len(attentions)):
+        raise ScaleError(
+            f"Expected {len(attentions)} scales for {prefix.rstrip('.')!r}, one per attention, or 1 for all; got "
+            f"{len(value)}: {value!r}."
+        )
+    values = value if len(value) == len(attentions) else value * len(attentions)
+    return [(name, check_scale(single)) for name, single in zip(attentions, values, strict=True)]

@@ -30,10 +30,7 @@ def describe(scene: Scene, rng: np.random.Generator, traits: float = 0.6) -> str
         traits: Probability that a subject's identity is described at all; the rest says only
             "person" or "pet", so that the plain word stays open.
     """
-    parts = [
-        _subject(subject, look, rng, traits)
-        for subject, look in zip(scene.subjects, scene.looks, strict=True)
-    ]
+    parts = [_subject(subject, look, rng, traits) for subject, look in zip(scene.subjects, scene.looks, strict=True)]
     return " ".join(f"{_STYLE[scene.style]} {' and '.join(parts)} {_PLACE[scene.place]}".split())
 
 

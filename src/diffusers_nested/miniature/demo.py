@@ -70,14 +70,19 @@ def more_panel(pipeline: Any, people: list[Person], rng: np.random.Generator) ->
     views = [_image(render(random_scene(rng, (people[0],)), rng)) for _ in range(3)]
     prompt = "a photo of a smiling {} wearing a blue shirt on the beach"
     several = [first, *views]
-    counts = [sample(pipeline, [prompt.format("person")], [SEED], nested_adapter_image=several[: n + 1])[0] for n in range(4)]
-    blends = [
-        Subject([first, second], token="person", image_weights=[1 - w, w]) for w in (0.0, 0.25, 0.5, 0.75, 1.0)
+    counts = [
+        sample(pipeline, [prompt.format("person")], [SEED], nested_adapter_image=several[: n + 1])[0] for n in range(4)
     ]
+    blends = [Subject([first, second], token="person", image_weights=[1 - w, w]) for w in (0.0, 0.25, 0.5, 0.75, 1.0)]
     mixed = [sample(pipeline, [prompt.format("person")], [SEED], nested_adapter_image=blend)[0] for blend in blends]
     words = ("king", "wizard", "chef", "clown")
     others = [
-        sample(pipeline, [prompt.format(word)], [SEED], nested_adapter_image=Subject(first, token=word, adapter_name="person"))[0]
+        sample(
+            pipeline,
+            [prompt.format(word)],
+            [SEED],
+            nested_adapter_image=Subject(first, token=word, adapter_name="person"),
+        )[0]
         for word in words
     ]
     photos = [np.asarray(photo) for photo in several]
@@ -102,12 +107,15 @@ def pets_panel(pipeline: Any, people: list[Person], pets: list[Pet], rng: np.ran
         pair = [render(portrait(subject), rng) for subject in (person, pet)]
         subjects = {"person": _image(pair[0]), "pet": _image(pair[1])}
         pictures = sample(pipeline, prompts, [SEED, SEED + 1, SEED + 2], nested_adapter_image=subjects)
-        alone = sample(pipeline, ["a photo of a smiling pet wearing a red shirt in the desert"], [SEED], nested_adapter_image={"pet": subjects["pet"]})
+        alone = sample(
+            pipeline,
+            ["a photo of a smiling pet wearing a red shirt in the desert"],
+            [SEED],
+            nested_adapter_image={"pet": subjects["pet"]},
+        )
         rows.append(("a person with their pet", [*pair, *pictures, alone[0]]))
     return Panel("Two adapters in one picture", ["person", "pet", "beach", "snow", "forest", "the pet alone"], rows)
 
 
 def _image(picture: np.ndarray) -> Image.Image:
     return Image.fromarray(picture)
-
-

@@ -106,7 +106,9 @@ def _trait_hits(name: str, subjects: list[Person | Pet], read: list[dict[str, st
     kind, traits = ("person", PERSON_TRAITS) if name == "people" else ("pet", PET_TRAITS)
     rows = [read[i * len(PROMPTS) : (i + 1) * len(PROMPTS)] for i in range(len(subjects))]
     hits = {
-        trait: np.array([[r[f"{kind}.{trait}"] == getattr(s, trait) for r in row] for s, row in zip(subjects, rows, strict=True)])
+        trait: np.array(
+            [[r[f"{kind}.{trait}"] == getattr(s, trait) for r in row] for s, row in zip(subjects, rows, strict=True)]
+        )
         for trait in traits
     }
     for metric, column in (("place", 1), ("shirt", 2)):

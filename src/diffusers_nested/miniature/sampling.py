@@ -10,9 +10,7 @@ STEPS, GUIDANCE = 20, 4.0
 
 
 @torch.no_grad()
-def sample(
-    pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], batch: int = 25, **keywords: Any
-) -> np.ndarray:
+def sample(pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], batch: int = 25, **keywords: Any) -> np.ndarray:
     """Generate one picture per prompt and seed.
 
     Args:

@@ -28,8 +28,18 @@ HAIR: dict[str, RGB] = {
     "pink": (250, 104, 182),
 }
 HAIR_STYLES = ("short", "long", "curly", "mohawk", "bun", "pigtails")
-EYES: dict[str, RGB] = {"blue": (40, 120, 255), "green": (20, 170, 60), "brown": (92, 48, 16), "purple": (160, 40, 210)}
-GLASSES: dict[str, RGB | None] = {"none": None, "black": (10, 10, 14), "red": (226, 20, 30), "white": (255, 255, 255)}
+EYES: dict[str, RGB] = {
+    "blue": (40, 120, 255),
+    "green": (20, 170, 60),
+    "brown": (92, 48, 16),
+    "purple": (160, 40, 210),
+}
+GLASSES: dict[str, RGB | None] = {
+    "none": None,
+    "black": (10, 10, 14),
+    "red": (226, 20, 30),
+    "white": (255, 255, 255),
+}
 BEARDS = ("none", "moustache", "beard")
 
 SPECIES = ("cat", "dog", "rabbit", "bear")
@@ -116,9 +126,7 @@ def random_person(rng: np.random.Generator, held_out: bool = False) -> Person:
     while True:
         glasses = "none" if rng.random() < 0.5 else _pick(rng, ("black", "red", "white"))
         beard = "none" if rng.random() < 0.5 else _pick(rng, BEARDS[1:])
-        person = Person(
-            _pick(rng, SKIN), _pick(rng, HAIR), _pick(rng, HAIR_STYLES), _pick(rng, EYES), glasses, beard
-        )
+        person = Person(_pick(rng, SKIN), _pick(rng, HAIR), _pick(rng, HAIR_STYLES), _pick(rng, EYES), glasses, beard)
         if is_held_out(person) == held_out:
             shade = tuple(int(x) for x in rng.integers(-9, 10, 6))
             return Person(*astuple(person)[:-1], shade=shade)

@@ -129,7 +129,9 @@ def encode_images(pipeline: Any, state: NestedState, name: str, images: Sequence
 
 def _count_prompts(prompts: Mapping[str, Any]) -> int:
     if prompts["prompt"] is None and prompts["prompt_embeds"] is None:
-        raise PromptTokenError("A call with a subject needs `prompt`, or `prompt_embeds` with Subject(token_indices=…).")
+        raise PromptTokenError(
+            "A call with a subject needs `prompt`, or `prompt_embeds` with Subject(token_indices=…)."
+        )
     if prompts["prompt"] is None:
         return len(prompts["prompt_embeds"])
     return 1 if isinstance(prompts["prompt"], str) else len(prompts["prompt"])

@@ -70,8 +70,8 @@ def _source(item: Any, subfolder: str | None, hub: Mapping[str, Any]) -> Source 
         return Source(origin, subfolder, **hub) if origin and Path(origin).is_dir() else None
     if not isinstance(item, str | Path):
         raise AdapterLoadError(
-            f"Cannot load an adapter from a {type(item).__name__}. Expected a repository id, a folder, a NestedAdapter, "
-            "or a list of these."
+            f"Cannot load an adapter from a {type(item).__name__}. Expected a repository id, a folder, a "
+            "NestedAdapter, or a list of these."
         )
     return Source(str(item), subfolder, **hub)
 

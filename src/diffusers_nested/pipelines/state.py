@@ -23,9 +23,7 @@ class NestedState:
         self.encoder_names: dict[str, str | None] = {}
         self.dials: dict[str, dict[str, Dial]] = {}
 
-    def add(
-        self, name: str, adapter: NestedAdapter, encoder: ImageEncoder | None, encoder_name: str | None
-    ) -> None:
+    def add(self, name: str, adapter: NestedAdapter, encoder: ImageEncoder | None, encoder_name: str | None) -> None:
         """Add an adapter that fits, at scale 1."""
         self.injector.inject()
         self.adapters[name] = adapter

@@ -44,9 +44,7 @@ def resolve_subjects(
         SubjectError: The form, or a value in it, cannot be used.
     """
     if not adapter_tokens:
-        raise SubjectError(
-            "Subjects were given, but no adapter is loaded. Call pipe.load_nested_adapter(...) first."
-        )
+        raise SubjectError("Subjects were given, but no adapter is loaded. Call pipe.load_nested_adapter(...) first.")
     lists = subjects_of_call(image, image_embeds, token, num_prompts)
     resolved = [_resolve_all(subjects, adapter_tokens) for subjects in lists]
     return resolved if len(resolved) == num_prompts else [list(resolved[0]) for _ in range(num_prompts)]

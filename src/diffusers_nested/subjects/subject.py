@@ -18,8 +18,8 @@ Image: TypeAlias = PIL.Image.Image | np.ndarray | torch.Tensor
 class Subject:
     """One subject of a prompt: who it is, which word stands for it, and how strongly it acts.
 
-    For `nested_adapter_image` and `nested_adapter_image_embeds`, where images alone do not say enough. Exactly one
-    of `image` and `image_embeds` is to be given; all is checked when a pipeline is called.
+    For `nested_adapter_image` and `nested_adapter_image_embeds`, where images alone do not say enough. Exactly
+    one of `image` and `image_embeds` is to be given; all is checked when a pipeline is called.
 
     Args:
         image: A photo, or a list of photos of the same subject (Section 5.2 of the paper): PIL images, arrays

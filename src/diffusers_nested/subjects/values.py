@@ -58,12 +58,7 @@ def check_image_weights(weights: Any, num_images: int, where: str) -> tuple[floa
     if weights is None:
         return None
     values = weights.tolist() if isinstance(weights, np.ndarray | torch.Tensor) else weights
-    if (
-        not _is_sequence(values)
-        or len(values) != num_images
-        or not all(map(_is_amount, values))
-        or not any(values)
-    ):
+    if not _is_sequence(values) or len(values) != num_images or not all(map(_is_amount, values)) or not any(values):
         raise SubjectError(
             f"image_weights of {where} is {weights!r}: expected {num_images} finite numbers of at least 0, "
             "one per image, not all of them 0. Give each image its share, or leave image_weights out."
@@ -75,11 +70,7 @@ def check_token_indices(indices: Any, where: str) -> tuple[int, ...] | None:
     """Positions in the text embeddings."""
     if indices is None:
         return None
-    if (
-        not _is_sequence(indices)
-        or not all(map(_is_position, indices))
-        or not 0 < len(indices) == len(set(indices))
-    ):
+    if not _is_sequence(indices) or not all(map(_is_position, indices)) or not 0 < len(indices) == len(set(indices)):
         raise SubjectError(
             f"token_indices of {where} is {indices!r}: expected a list of different integers of at least "
             "0, the positions of the subject's word in the text embeddings. Position 0 is the start token."
@@ -90,9 +81,7 @@ def check_token_indices(indices: Any, where: str) -> tuple[int, ...] | None:
 def check_word(word: Any, where: str) -> str:
     """The word or phrase that stands for a subject."""
     if not isinstance(word, str) or not word.strip():
-        raise SubjectError(
-            f"The word of {where} is {word!r}, expected a non-empty string. Name a word of the prompt."
-        )
+        raise SubjectError(f"The word of {where} is {word!r}, expected a non-empty string. Name a word of the prompt.")
     return word
 
 
@@ -157,9 +146,7 @@ def _check_tokens(tokens: Any, where: str) -> None:
 def _as_list(value: Any, where: str) -> list[Any]:
     values = list(value) if isinstance(value, list | tuple) else [value]
     if not values:
-        raise SubjectError(
-            f"{where} is an empty list, expected one item or more. Leave out a subject without any."
-        )
+        raise SubjectError(f"{where} is an empty list, expected one item or more. Leave out a subject without any.")
     return values
 
 

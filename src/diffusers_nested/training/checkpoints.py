@@ -81,6 +81,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return torch.load(path / _STATE, map_location="cpu", weights_only=True)
 
 
+def check_same_run(checkpoint: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raise if a checkpoint cannot be gone on from with these settings.
+
+    Raises:
+        NestedAdapterError: Names those that differ.
+    """
+    changed = [f"{name} was {saved[name]!r}, now {given[name]!r}" for name in given if saved[name] != given[name]]
+    if changed:
+        raise NestedAdapterError(
+            f"{checkpoint} is of a run with other settings: {'; '.join(changed)}. Use the same, or start a new run in "
+            "another output_dir."
+        )
+
+
 def limit_checkpoints(folder: Path, limit: int | None) -> None:
     """Delete the oldest checkpoints beyond the limit."""
     if limit is not None:

@@ -25,7 +25,12 @@ class FrozenModels:
     """
 
     def __init__(
-        self, pipeline: Any, image_encoder: ImageEncoder, feature_dim: int, device: torch.device, dtype: torch.dtype
+        self,
+        pipeline: Any,
+        image_encoder: ImageEncoder,
+        feature_dim: int,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         self.pipeline = pipeline
         self.unet = pipeline.unet
@@ -41,8 +46,13 @@ class FrozenModels:
                 "Train with the text-to-image model of its family; the adapter may fit both."
             )
         encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
-        for model in (self.unet, self._vae, image_encoder.model, *(one for one in encoders if one is not None)):
-            model.to(device=device, dtype=dtype)
+        for model in (
+            self.unet,
+            self._vae,
+            image_encoder.model,
+            *(one for one in encoders if one is not None),
+        ):
+            _cast(model.to(device), dtype)
             model.requires_grad_(False).eval()
 
     @torch.no_grad()
@@ -50,9 +60,9 @@ class FrozenModels:
         """Pictures (B, 3, R, R) -> means of their latents as the UNet knows them, (B, C, r, r) in float32."""
         vae, config = self._vae, self._vae.config
         upcast = config.force_upcast and vae.dtype == torch.float16  # as the pipelines do: it overflows in fp16
-        vae.to(torch.float32 if upcast else self._dtype)
+        _cast(vae, torch.float32 if upcast else self._dtype)
         means = vae.encode(pixels.to(self._device, vae.dtype)).latent_dist.mode().float()
-        vae.to(self._dtype)
+        _cast(vae, self._dtype)
         if getattr(config, "latents_mean", None) is not None:
             shape = (1, -1, 1, 1)
             mean, std = (torch.tensor(x, device=means.device) for x in (config.latents_mean, config.latents_std))
@@ -63,7 +73,10 @@ class FrozenModels:
     def prompts(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Embeddings of captions (B, T, D) and their pooled embeddings (B, P)."""
         encoded = self.pipeline.encode_prompt(
-            prompt=list(captions), device=self._device, num_images_per_prompt=1, do_classifier_free_guidance=False
+            prompt=list(captions),
+            device=self._device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
         )
         return encoded[0], encoded[2]
 
@@ -88,3 +101,8 @@ class FrozenModels:
                 f"{self._feature_dim}. Build the adapter with image_feature_dim={features.shape[-1]}."
             )
         return features
+
+
+def _cast(model: Any, dtype: torch.dtype) -> None:
+    if model.dtype != dtype:  # diffusers warns of every cast
+        model.to(dtype)

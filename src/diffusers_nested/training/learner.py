@@ -79,6 +79,10 @@ class Learner:
         self.loss_sum, self.loss_count = torch.zeros_like(self.loss_sum), 0
         return mean
 
+    def share_loss(self) -> None:
+        """Give all processes the same sum of losses, so that a checkpoint of one of them holds it for all."""
+        self.loss_sum = self._accelerator.reduce(self.loss_sum, reduction="mean")
+
     @contextmanager
     def averaged(self) -> Iterator[NestedAdapter]:
         """The adapter as it would be published now: inside, it has the averaged weights, if any are kept."""

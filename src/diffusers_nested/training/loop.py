@@ -3,8 +3,8 @@
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +12,20 @@ import torch
 from tqdm.auto import tqdm
 
 from ..adapter import NestedAdapter
-from ..data import EndlessOrder, Triplets, seeded_generator
-from ..encoder import ImageEncoder
+from ..data import Triplets, seeded_generator
 from ..errors import NestedAdapterError
 from ..injection import NestedInjector
-from .checkpoints import limit_checkpoints, load_checkpoint, save_checkpoint
+from .checkpoints import check_same_run, limit_checkpoints, load_checkpoint, save_checkpoint
 from .config import TrainingConfig
+from .feed import Feed
 from .learner import Learner
 from .log import RunLog
 from .objective import Objective
 from .paired import PairedLoss, paired_row
-from .samples import RawExamples, SampleCache, SampleEncoder, Samples, collate, read_samples
-from .validation import validation_sheet
+from .samples import SampleEncoder, Samples
+from .validation import Validation
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Validation:
-    """What is needed for validation pictures.
-
-    Attributes:
-        pipeline: Makes them.
-        image_encoder: Reads the images.
-        images: The subjects; none for no pictures.
-        injector: Taken out of the UNet meanwhile, as the pipeline puts in its own.
-    """
-
-    pipeline: Any
-    image_encoder: ImageEncoder
-    images: Sequence[Any]
-    injector: NestedInjector
-
-    def draw(self, path: Path, adapter: NestedAdapter, config: TrainingConfig) -> None:
-        """Save a sheet of pictures of the adapter as it is now."""
-        self.injector.eject()
-        try:
-            sheet = validation_sheet(
-                self.pipeline,
-                adapter,
-                self.image_encoder,
-                self.images,
-                config.validation_prompts,
-                config.resolution,
-                config.seed,
-            )
-        finally:
-            self.injector.inject()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path)
 
 
 class Run:
@@ -90,24 +55,22 @@ class Run:
     ) -> None:
         self._config = config
         self._accelerator = accelerator
-        self._encoder = encoder
-        self._dataset = dataset
         self._validation = validation
+        self._feed = Feed(dataset, encoder, config, accelerator)
         self._objective = Objective(
             encoder.frozen, injector, adapter, config.resolution, config.proportion_empty_prompts
         )
         self._learner = Learner(adapter, config, accelerator)
-        self._paired = self._paired_loss(dataset if validation_dataset is None else validation_dataset)
-        self._order = self._order_of(dataset, "train")
+        self._paired = PairedLoss(self._objective, self._feed.held(validation_dataset), self._generator("paired"))
 
     def train(self, checkpoint: Path | None) -> NestedAdapter:
         """Take all steps that are left, and save the adapter."""
         start = self._start(checkpoint)
-        samples = self._samples(start * self._config.gradient_accumulation_steps)
+        parts, stop = self._config.gradient_accumulation_steps, self._config.max_train_steps
+        samples = self._feed.batches(start * parts, stop * parts)
         log = RunLog(self._config.folder / "log.jsonl", start) if self._is_main else None
-        steps = range(start, self._config.max_train_steps)
-        with tqdm(total=len(steps) + start, initial=start, desc="Training", disable=not self._is_main) as bar:
-            for step in steps:
+        with tqdm(total=stop, initial=start, desc="Training", disable=not self._is_main) as bar:
+            for step in range(start, stop):
                 rate = self._learner.learning_rate
                 self._learner.count(self._step(step, samples))
                 self._between(step + 1, rate, log, bar)
@@ -122,6 +85,13 @@ class Run:
     def _is_main(self) -> bool:
         return self._accelerator.is_main_process
 
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What must not change within a run, or its steps would be others."""
+        names = ("train_batch_size", "gradient_accumulation_steps", "seed", "mixed_precision", "use_ema")
+        settings = {name: getattr(self._config, name) for name in names}
+        return {**settings, "processes": self._accelerator.num_processes}
+
     def _start(self, checkpoint: Path | None) -> int:
         """Make the folder ready, take up a checkpoint if there is one; returns the steps taken so far."""
         folder = self._config.folder
@@ -132,13 +102,15 @@ class Run:
         if checkpoint is None:
             return 0
         state = load_checkpoint(checkpoint)
+        check_same_run(checkpoint, state["settings"], self._settings)
         self._learner.load_state_dict(state["learner"])
         logger.info("Resumed from %s", checkpoint)
         return state["step"]
 
     def _step(self, step: int, samples: Iterator[Samples]) -> torch.Tensor:
         """One step of the optimiser; returns its loss."""
-        count, total = self._config.gradient_accumulation_steps, torch.zeros((), device=self._accelerator.device)
+        count = self._config.gradient_accumulation_steps
+        total = torch.zeros((), device=self._accelerator.device)
         for part in range(step * count, (step + 1) * count):
             with self._accelerator.accumulate(self._learner.model):
                 total += self._backward(next(samples), self._generator("step", part))
@@ -183,8 +155,9 @@ class Run:
         return {"loss": loss.item(), **paired_row(torch.stack(rest))}
 
     def _save(self, done: int) -> None:
+        self._learner.share_loss()
         if self._is_main:
-            state = {"step": done, "learner": self._learner.state_dict()}
+            state = {"step": done, "settings": self._settings, "learner": self._learner.state_dict()}
             with self._learner.averaged() as adapter:
                 save_checkpoint(self._config.folder, done, state, adapter)
             limit_checkpoints(self._config.folder, self._config.checkpoints_total_limit)
@@ -196,28 +169,6 @@ class Run:
             with self._learner.averaged() as adapter:
                 self._validation.draw(path, adapter, self._config)
         self._accelerator.wait_for_everyone()
-
-    def _samples(self, first: int) -> Iterator[Samples]:
-        """The examples of the forward passes from number ``first`` on."""
-        config = self._config
-        stop = config.max_train_steps * config.gradient_accumulation_steps
-        if config.cache_features:
-            cache = SampleCache(self._dataset, self._encoder, show_progress=self._is_main)
-            return (cache.samples(batch) for batch in self._order.between(first, stop))
-        return read_samples(
-            self._dataset, self._encoder, lambda: self._order.between(first, stop), config.dataloader_num_workers
-        )
-
-    def _paired_loss(self, triplets: Triplets) -> PairedLoss:
-        chosen = self._order_of(triplets, "paired").batch(0)
-        raw = RawExamples(triplets, self._config.resolution)
-        samples = self._encoder.encode(*collate([raw[i] for i in chosen]))
-        return PairedLoss(self._objective, samples, self._generator("paired"))
-
-    def _order_of(self, triplets: Triplets, purpose: str) -> EndlessOrder:
-        process, count = self._accelerator.process_index, self._accelerator.num_processes
-        key = (purpose, self._config.seed)
-        return EndlessOrder(len(triplets), self._config.train_batch_size, key, process, count)
 
     def _generator(self, purpose: str, number: int = 0) -> torch.Generator:
         return seeded_generator(purpose, self._config.seed, self._accelerator.process_index, number)

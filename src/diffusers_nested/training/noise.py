@@ -41,9 +41,7 @@ class Noise:
     dropped: Tensor
 
 
-def draw_noise(
-    latents: Tensor, num_timesteps: int, dropped_share: float, generator: torch.Generator
-) -> Noise:
+def draw_noise(latents: Tensor, num_timesteps: int, dropped_share: float, generator: torch.Generator) -> Noise:
     """Draw on the CPU, so that every device sees the same numbers, and move to the latents' device."""
     size, device = len(latents), latents.device
     noise = torch.randn(latents.shape, generator=generator)

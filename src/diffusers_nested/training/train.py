@@ -6,8 +6,7 @@ from typing import Any
 import torch
 
 from ..adapter import NestedAdapter
-from ..data import Triplets, caption_positions
-from ..data.triplets import each
+from ..data import Triplets, caption_positions, each
 from ..encoder import ImageEncoder
 from ..errors import NestedAdapterError
 from ..injection import NestedInjector
@@ -58,26 +57,34 @@ def train_adapter(
     sets = [dataset] if validation_dataset is None else [dataset, validation_dataset]
     captions = [triplet.text for triplets in sets for triplet in each(triplets)]
     positions = caption_positions(
-        [*captions, *config.validation_prompts], adapter.config["subject_token"], tokenizers, pipeline.maybe_convert_prompt
+        [*captions, *config.validation_prompts],
+        adapter.config["subject_token"],
+        tokenizers,
+        pipeline.maybe_convert_prompt,
     )
     accelerator = _accelerator(config)
     frozen = FrozenModels(
-        pipeline, image_encoder, adapter.config["image_feature_dim"], accelerator.device, _DTYPES[config.mixed_precision]
+        pipeline,
+        image_encoder,
+        adapter.config["image_feature_dim"],
+        accelerator.device,
+        _DTYPES[config.mixed_precision],
     )
     encoder = SampleEncoder(frozen, positions, config.resolution)
-    injector = NestedInjector(frozen.unet)
+    unet = inner_unet(pipeline)
+    injector = NestedInjector(unet)
     validation = Validation(pipeline, image_encoder, validation_images or (), injector)
     run = Run(encoder, adapter, dataset, config, accelerator, injector, validation, validation_dataset)
-    had_checkpointing = frozen.unet.is_gradient_checkpointing
+    had_checkpointing = unet.is_gradient_checkpointing
     if config.gradient_checkpointing:
-        frozen.unet.enable_gradient_checkpointing()
+        unet.enable_gradient_checkpointing()
     injector.inject()
     try:
         return run.train(checkpoint)
     finally:
         injector.eject()
         if config.gradient_checkpointing and not had_checkpointing:
-            frozen.unet.disable_gradient_checkpointing()
+            unet.disable_gradient_checkpointing()
 
 
 def _check(

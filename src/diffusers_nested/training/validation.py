@@ -1,6 +1,8 @@
 """Pictures along the way: every validation image with every validation prompt."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +11,43 @@ from PIL import Image, ImageOps
 from ..adapter import NestedAdapter
 from ..data import load_image
 from ..encoder import ImageEncoder
+from ..injection import NestedInjector
+from .config import TrainingConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """What is needed for validation pictures.
+
+    Attributes:
+        pipeline: Makes them.
+        image_encoder: Reads the images.
+        images: The subjects; none for no pictures.
+        injector: Taken out of the UNet meanwhile, as the pipeline puts in its own.
+    """
+
+    pipeline: Any
+    image_encoder: ImageEncoder
+    images: Sequence[Any]
+    injector: NestedInjector
+
+    def draw(self, path: Path, adapter: NestedAdapter, config: TrainingConfig) -> None:
+        """Save a sheet of pictures of the adapter as it is now."""
+        self.injector.eject()
+        try:
+            sheet = validation_sheet(
+                self.pipeline,
+                adapter,
+                self.image_encoder,
+                self.images,
+                config.validation_prompts,
+                config.resolution,
+                config.seed,
+            )
+        finally:
+            self.injector.inject()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path)
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""How the models of the miniature world are trained."""

@@ -21,7 +21,7 @@ from .loop import Recipe, fit
 from .tokenizer import build_tokenizer
 
 JOINT = Recipe(steps=3000, lr=1.5e-3, flat=1.0, seed=10)
-UNET = Recipe(steps=8000, lr=1.5e-3, warmup=50, flat=0.25, seed=11, ema=0.999)
+UNET = Recipe(steps=6500, lr=1.5e-3, warmup=50, flat=0.25, seed=11, ema=0.999)
 BATCH, PICTURES, DROPOUT = 32, 120_000, 0.1
 TIME_IDS = (32.0, 32.0, 0.0, 0.0, 32.0, 32.0)
 
@@ -107,9 +107,7 @@ def _cached_latents(path: Path, vae: AutoencoderKL, pictures: np.ndarray) -> Ten
     return torch.load(path, weights_only=True)
 
 
-def noisy_batch(
-    latents: Tensor, scheduler: DDIMScheduler, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
+def noisy_batch(latents: Tensor, scheduler: DDIMScheduler, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Noisy latents, timesteps spread evenly over the batch, and the velocity to predict."""
     size = len(latents)
     noise = torch.randn(latents.shape, generator=generator)

@@ -75,9 +75,7 @@ def train(folder: Path, recipe: Recipe = RECIPE) -> Recogniser:
         pixels = to_pixels(pictures[who.numpy(), view.numpy()])
         embeddings, logits = model(degraded(pixels, generator))
         alike = contrastive(embeddings[:BATCH].float(), embeddings[BATCH:].float())
-        read = [
-            F.cross_entropy(logits[name].float(), labels[name][who, view], ignore_index=-1) for name in TRAITS
-        ]
+        read = [F.cross_entropy(logits[name].float(), labels[name][who, view], ignore_index=-1) for name in TRAITS]
         return alike + torch.stack(read).sum() / 4, {"alike": float(alike.detach())}
 
     trained = fit(model, batch_loss, recipe, folder / "recogniser-run")

@@ -37,16 +37,19 @@ class Tower(nn.Module):
         self.pixels = nn.Linear(WIDTH, 3 * PATCH * PATCH)
 
     def forward(self, pixels: Tensor, ids: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Loss of a batch: contrastive, traits and patches; and its parts for the log."""
         out = self.clip(input_ids=ids, pixel_values=pixels, return_loss=True)
         tokens = out.vision_model_output.last_hidden_state[:, 1:]  # (B, 64, WIDTH), without the class token
         patches = F.unfold(pixels, PATCH, stride=PATCH).transpose(1, 2)  # (B, 64, 3 * PATCH * PATCH)
         rebuilt = F.mse_loss(self.pixels(tokens).float(), patches)
+        pooled = out.vision_model_output.pooler_output  # projected, (B, 96)
         read = [
-            F.cross_entropy(self.traits[n.replace(".", "_")](out.image_embeds * 8).float(), labels[n], ignore_index=-1)
+            F.cross_entropy(self.traits[n.replace(".", "_")](pooled).float(), labels[n], ignore_index=-1)
             for n in TRAITS
         ]
-        loss = out.loss + torch.stack(read).sum() / 4 + 4 * rebuilt
-        return loss, {"contrastive": float(out.loss.detach()), "rebuilt": float(rebuilt.detach())}
+        told = torch.stack(read).sum()
+        parts = {"contrastive": out.loss, "traits": told, "rebuilt": rebuilt}
+        return out.loss + told / 4 + 4 * rebuilt, {name: float(part.detach()) for name, part in parts.items()}
 
 
 def build_config(tokenizer: CLIPTokenizer) -> CLIPConfig:
@@ -57,6 +60,7 @@ def build_config(tokenizer: CLIPTokenizer) -> CLIPConfig:
         intermediate_size=384,
         num_hidden_layers=2,
         num_attention_heads=3,
+        projection_dim=96,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -68,6 +72,7 @@ def build_config(tokenizer: CLIPTokenizer) -> CLIPConfig:
         "intermediate_size": 4 * WIDTH,
         "num_hidden_layers": 5,
         "num_attention_heads": 4,
+        "projection_dim": 96,
     }
     return CLIPConfig(text_config=text.to_dict(), vision_config=vision, projection_dim=96)
 

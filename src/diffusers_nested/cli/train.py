@@ -1,0 +1,69 @@
+"""``diffusers-nested train``: a new adapter from a folder of triplets; flags as in diffusers' training scripts."""
+
+import argparse
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from ..adapter import DEFAULT_IMAGE_ENCODER, NestedAdapter
+from ..training import TrainingConfig
+
+HELP = "Train an adapter on an SDXL pipeline; start it with `accelerate launch -m diffusers_nested.cli train` on GPUs."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of the models and the data, and one for every field of ``TrainingConfig``."""
+    parser.add_argument("--pretrained_model_name_or_path", required=True, help="SDXL pipeline, frozen")
+    parser.add_argument(
+        "--image_encoder_name_or_path",
+        default=DEFAULT_IMAGE_ENCODER,
+        help="CLIP vision tower, user/repo/sub/folder or a folder (default: %(default)s)",
+    )
+    parser.add_argument("--train_data_dir", required=True, type=Path, help="folder with a metadata.jsonl")
+    parser.add_argument("--subject_token", default="person", help="word of the captions that a subject stands for")
+    parser.add_argument("--num_queries", type=int, default=256, help="subject tokens per image")
+    parser.add_argument("--alpha", type=float, default=2.0, help="norm of a nested value in units of the word's own")
+    parser.add_argument("--validation_images", nargs="*", default=(), type=Path)
+    hints = typing.get_type_hints(TrainingConfig)
+    for field in fields(TrainingConfig):
+        settings = _argument(hints[field.name], field.default)
+        parser.add_argument(f"--{field.name}", required=field.default is MISSING, **settings)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Load everything, train, and leave the adapter in ``output_dir``."""
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from ..data import TripletFolder
+    from ..hub import load_vision_tower
+    from ..training import train_adapter
+
+    config = TrainingConfig(**{field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)})
+    dataset = TripletFolder(arguments.train_data_dir)
+    pipeline = DiffusionPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
+    encoder = load_vision_tower(arguments.image_encoder_name_or_path)
+    torch.manual_seed(config.seed)
+    adapter = NestedAdapter.from_unet(
+        pipeline.unet,
+        image_feature_dim=encoder.feature_dim,
+        num_queries=arguments.num_queries,
+        subject_token=arguments.subject_token,
+        alpha=arguments.alpha,
+        image_encoder=arguments.image_encoder_name_or_path,
+    )
+    train_adapter(pipeline, encoder, adapter, dataset, config, arguments.validation_images)
+
+
+def _argument(hint: Any, default: Any) -> dict[str, Any]:
+    """How argparse reads a field of this type."""
+    kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType] or [hint]
+    settings: dict[str, Any] = {} if default is MISSING else {"default": default}
+    if kinds == [bool]:
+        return {**settings, "action": argparse.BooleanOptionalAction}
+    if typing.get_origin(hint) is Sequence:
+        return {**settings, "nargs": "*"}
+    return {**settings, "type": next(kind for kind in (float, int, str) if kind in kinds)}

@@ -1,0 +1,60 @@
+"""A tiny pipeline, an image encoder and a training set."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from accelerate.state import AcceleratorState
+from diffusers import StableDiffusionXLPipeline
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+import tiny_pipeline as tiny
+from diffusers_nested.data import Triplet
+from diffusers_nested.encoder import ImageEncoder
+from diffusers_nested.training import TrainingConfig
+
+CAPTIONS = ["a photo of a person", "a watercolor of a person in the snow"]
+
+
+@pytest.fixture(autouse=True)
+def own_accelerator() -> Iterator[None]:
+    """accelerate keeps the precision of a process's first run for all others."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def pipeline() -> StableDiffusionXLPipeline:
+    made = StableDiffusionXLPipeline(**tiny.components(), add_watermarker=False)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture
+def image_encoder() -> ImageEncoder:
+    size = {"height": 16, "width": 16}
+    return ImageEncoder(tiny.image_encoder(), CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=size))
+
+
+@pytest.fixture
+def triplets() -> list[Triplet]:
+    return [Triplet(tiny.photo(i), CAPTIONS[i % 2], tiny.photo(100 + i)) for i in range(5)]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., TrainingConfig]:
+    def make(output_dir: str = "run", **changes) -> TrainingConfig:
+        small = {
+            "resolution": 16,
+            "train_batch_size": 2,
+            "max_train_steps": 5,
+            "learning_rate": 1e-2,
+            "lr_warmup_steps": 1,
+            "logging_steps": 3,
+            "checkpointing_steps": 2,
+            "cache_features": True,
+        }
+        return TrainingConfig(tmp_path / output_dir, **{**small, **changes})
+
+    return make

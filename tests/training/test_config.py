@@ -1,0 +1,39 @@
+import pytest
+
+from diffusers_nested import NestedAdapterError
+from diffusers_nested.training import TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("resolution", 0),
+        ("train_batch_size", 2.0),
+        ("train_batch_size", True),
+        ("max_train_steps", -1),
+        ("gradient_accumulation_steps", 0),
+        ("learning_rate", 0),
+        ("learning_rate", float("nan")),
+        ("learning_rate", "1e-4"),
+        ("lr_scheduler", "linear"),
+        ("lr_warmup_steps", 10_000),
+        ("adam_beta1", 1.0),
+        ("adam_weight_decay", -0.1),
+        ("max_grad_norm", float("inf")),
+        ("mixed_precision", "fp8"),
+        ("mixed_precision", None),
+        ("snr_gamma", 0.0),
+        ("proportion_empty_prompts", 1.0),
+        ("ema_decay", 1.0),
+        ("seed", -1),
+        ("checkpoints_total_limit", 0),
+        ("validation_prompts", "a person"),
+    ],
+)
+def test_bad_value_is_named(name: str, value: object):
+    with pytest.raises(NestedAdapterError, match=name):
+        TrainingConfig("run", **{name: value})
+
+
+def test_defaults_are_valid():
+    assert TrainingConfig("run").folder.name == "run"

@@ -1,0 +1,66 @@
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler
+from diffusers.training_utils import compute_snr
+
+from diffusers_nested import NestedAdapterError
+from diffusers_nested.training.noise import draw_noise, min_snr_weights, prediction_target, training_scheduler
+
+
+def scheduler(kind: str, zero_snr: bool = False):
+    return training_scheduler(
+        DDIMScheduler(beta_schedule="scaled_linear", prediction_type=kind, rescale_betas_zero_snr=zero_snr)
+    )
+
+
+@pytest.mark.parametrize(("kind", "divisor"), [("epsilon", lambda snr: snr), ("v_prediction", lambda snr: snr + 1)])
+def test_min_snr_weights_follow_the_definition(kind: str, divisor):
+    made = scheduler(kind)
+    steps = torch.arange(1000)
+    snr = compute_snr(made, steps).double()
+    expected = snr.clamp(max=5) / divisor(snr)
+    torch.testing.assert_close(min_snr_weights(made, steps, 5.0).double(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "last"), [("epsilon", 1.0), ("v_prediction", 0.0)])
+def test_min_snr_weights_at_pure_noise(kind: str, last: float):
+    made = scheduler(kind, zero_snr=True)
+    assert made.alphas_cumprod[-1] == 0
+    weights = min_snr_weights(made, torch.arange(1000), 5.0)
+    assert weights.isfinite().all()
+    assert weights[-1] == last
+
+
+def test_targets():
+    latents = torch.randn(2, 4, 3, 3)
+    drawn = draw_noise(latents, 1000, 0.0, torch.Generator().manual_seed(0))
+    signal = scheduler("epsilon").alphas_cumprod[drawn.timesteps].view(-1, 1, 1, 1)
+    velocity = signal.sqrt() * drawn.noise - (1 - signal).sqrt() * latents
+    assert torch.equal(prediction_target(scheduler("epsilon"), latents, drawn), drawn.noise)
+    torch.testing.assert_close(prediction_target(scheduler("v_prediction"), latents, drawn), velocity)
+
+
+def test_timesteps_are_one_from_each_part():
+    latents = torch.zeros(8, 1, 1, 1)
+    parts = [draw_noise(latents, 1000, 0.0, torch.Generator().manual_seed(i)).timesteps for i in range(50)]
+    assert all(torch.equal(part // 125, torch.arange(8)) for part in parts)
+    assert len({int(step) for part in parts for step in part}) > 250
+
+
+def test_share_of_dropped_prompts():
+    latents = torch.zeros(2000, 1, 1, 1)
+    drawn = draw_noise(latents, 1000, 0.25, torch.Generator().manual_seed(0))
+    assert 0.2 < drawn.dropped.float().mean() < 0.3
+    assert not draw_noise(latents, 1000, 0.0, torch.Generator().manual_seed(0)).dropped.any()
+
+
+def test_any_sampler_gives_its_forward_process():
+    sampler = EulerDiscreteScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction")
+    made = training_scheduler(sampler)
+    assert made.config["prediction_type"] == "v_prediction"
+    torch.testing.assert_close(made.alphas_cumprod, scheduler("epsilon").alphas_cumprod)
+
+
+def test_unknown_prediction_is_refused():
+    with pytest.raises(NestedAdapterError, match="'sample'"):
+        scheduler("sample")

@@ -1,0 +1,196 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import tiny_pipeline as tiny
+from diffusers_nested import NestedAdapter, NestedAdapterError, PromptTokenError
+from diffusers_nested.data import Triplet, TripletFolder
+from diffusers_nested.training import TrainingConfig, read_log, train_adapter
+from diffusers_nested.training.checkpoints import load_checkpoint
+from diffusers_nested.training.loop import Run
+
+
+@pytest.fixture
+def train(pipeline, image_encoder, triplets):
+    """Trains a new adapter, always from the same weights."""
+
+    def run(config: TrainingConfig, dataset=triplets, **more) -> NestedAdapter:
+        return train_adapter(pipeline, image_encoder, tiny.adapter(pipeline.unet), dataset, config, **more)
+
+    return run
+
+
+def same(left, right) -> bool:
+    """Whether two nested states are equal bit for bit."""
+    if isinstance(left, torch.Tensor):
+        return torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gradient_accumulation_steps": 2, "use_ema": True, "proportion_empty_prompts": 0.3},
+        {"cache_features": False, "lr_scheduler": "constant", "snr_gamma": 5.0},
+    ],
+    ids=["cached", "read"],
+)
+def test_killed_and_resumed_is_uninterrupted(train, settings, monkeypatch, changes):
+    whole, cut = settings("whole", **changes), settings("cut", resume_from_checkpoint="latest", **changes)
+    expected = train(whole)
+    step = Run._step
+
+    def step_or_die(self: Run, number: int, samples) -> torch.Tensor:
+        if number == 3:
+            raise KeyboardInterrupt
+        return step(self, number, samples)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "_step", step_or_die)
+        train(cut)
+    assert [row["step"] for row in read_log(cut.folder / "log.jsonl")] == [3]  # one ahead of the checkpoint
+    resumed = train(cut)
+    assert same(resumed.state_dict(), expected.state_dict())
+    logs = [(config.folder / "log.jsonl").read_text() for config in (whole, cut)]
+    assert logs[0] == logs[1]
+    states = [load_checkpoint(config.folder / "checkpoint-4") for config in (whole, cut)]
+    assert same(*states)
+
+
+def test_base_is_left_as_it_was(train, settings, pipeline, image_encoder):
+    models = (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2, image_encoder.model)
+    before = [{name: x.clone() for name, x in model.state_dict().items()} for model in models]
+    processors = pipeline.unet.attn_processors
+    adapter = train(settings(max_train_steps=2, gradient_checkpointing=True))
+    assert all(same(model.state_dict(), old) for model, old in zip(models, before, strict=True))
+    assert all(now is processors[path] for path, now in pipeline.unet.attn_processors.items())
+    assert not pipeline.unet.is_gradient_checkpointing
+    assert "forward" not in vars(adapter)
+
+
+def test_adapter_learns_and_is_saved(train, settings, triplets):
+    config = settings(
+        max_train_steps=40, logging_steps=20, checkpointing_steps=100, lr_scheduler="constant", learning_rate=3e-2
+    )
+    adapter = train(config, triplets[:2])
+    first, last = read_log(config.folder / "log.jsonl")
+    assert last["loss_right"] < first["loss_right"] < first["loss_none"]
+    assert last["loss_none"] == first["loss_none"]
+    assert last["gain_over_none"] > 0.005
+    saved = NestedAdapter.from_pretrained(config.folder)
+    assert same(saved.state_dict(), adapter.state_dict())
+    assert json.loads((config.folder / "training_config.json").read_text())["learning_rate"] == 3e-2
+
+
+def test_learning_rate_warms_up_and_falls(train, settings):
+    config = settings(max_train_steps=4, logging_steps=1)
+    train(config)
+    rates = [row["lr"] for row in read_log(config.folder / "log.jsonl")]
+    assert rates == pytest.approx([0, 1e-2, 0.75e-2, 0.25e-2])
+
+
+def test_average_is_published(train, settings):
+    config = settings(max_train_steps=2, use_ema=True, ema_decay=0.5)
+    published = list(train(config).parameters())
+    state = load_checkpoint(config.folder / "checkpoint-2")["learner"]
+    assert same(published, [torch.nn.Parameter(x) for x in state["average"]["shadow_params"]])
+    assert not same([p.detach() for p in published], list(state["adapter"].values()))
+    kept = NestedAdapter.from_pretrained(config.folder / "checkpoint-2" / "adapter")
+    assert same(list(kept.parameters()), published)
+
+
+def test_old_checkpoints_are_deleted(train, settings):
+    config = settings(max_train_steps=3, checkpointing_steps=1, checkpoints_total_limit=2)
+    train(config)
+    assert sorted(path.name for path in config.folder.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
+
+
+def test_resuming_with_other_settings_is_refused(train, settings):
+    train(settings(max_train_steps=2))
+    with pytest.raises(NestedAdapterError, match="seed was 0, now 1"):
+        train(settings(max_train_steps=2, seed=1, resume_from_checkpoint="latest"))
+
+
+def test_cached_features_change_little(train, settings):
+    logs = []
+    for name, cache in (("cached", True), ("read", False)):
+        config = settings(name, max_train_steps=2, logging_steps=1, cache_features=cache)
+        train(config)
+        logs.append([row["loss"] for row in read_log(config.folder / "log.jsonl")])
+    assert logs[0] == pytest.approx(logs[1], rel=1e-2)
+
+
+def test_mixed_precision(train, settings, pipeline):
+    config = settings(max_train_steps=2, mixed_precision="bf16", validation_steps=2)
+    adapter = train(config)
+    assert adapter.dtype == torch.float32
+    assert pipeline.unet.dtype == torch.bfloat16
+    assert read_log(config.folder / "log.jsonl")[-1]["loss"] > 0
+
+
+def test_validation_pictures(train, settings, pipeline):
+    config = settings(
+        max_train_steps=1,
+        lr_warmup_steps=0,
+        validation_steps=1,
+        validation_prompts=["a photo of a person"],
+        use_ema=True,
+    )
+    train(config, validation_images=[tiny.photo(1)])
+    with Image.open(config.folder / "validation" / "step-1.png") as sheet:
+        assert sheet.size == (32, 16)
+    assert type(pipeline).__mro__[1].__name__ == "DiffusionPipeline"  # its own class again
+
+
+def test_paired_loss_on_other_triplets(train, settings, triplets):
+    none = []
+    for name, held in (("own", None), ("held", triplets[3:])):
+        config = settings(name, max_train_steps=1, lr_warmup_steps=0)
+        train(config, triplets[:3], validation_dataset=held)
+        none.append(read_log(config.folder / "log.jsonl")[0]["loss_none"])
+    assert none[0] != none[1]
+
+
+def test_folder_and_workers(train, settings, tmp_path: Path):
+    rows = []
+    for i in range(3):
+        for part, seed in (("in", i), ("out", 100 + i)):
+            tiny.photo(seed).save(tmp_path / f"{part}-{i}.png")
+        rows.append({"input_file_name": f"in-{i}.png", "file_name": f"out-{i}.png", "text": "a person"})
+    (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    config = settings(max_train_steps=2, cache_features=False, dataloader_num_workers=1)
+    assert isinstance(train(config, TripletFolder(tmp_path)), NestedAdapter)
+
+
+@pytest.mark.parametrize(
+    ("changes", "dataset", "message"),
+    [
+        ({}, [], "empty"),
+        ({"resolution": 15}, None, "multiple of 2"),
+        ({"validation_prompts": ["a person"]}, None, "validation_images"),
+        ({}, [Triplet(None, "a photo of a pet", None)], "not in the prompt"),
+    ],
+)
+def test_what_does_not_fit_is_refused(train, settings, triplets, changes, dataset, message):
+    config = settings(**changes)
+    with pytest.raises(NestedAdapterError, match=message):
+        train(config, triplets if dataset is None else dataset)
+    assert not config.folder.exists()
+
+
+def test_validation_prompt_needs_the_word(train, settings):
+    with pytest.raises(PromptTokenError, match="a pet"):
+        train(settings(validation_prompts=["a pet"]), validation_images=[tiny.photo()])
+
+
+def test_loaded_pipeline_is_refused(train, settings, pipeline):
+    pipeline.load_nested_adapter(tiny.adapter(pipeline.unet), image_encoder_folder=None)
+    with pytest.raises(NestedAdapterError, match="unload_nested_adapter"):
+        train(settings())
