@@ -2,12 +2,15 @@
 
 import argparse
 import logging
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from ..adapter import NestedAdapter
 from ..errors import NestedAdapterError, SubjectError
 
 HELP = "Generate pictures of the subjects of some photos; in the bundled miniature world unless --pipeline is given."
@@ -45,6 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     images = read_images(arguments.image)
     pipeline = _pipeline(arguments)
     pipeline.load_nested_adapter(_adapters(arguments))
+    images = _with_word(images, arguments.prompt, pipeline.nested_adapters)
     pipeline.set_nested_adapter_scale(arguments.scale)
     settings = {
         "num_inference_steps": arguments.num_inference_steps,
@@ -76,6 +80,13 @@ def read_images(entries: list[str]) -> Any:
     if "" in words and len(words) > 1:
         raise SubjectError(f"Of the images {entries}, some have a word and some have none. Write WORD=FILE for each.")
     return words.get("", words)
+
+
+def _with_word(images: Any, prompt: str, adapters: Mapping[str, NestedAdapter]) -> Any:
+    """Images without a word get the one word of a loaded adapter that the prompt holds."""
+    words = [adapter.config["subject_token"] for adapter in adapters.values()]
+    held = [word for word in words if re.search(rf"\b{re.escape(word)}\b", prompt, re.IGNORECASE)]
+    return {held[0]: images} if isinstance(images, list) and len(held) == 1 else images
 
 
 def _open(file: str) -> Image.Image:

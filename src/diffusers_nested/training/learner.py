@@ -101,6 +101,7 @@ class Learner:
         if self._average is not None:
             self._average.copy_to(self.adapter.parameters())
         self._accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        vars(self.adapter).pop("forward", None)  # unwrapping leaves the method itself on the object
         return self.adapter.eval()
 
     def state_dict(self) -> dict[str, Any]:

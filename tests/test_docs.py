@@ -1,0 +1,127 @@
+"""The pages and the README: what they show runs, imports and parses.
+
+A fenced block of `python` or `sh` right below a line `<!-- test -->` is executed. The blocks of a page share one
+namespace and one empty folder, and take 2 denoising steps whatever they say.
+"""
+
+import ast
+import importlib
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from diffusers_nested import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(
+    r"^(?P<mark><!-- test -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+OURS = "diffusers_nested"
+
+
+class Block(NamedTuple):
+    page: Path
+    line: int
+    language: str
+    code: str
+    runs: bool
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            page,
+            text.count("\n", 0, match.start("code")) + 1,
+            match["language"],
+            match["code"],
+            match["mark"] is not None,
+        )
+        for match in FENCE.finditer(text)
+    ]
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+# (block, command line): lines that end in a backslash are joined
+COMMANDS = [
+    pytest.param(line, id=f"{block}: {line[:60]}")
+    for block in BLOCKS
+    if block.language == "sh"
+    for line in block.code.replace("\\\n", " ").splitlines()
+    if line.strip()
+]
+
+
+def our_arguments(line: str) -> list[str] | None:
+    """The arguments of `diffusers-nested …` or `… -m diffusers_nested.cli …`; None for other commands."""
+    words = shlex.split(line, comments=True)
+    if words[0] == "diffusers-nested":
+        return words[1:]
+    return words[words.index(f"{OURS}.cli") + 1 :] if f"{OURS}.cli" in words else None
+
+
+def run(block: Block, namespace: dict) -> None:
+    code = re.sub(r"(num_inference_steps\W+)\d+", r"\g<1>2", block.code)
+    if block.language == "python":
+        # blank lines above, so that a traceback names the line of the page
+        exec(compile("\n" * (block.line - 1) + code, str(block.page), "exec"), namespace)
+        return
+    for line in code.splitlines():
+        arguments = our_arguments(line)
+        assert arguments is not None, f"{line!r} is no command of ours"
+        few = ["--num-inference-steps", "2"] if arguments[0] == "generate" else []
+        assert cli.main([*arguments, *few]) == 0
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(block.runs for block in blocks_of(page))], ids=lambda page: page.name
+)
+def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for block in blocks_of(page):
+        if block.runs:
+            run(block, namespace)
+
+
+def test_marks_are_above_blocks_that_can_run():
+    marks = sum(page.read_text(encoding="utf-8").splitlines().count("<!-- test -->") for page in PAGES)
+    runnable = [block for block in BLOCKS if block.runs and block.language in ("python", "sh")]
+    assert marks == len(runnable)
+    assert {"quickstart.md", "training.md"} <= {block.page.name for block in runnable}
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_python_imports_what_exists(block: Block):
+    for node in ast.walk(ast.parse(block.code)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                importlib.import_module(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module or "")
+            missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            assert not missing, f"{node.module} has no {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_exist(line: str, monkeypatch: pytest.MonkeyPatch):
+    for command in (cli.demo, cli.generate, cli.train):
+        monkeypatch.setattr(command, "run", lambda arguments: None)
+    arguments, words = our_arguments(line), shlex.split(line, comments=True)
+    if arguments is not None:
+        assert cli.main(arguments) == 0
+    elif words[:2] == ["python", "-m"]:
+        assert importlib.util.find_spec(words[2]) is not None
+    elif words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    else:
+        assert words[:2] == ["pip", "install"], f"what is {line!r}?"
