@@ -315,15 +315,19 @@ def test_half_precision_where_the_square_of_a_value_overflows(dtype: torch.dtype
         assert_close_in(dtype, large)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-def test_half_precision_with_large_logits(dtype: torch.dtype):
+def make_large_logits() -> Inputs:
     """Logits of 20 and more, near to one another: rounded to half precision they would be off by some per cent."""
     inputs = make_inputs(PLACEMENTS["two subjects"], scale=2.5)
     ahead = torch.zeros_like(inputs.key)
     ahead[..., 0] = 9.0
     query = inputs.query * 0.5
     query[..., 0] = 4.0
-    assert_close_in(dtype, replace(inputs, query=query, key=inputs.key * 0.5 + ahead))
+    return replace(inputs, query=query, key=inputs.key * 0.5 + ahead)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_half_precision_with_large_logits(dtype: torch.dtype):
+    assert_close_in(dtype, make_large_logits())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -345,16 +349,18 @@ def test_nested_values_of_zero_stay_zero(dtype: torch.dtype):
     assert (inputs.run().double() - unstretched).abs().max() <= TOLERANCES[dtype] * unstretched.abs().max()
 
 
-def test_autocast():
-    """Parameters in float32, products in bfloat16, as training with mixed precision runs it."""
-    inputs = make_inputs(PLACEMENTS["two subjects"], log_weights=torch.zeros(TOKENS)).to(torch.float32)
+@pytest.mark.parametrize("large", [False, True])
+def test_autocast(large: bool):
+    """Parameters in float32, projections in bfloat16, as training with mixed precision runs it."""
+    inputs = make_large_logits() if large else make_inputs(PLACEMENTS["two subjects"])
+    inputs = inputs.with_subjects(log_weights=torch.zeros(TOKENS)).to(torch.bfloat16).to(torch.float32)
+    expected = by_the_paper(inputs)
     leaves = [inputs.query.requires_grad_(), *(s.value.requires_grad_() for s in inputs.subjects)]
     with torch.autocast("cpu", torch.bfloat16):
         found = inputs.run()
-    expected = by_the_paper(inputs)
-    assert (found.double() - expected).abs().max() <= 2 * TOLERANCES[torch.bfloat16] * expected.abs().max()
+    assert (found.double() - expected).abs().max() <= TOLERANCES[torch.bfloat16] * expected.abs().max()
     grads = torch.autograd.grad(found.float().sum(), leaves)
-    assert all(grad.isfinite().all() for grad in grads)
+    assert all(grad.isfinite().all() and grad.any() for grad in grads)
 
 
 class Sizes(TorchDispatchMode):

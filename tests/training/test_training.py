@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
@@ -11,6 +12,7 @@ from diffusers_nested import NestedAdapter, NestedAdapterError, PromptTokenError
 from diffusers_nested.data import Triplet, TripletFolder
 from diffusers_nested.training import TrainingConfig, read_log, train_adapter
 from diffusers_nested.training.checkpoints import load_checkpoint
+from diffusers_nested.training.learner import Learner
 from diffusers_nested.training.loop import Run
 
 
@@ -98,12 +100,24 @@ def test_learning_rate_warms_up_and_falls(train, settings):
 
 def test_average_is_published(train, settings):
     config = settings(max_train_steps=2, use_ema=True, ema_decay=0.5)
-    published = list(train(config).parameters())
+    published = train(config)
     state = load_checkpoint(config.folder / "checkpoint-2")["learner"]
-    assert same(published, [torch.nn.Parameter(x) for x in state["average"]["shadow_params"]])
-    assert not same([p.detach() for p in published], list(state["adapter"].values()))
+    averaged = [parameter.detach() for _, parameter in sorted(published.named_parameters())]
+    assert same(averaged, state["average"]["shadow_params"])
+    assert not same(published.state_dict(), state["adapter"])
     kept = NestedAdapter.from_pretrained(config.folder / "checkpoint-2" / "adapter")
-    assert same(list(kept.parameters()), published)
+    assert same(kept.state_dict(), published.state_dict())
+
+
+def test_checkpoint_does_not_depend_on_the_order_of_layers(train, settings):
+    config = settings(max_train_steps=2, use_ema=True)
+    published = train(config)
+    other = NestedAdapter.from_pretrained(config.folder)
+    assert [name for name, _ in other.named_parameters()] != [name for name, _ in published.named_parameters()]
+    learner = Learner(other, config, Accelerator())
+    learner.load_state_dict(load_checkpoint(config.folder / "checkpoint-2")["learner"])
+    with learner.averaged() as adapter:
+        assert same(adapter.state_dict(), published.state_dict())
 
 
 def test_old_checkpoints_are_deleted(train, settings):
@@ -136,7 +150,9 @@ def test_mixed_precision(train, settings, pipeline):
     assert read_log(config.folder / "log.jsonl")[-1]["loss"] > 0
 
 
-def test_validation_pictures(train, settings, pipeline):
+def test_validation_pictures(train, settings, pipeline, monkeypatch):
+    set_timesteps = pipeline.scheduler.set_timesteps
+    monkeypatch.setattr(pipeline.scheduler, "set_timesteps", lambda _, **more: set_timesteps(2, **more))
     config = settings(
         max_train_steps=1,
         lr_warmup_steps=0,

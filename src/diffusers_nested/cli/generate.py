@@ -114,7 +114,7 @@ def _pipeline(arguments: argparse.Namespace) -> Any:
     from diffusers import AutoPipelineForText2Image
 
     dtype = torch.float32 if device == "cpu" else torch.float16
-    pipeline = AutoPipelineForText2Image.from_pretrained(arguments.pipeline, torch_dtype=dtype).to(device)
+    pipeline = AutoPipelineForText2Image.from_pretrained(arguments.pipeline).to(device, dtype)
     if not hasattr(pipeline, "load_nested_adapter"):
         raise NestedAdapterError(
             f"{arguments.pipeline} is a {type(pipeline).__name__}. Nested adapters are for SDXL pipelines."

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from ..adapter import NestedAdapter, check_weights
+from ..adapter import NestedAdapter
+from ..adapter_checks import check_loaded_config, check_weights
 from ..encoder import ImageEncoder
 from ..errors import AdapterLoadError
 
@@ -74,6 +75,7 @@ def load_adapter(
     if weight_name is None:
         return NestedAdapter.from_pretrained(source.location, variant=variant, torch_dtype=torch_dtype, **common)
     config = NestedAdapter.load_config(source.location, **common)
+    check_loaded_config(config, NestedAdapter.__name__, source.location)
     path = source.find("/".join(filter(None, (source.subfolder, weight_name))))
     if path is None:
         raise AdapterLoadError(f"{source.location} has no file {weight_name!r}. Name a .safetensors file that it has.")

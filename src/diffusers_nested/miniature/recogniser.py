@@ -67,8 +67,9 @@ class Recogniser(ModelMixin, ConfigMixin):
             *_block(2 * width, 2 * width, 1),
             *_block(2 * width, 3 * width, 2),
             *_block(3 * width, 3 * width, 1),
+            *_block(3 * width, 3 * width, 2),
             nn.Flatten(),
-            nn.Linear(3 * width * 64, 256),
+            nn.Linear(3 * width * 16, 256),
             nn.SiLU(),
         )
         self.identity = nn.Linear(256, embedding_dim)

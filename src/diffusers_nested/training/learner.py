@@ -31,8 +31,12 @@ class Learner:
 
     def __init__(self, adapter: NestedAdapter, config: TrainingConfig, accelerator: Any) -> None:
         self.adapter = adapter.float().requires_grad_(True).train()
+        adapter.to(accelerator.device)
+        # The states of optimiser and average know weights by number only. An adapter's layers may come in another
+        # order after it has been saved and loaded, so the numbers follow the names.
+        self._parameters = [parameter for _, parameter in sorted(adapter.named_parameters())]
         optimizer = torch.optim.AdamW(
-            adapter.to(accelerator.device).parameters(),
+            self._parameters,
             lr=config.learning_rate,
             betas=(config.adam_beta1, config.adam_beta2),
             weight_decay=config.adam_weight_decay,
@@ -48,7 +52,7 @@ class Learner:
         self.model, self._optimizer = accelerator.prepare(adapter, optimizer)
         self._accelerator = accelerator
         self._max_grad_norm = config.max_grad_norm
-        self._average = EMAModel(adapter.parameters(), config.ema_decay, foreach=True) if config.use_ema else None
+        self._average = EMAModel(self._parameters, config.ema_decay, foreach=True) if config.use_ema else None
         self.loss_sum = torch.zeros((), device=accelerator.device)
         self.loss_count = 0
 
@@ -60,13 +64,13 @@ class Learner:
     def step(self) -> None:
         """Update the weights from the gradients; only clears up if gradients are still being accumulated."""
         if self._accelerator.sync_gradients:
-            self._accelerator.clip_grad_norm_(self.adapter.parameters(), self._max_grad_norm)
+            self._accelerator.clip_grad_norm_(self._parameters, self._max_grad_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         if self._accelerator.sync_gradients:
             self._schedule.step()
             if self._average is not None:
-                self._average.step(self.adapter.parameters())
+                self._average.step(self._parameters)
 
     def count(self, loss: torch.Tensor) -> None:
         """Take a step's loss into the mean of the next row of the log."""
@@ -89,17 +93,17 @@ class Learner:
         if self._average is None:
             yield self.adapter
             return
-        self._average.store(self.adapter.parameters())
-        self._average.copy_to(self.adapter.parameters())
+        self._average.store(self._parameters)
+        self._average.copy_to(self._parameters)
         try:
             yield self.adapter
         finally:
-            self._average.restore(self.adapter.parameters())
+            self._average.restore(self._parameters)
 
     def finish(self) -> NestedAdapter:
         """The adapter to publish, free of accelerate."""
         if self._average is not None:
-            self._average.copy_to(self.adapter.parameters())
+            self._average.copy_to(self._parameters)
         self._accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         vars(self.adapter).pop("forward", None)  # unwrapping leaves the method itself on the object
         return self.adapter.eval()

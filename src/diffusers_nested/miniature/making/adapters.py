@@ -24,7 +24,7 @@ from ..drawing import render
 from ..world import Look, Person, Pet, Scene, portrait, random_person, random_pet, random_scene
 
 WORDS = {"people": "person", "pets": "pet"}
-STEPS = {"people": 3500, "pets": 2500}
+STEPS = {"people": 3000, "pets": 2000}
 TRIPLETS = 30_000
 QFORMER = {
     "num_queries": 32,
