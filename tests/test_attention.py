@@ -358,7 +358,7 @@ def test_autocast(large: bool):
     leaves = [inputs.query.requires_grad_(), *(s.value.requires_grad_() for s in inputs.subjects)]
     with torch.autocast("cpu", torch.bfloat16):
         found = inputs.run()
-    assert (found.double() - expected).abs().max() <= TOLERANCES[torch.bfloat16] * expected.abs().max()
+    assert (found.double() - expected).abs().max() <= 2 * TOLERANCES[torch.bfloat16] * expected.abs().max()
     grads = torch.autograd.grad(found.float().sum(), leaves)
     assert all(grad.isfinite().all() and grad.any() for grad in grads)
 

@@ -55,8 +55,8 @@ class TestAdapter:
 
 class TestSameWord:
     @pytest.mark.parametrize("word", ["person", "PERSON", " person"])
-    def test_twice_in_a_dict(self, word: str):
-        with pytest.raises(SubjectError, match="person"):
+    def test_twice_in_a_prompt(self, word: str):
+        with pytest.raises(SubjectError, match=repr(word)):
             resolve([Subject(PHOTO, token="person"), Subject(DOG, token=word)])
 
     def test_by_default(self):

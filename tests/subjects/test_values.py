@@ -75,7 +75,7 @@ class TestRefusedEmbeds:
     def test_shape(self, shape: tuple[int, ...]):
         for form in (torch.zeros(shape), [TOKENS, torch.zeros(shape)], {"person": torch.zeros(shape)}):
             with pytest.raises(SubjectError) as error:
-                resolve(embeds=form)
+                resolve(embeds=form, adapters=ONE)
             assert str(shape) in str(error.value)
 
     @pytest.mark.parametrize("bad", [NAN, INF, -INF])

@@ -1,0 +1,45 @@
+"""SDXL's true configuration, on the meta device: no weights, no memory."""
+
+from collections import Counter
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from diffusers_nested import NestedAdapter
+from diffusers_nested.layers import layer_widths
+
+
+@pytest.fixture(scope="module")
+def unet() -> UNet2DConditionModel:
+    with torch.device("meta"):
+        return UNet2DConditionModel(
+            sample_size=128,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            block_out_channels=(320, 640, 1280),
+            layers_per_block=2,
+            transformer_layers_per_block=(1, 2, 10),
+            attention_head_dim=(5, 10, 20),
+            cross_attention_dim=2048,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        )
+
+
+def test_every_cross_attention_layer_is_found(unet):
+    assert sum(parameter.numel() for parameter in unet.parameters()) == 2_567_463_684  # it is SDXL
+    assert Counter(layer_widths(unet).values()) == {640: 10, 1280: 60}
+
+
+def test_an_adapter_fits_and_has_the_size_that_follows(unet):
+    with torch.device("meta"):
+        adapter = NestedAdapter(layer_widths(unet), token_dim=2048, image_feature_dim=1280, num_queries=1024)
+    adapter.check_fits(unet)
+    projections = sum(parameter.numel() for parameter in adapter.projections.parameters())
+    assert projections == 2 * 2048 * (10 * 640 + 60 * 1280)
+    tokens = torch.empty(1, 1024, 2048, device="meta")
+    projected = adapter.project(tokens)
+    assert {tuple(key.shape) for key, _ in projected.values()} == {(1, 1024, 640), (1, 1024, 1280)}
