@@ -45,6 +45,8 @@ class NestedAttnProcessor:
         if not groups or encoder_hidden_states is None:
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, temb, **kwargs)
         query, key, value, mask = _heads(attn, hidden_states, encoder_hidden_states, attention_mask)
+        if groups[0].rows is None:  # all rows, as in training: nothing is left for the stock path
+            return _project_out(attn, self._attend(groups[0], query, key, value, mask))
         out = F.scaled_dot_product_attention(query, key, value, mask)
         for group in groups:
             out = _with_rows(out, group.rows, self._attend(group, query, key, value, mask))

@@ -24,7 +24,7 @@ from ..drawing import render
 from ..world import Look, Person, Pet, Scene, portrait, random_person, random_pet, random_scene
 
 WORDS = {"people": "person", "pets": "pet"}
-STEPS = {"people": 2200, "pets": 1500}
+STEPS = {"people": 2200, "pets": 1000}
 TRIPLETS = 16_000
 # The paper's 2 is too small here: in this UNet one head in four, or in two, reads a word, and reads it alone.
 ALPHA = 8.0
