@@ -44,7 +44,10 @@ EXACT = {
     "tensor with a gradient": ((torch.tensor(COLORS).movedim(-1, 0) / 255).requires_grad_(), COLORS),
     "PIL RGB": (Image.fromarray(COLORS), COLORS),
     "PIL L": (Image.fromarray(GREYS), grey_as_rgb(GREYS)),
-    "PIL 1": (Image.fromarray(GREYS).point(lambda x: 255 * (x > 127), "1"), grey_as_rgb(255 * (GREYS > 127))),
+    "PIL 1": (
+        Image.fromarray(GREYS).point([255 * (x > 127) for x in range(256)], "1"),
+        grey_as_rgb(255 * (GREYS > 127)),
+    ),
     "PIL P": (Image.fromarray(COLORS).quantize(HEIGHT * WIDTH), COLORS),
 }
 

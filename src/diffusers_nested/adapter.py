@@ -2,7 +2,7 @@
 
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -109,7 +109,8 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         token_dim = next(iter(layers.values())).cross_attention_dim
         adapter = cls(layer_widths(unet), token_dim=token_dim, image_feature_dim=image_feature_dim, **config)
         for path, layer in layers.items():
-            adapter._projection(path).copy_from(layer.to_k.weight, layer.to_v.weight)
+            to_k, to_v = cast(nn.Linear, layer.to_k), cast(nn.Linear, layer.to_v)
+            adapter._projection(path).copy_from(to_k.weight, to_v.weight)
         return adapter
 
     def encode(self, image_features: Tensor) -> Tensor:
@@ -192,11 +193,12 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         try:
             config = cls.load_config(source, **{name: kwargs[name] for name in _HUB_KEYWORDS if name in kwargs})
             check_loaded_config(config, cls.__name__, source)
-            adapter, report = super().from_pretrained(source, **kwargs)
+            loaded: Any = super().from_pretrained(source, **kwargs)
         except OSError as error:
             if not Path(source).is_dir():
                 raise  # the Hub's: diffusers says what went wrong
             raise AdapterLoadError(f"{source} does not hold a whole adapter: {error} Save or copy it again.") from error
+        adapter, report = loaded
         check_weights(adapter, report, source)
         return adapter
 

@@ -45,7 +45,7 @@ def check_scale(value: Any) -> float:
     Raises:
         ScaleError: It is not a finite number of at least 0.
     """
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    is_number = issubclass(type(value), Real) and type(value) is not bool
     if not is_number or not 0 <= value <= _LARGEST:
         raise ScaleError(
             f"A scale must be a finite number of at least 0, got {value!r}. 0 is off, 1 the paper's layer, up to "

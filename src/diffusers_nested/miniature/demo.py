@@ -56,7 +56,7 @@ def scenes_panel(pipeline: Any, people: list[Person], rng: np.random.Generator) 
         for scale in SCALES:
             subject = Subject(_image(photo), token="person", scale=scale)
             columns.append(sample(pipeline, PROMPTS, seeds, nested_adapter_image=subject))
-            headings.append(f"λ = {scale:g}")
+            headings.append(f"scale {scale:g}")
     top: list[np.ndarray | None] = [None]
     for photo in photos:
         top += [photo, None, None]
@@ -71,7 +71,8 @@ def more_panel(pipeline: Any, people: list[Person], rng: np.random.Generator) ->
     prompt = "a photo of a smiling {} wearing a blue shirt on the beach"
     several = [first, *views]
     counts = [
-        sample(pipeline, [prompt.format("person")], [SEED], nested_adapter_image=several[: n + 1])[0] for n in range(4)
+        sample(pipeline, [prompt.format("person")], [SEED], nested_adapter_image={"person": several[: n + 1]})[0]
+        for n in range(4)
     ]
     blends = [Subject([first, second], token="person", image_weights=[1 - w, w]) for w in (0.0, 0.25, 0.5, 0.75, 1.0)]
     mixed = [sample(pipeline, [prompt.format("person")], [SEED], nested_adapter_image=blend)[0] for blend in blends]
@@ -92,7 +93,7 @@ def more_panel(pipeline: Any, people: list[Person], rng: np.random.Generator) ->
         ("a blend of two people, from the one to the other", [photos[0], np.asarray(second), *mixed]),
         ("another word for the person: king, wizard, chef, clown", [photos[0], *others]),
     ]
-    return Panel(f"More from the same adapter: “{prompt.format('person')}”", [""] * 9, rows)
+    return Panel(f"More from the same adapter, in the prompt: {prompt.format('person')}", [""] * 9, rows)
 
 
 def pets_panel(pipeline: Any, people: list[Person], pets: list[Pet], rng: np.random.Generator) -> Panel:
