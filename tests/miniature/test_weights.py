@@ -37,7 +37,7 @@ def test_loads_as_any_pipeline_of_diffusers():
     pipeline = StableDiffusionXLPipeline.from_pretrained(miniature.path())
     models = (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2)
     assert {model.dtype for model in models} == {torch.float32}
-    half = StableDiffusionXLPipeline.from_pretrained(miniature.path(), torch_dtype=torch.float16)
+    half = StableDiffusionXLPipeline.from_pretrained(miniature.path(), dtype=torch.float16)
     assert half.text_encoder.dtype == half.unet.dtype == torch.float16
 
 

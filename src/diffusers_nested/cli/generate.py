@@ -95,7 +95,8 @@ def _open(file: str) -> Image.Image:
     if not Path(file).exists() and file in examples():
         return example(file)
     try:
-        return Image.open(file).convert("RGBA")
+        with Image.open(file) as image:
+            return image.convert("RGBA")
     except (OSError, UnidentifiedImageError) as error:
         raise SubjectError(
             f"Cannot read the image {file!r} ({error}). Give a picture file, or a bundled example: "

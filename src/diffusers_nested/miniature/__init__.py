@@ -52,7 +52,8 @@ def example(name: str) -> Image.Image:
     """
     if name not in examples():
         raise ValueError(f"No example {name!r}. There are: {', '.join(examples())}.")
-    return Image.open(Path(__file__).parent / "examples" / f"{name}.png")
+    with Image.open(Path(__file__).parent / "examples" / f"{name}.png") as image:
+        return image.convert("RGB")
 
 
 __all__ = ["ADAPTERS", "Recogniser", "example", "examples", "load_pipeline", "load_recogniser", "path"]
