@@ -46,7 +46,7 @@ class TripletFolder(Dataset[Triplet]):
         """Number of triplets."""
         return len(self._triplets)
 
-    def __getitem__(self, index: int, /) -> Triplet:
+    def __getitem__(self, index: int, /) -> Triplet:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One triplet, its images as paths."""
         return self._triplets[index]
 

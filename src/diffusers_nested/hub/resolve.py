@@ -87,7 +87,7 @@ def _from_file(config: Any, path: Path, torch_dtype: torch.dtype | None) -> Nest
         state = load_file(path)
     except SafetensorError as error:
         raise AdapterLoadError(f"{path} is not a whole safetensors file ({error}). Download it again.") from error
-    adapter = NestedAdapter.from_config(config)
+    adapter: Any = NestedAdapter.from_config(config)
     expected = adapter.state_dict()
     wrong = [name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape]
     report = {

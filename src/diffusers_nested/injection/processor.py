@@ -92,7 +92,7 @@ class NestedWrapProcessor(NestedAttnProcessor):
         for group in groups:
             nested = _with_rows(nested, group.rows, self._attend(group, query, key, value, mask))
         delta = (nested - plain).transpose(1, 2).flatten(2)  # (B, H, S, d) -> (B, S, H · d)
-        linear: nn.Module = attn.to_out[0]
+        linear: nn.Module = _out_layers(attn)[0]
         change = linear(delta) - linear(torch.zeros_like(delta[:1, :1]))  # without the bias
         return out + (change / attn.rescale_output_factor).reshape(out.shape)
 
@@ -121,9 +121,14 @@ def _heads(
 
 def _project_out(attn: Attention, out: Tensor) -> Tensor:
     out = out.transpose(1, 2).flatten(2)  # (B, H, S, d) -> (B, S, H · d)
-    for module in attn.to_out:
+    for module in _out_layers(attn):
         out = module(out)
     return out / attn.rescale_output_factor
+
+
+def _out_layers(attn: Attention) -> nn.ModuleList:
+    assert isinstance(attn.to_out, nn.ModuleList)  # only attention without an output projection has none
+    return attn.to_out
 
 
 def _rows(x: Tensor, rows: Tensor | None) -> Tensor:

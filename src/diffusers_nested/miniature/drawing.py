@@ -55,8 +55,10 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         centre = (16 if alone else (8, 24)[i]) + int(rng.integers(-reach, reach + 1))
         top = (8 if alone else 13) + int(rng.integers(-1, 2))
         width = 14 if alone else 10
-        draw = _person if isinstance(subject, Person) else _pet
-        draw(canvas, subject, look, centre, top, width)
+        if isinstance(subject, Person):
+            _person(canvas, subject, look, centre, top, width)
+        else:
+            _pet(canvas, subject, look, centre, top, width)
     return in_style(canvas.pixels, scene.style)
 
 

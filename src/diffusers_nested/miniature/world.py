@@ -82,7 +82,7 @@ class Person:
     eyes: str
     glasses: str
     beard: str
-    shade: tuple[int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0)
+    shade: tuple[int, ...] = (0, 0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Pet:
     fur: str
     pattern: str
     eyes: str
-    shade: tuple[int, int, int] = (0, 0, 0)
+    shade: tuple[int, ...] = (0, 0, 0)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ def load_all(
     Raises:
         NestedAdapterError: Any of them cannot be added.
     """
-    unet, state = inner_unet(pipeline), state_of(pipeline)
+    unet: Any = inner_unet(pipeline)  # a model of diffusers: it has a dtype
+    state = state_of(pipeline)
     sources = list(pretrained) if isinstance(pretrained, list | tuple) else [pretrained]
     if not sources:
         raise AdapterLoadError("The list of adapters is empty. Name at least one repository or folder.")

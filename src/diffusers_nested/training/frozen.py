@@ -52,7 +52,7 @@ class FrozenModels:
             image_encoder.model,
             *(one for one in encoders if one is not None),
         ):
-            _cast(model.to(device), dtype)
+            _cast(model.to(device), dtype)  # pyright: ignore[reportArgumentType]
             model.requires_grad_(False).eval()
 
     @torch.no_grad()

@@ -59,7 +59,7 @@ class Learner:
     @property
     def learning_rate(self) -> float:
         """Of the step to come."""
-        return self._schedule.get_last_lr()[0]
+        return self._schedule.get_last_lr()[0]  # pyright: ignore[reportReturnType]
 
     def step(self) -> None:
         """Update the weights from the gradients; only clears up if gradients are still being accumulated."""

@@ -19,11 +19,11 @@ def training_scheduler(scheduler: Any) -> DDPMScheduler:
         NestedAdapterError: The model predicts neither noise nor velocity.
     """
     made = DDPMScheduler.from_config(scheduler.config)
-    if made.config["prediction_type"] not in _KINDS:
+    if made.config["prediction_type"] not in _KINDS:  # pyright: ignore[reportAttributeAccessIssue]
         raise NestedAdapterError(
-            f"The scheduler has prediction_type {made.config['prediction_type']!r}; training knows {_KINDS}."
+            f"The scheduler has prediction_type {made.config['prediction_type']!r}; training knows {_KINDS}."  # pyright: ignore[reportAttributeAccessIssue]
         )
-    return made
+    return made  # pyright: ignore[reportReturnType]
 
 
 @dataclass(frozen=True, eq=False)

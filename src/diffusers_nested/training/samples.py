@@ -70,7 +70,7 @@ class RawExamples(Dataset[tuple[Tensor, str, Any]]):
         """Number of triplets."""
         return len(self._triplets)
 
-    def __getitem__(self, index: int, /) -> tuple[Tensor, str, Any]:
+    def __getitem__(self, index: int, /) -> tuple[Tensor, str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One triplet, opened."""
         triplet = self._triplets[index]
         return (

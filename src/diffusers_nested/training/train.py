@@ -77,14 +77,14 @@ def train_adapter(
     run = Run(encoder, adapter, dataset, config, accelerator, injector, validation, validation_dataset)
     had_checkpointing = unet.is_gradient_checkpointing
     if config.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
+        unet.enable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
     injector.inject()
     try:
         return run.train(checkpoint)
     finally:
         injector.eject()
         if config.gradient_checkpointing and not had_checkpointing:
-            unet.disable_gradient_checkpointing()
+            unet.disable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
 
 
 def _check(
