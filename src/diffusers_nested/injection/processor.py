@@ -92,7 +92,7 @@ class NestedWrapProcessor(NestedAttnProcessor):
         for group in groups:
             nested = _with_rows(nested, group.rows, self._attend(group, query, key, value, mask))
         delta = (nested - plain).transpose(1, 2).flatten(2)  # (B, H, S, d) -> (B, S, H · d)
-        linear: nn.Module = _out_layers(attn)[0]
+        linear: Any = _out_layers(attn)[0]
         change = linear(delta) - linear(torch.zeros_like(delta[:1, :1]))  # without the bias
         return out + (change / attn.rescale_output_factor).reshape(out.shape)
 
