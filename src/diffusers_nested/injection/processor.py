@@ -92,7 +92,7 @@ class NestedWrapProcessor(NestedAttnProcessor):
         for group in groups:
             nested = _with_rows(nested, group.rows, self._attend(group, query, key, value, mask))
         delta = (nested - plain).transpose(1, 2).flatten(2)  # (B, H, S, d) -> (B, S, H · d)
-        linear: Any = _out_layers(attn)[0]
+        linear = _out_layers(attn)[0]
         change = linear(delta) - linear(torch.zeros_like(delta[:1, :1]))  # without the bias
         return out + (change / attn.rescale_output_factor).reshape(out.shape)
 
@@ -110,7 +110,8 @@ def _heads(
     """Query (B, H, S, d), key and value (B, H, T, d) of a layer, and its mask (B, H, 1, T)."""
     if attn.norm_cross is not None:
         text = attn.norm_encoder_hidden_states(text)
-    projected = (attn.to_q(hidden_states), attn.to_k(text), attn.to_v(text))
+    layer: Any = attn  # whose to_k and to_v are None in layers with added projections only, which these are not
+    projected = (layer.to_q(hidden_states), layer.to_k(text), layer.to_v(text))
     # (B, L, H · d) -> (B, H, L, d)
     query, key, value = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in projected)
     if attention_mask is not None:
