@@ -41,7 +41,7 @@ def draw_demo(seed: int = 4) -> Image.Image:
     return poster(
         panels,
         "Nested attention: a photo becomes a word of the prompt",
-        "The miniature world of diffusers-nested: 32 x 32 pixels, a real SDXL pipeline at 1/600 of the size. "
+        "The miniature world of diffusers-nested: 32 x 32 pixels, a real SDXL pipeline. "
         "No identity shown here was in any training data.",
     )
 
