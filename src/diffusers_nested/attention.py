@@ -17,6 +17,10 @@ The dial (``scale``) is one number: from 0 to 1 the value is blended, V_q[s*] = 
 β = scale (our extension; 1 is the paper's layer); above 1 it is the paper's λ, which raises the attention
 that the word gets, logits[s*] ← max(logits[s*], λ logits[s*]) (5.1).
 
+A mask m (our extension) says at which queries a subject acts: β and λ − 1 are multiplied by m_q there, so that
+m_q = 0 leaves the word as it is. Several masked subjects may share a word; their values are then added,
+V_q[s*] = (1 − Σᵢ βᵢ mᵢ_q) V[s*] + Σᵢ βᵢ mᵢ_q v*ᵢ_q.
+
 Letters in shapes: B rows, H heads, S queries, T prompt tokens, N subject tokens, d head width.
 """
 
@@ -40,6 +44,7 @@ class SubjectValues:
         scale: The dial, a number of at least 0 or a 0-d tensor.
         alpha: Norm of v*_q in units of the word's own; None leaves v*_q as it is.
         log_weights: Added to the nested logits, (N,) or (B or 1, N): log-weights of blended images.
+        mask: Where the subject acts, (B or 1, S) from 0 to 1; None for everywhere.
     """
 
     key: Tensor
@@ -48,6 +53,7 @@ class SubjectValues:
     scale: Tensor | float = 1.0
     alpha: float | None = 2.0
     log_weights: Tensor | None = None
+    mask: Tensor | None = None
 
 
 def nested_attention(
@@ -63,7 +69,8 @@ def nested_attention(
         query: (B, H, S, d).
         key: K of the prompt, (B, H, T, d); not changed for any token.
         value: V of the prompt, (B, H, T, d).
-        subjects: Any number of subjects; no two of them may hold the same position of one row.
+        subjects: Any number of subjects; no two of them may hold the same position of one row, unless they have
+            masks whose sum is 1 at most.
         attention_mask: Added to the outer logits, broadcastable to (B, H, S, T).
 
     Returns:
@@ -71,10 +78,7 @@ def nested_attention(
         (B, H, S, T, d), are never formed.
     """
     weights = outer_weights(query, key, subjects, attention_mask)  # A, (B, H, S, T)
-    kept = torch.ones_like(value[:, 0, :, 0], dtype=weights.dtype)  # (B, T): 1, and 1 − β at s*
-    for subject in subjects:
-        kept = kept - _blend(subject, weights)
-    out = weights.to(value.dtype) @ (value * kept[:, None, :, None]).to(value.dtype)
+    out = _prompt_values(weights, value, subjects)
     word_rms = _rms(value)  # ‖V[s]‖ / √(H d), (B, T)
     for subject in subjects:
         nested = nested_values(query, subject)  # (B, H, S, d)
@@ -83,8 +87,28 @@ def nested_attention(
             nested = nested / _rms(nested)[:, None, :, None]
             share = share * word_rms * subject.alpha
         # Σ_s* A[q, s*] · share[s*]: (B, H, S, T) @ (B, 1, T, 1) -> (B, H, S, 1)
-        out = out + (nested * (weights @ share[:, None, :, None])).to(out.dtype)
+        amount = weights @ share[:, None, :, None]
+        if subject.mask is not None:
+            amount = amount * subject.mask.to(amount.dtype)[:, None, :, None]
+        out = out + (nested * amount).to(out.dtype)
     return out
+
+
+def _prompt_values(weights: Tensor, value: Tensor, subjects: Sequence[SubjectValues]) -> Tensor:
+    """A V with the rows s* lowered by what the subjects put there: (B, H, S, d)."""
+    kept = torch.ones_like(value[:, 0, :, 0], dtype=weights.dtype)  # (B, T): 1, and 1 − β at s*
+    lowered = None  # of masked subjects, which differs from query to query: (B, S, T)
+    for subject in subjects:
+        if subject.mask is None:
+            kept = kept - _blend(subject, weights)
+        else:
+            part = subject.mask.to(weights.dtype)[:, :, None] * _blend(subject, weights)[:, None, :]
+            lowered = part if lowered is None else lowered + part
+    if lowered is None:
+        return weights.to(value.dtype) @ (value * kept[:, None, :, None]).to(value.dtype)
+    # a word has either masked subjects or a single one without, so that the two can be put together by product
+    weights = weights * (kept[:, None, :] * (1 - lowered))[:, None]
+    return weights.to(value.dtype) @ value
 
 
 def nested_values(query: Tensor, subject: SubjectValues) -> Tensor:
@@ -107,10 +131,14 @@ def outer_weights(
     dtype = _accurate(query)
     with torch.autocast(query.device.type, enabled=False):
         logits = query.to(dtype) @ key.to(dtype).transpose(-1, -2) * query.shape[-1] ** -0.5
+    # λ at s*, 1 elsewhere, (B, 1, 1 or S, T); max() with the logits themselves never lowers one
+    factor = torch.ones((), dtype=dtype, device=logits.device)
     for subject in subjects:
-        # λ at s*, 1 elsewhere, (B, 1, 1, T); max() with the logits themselves never lowers one
-        factor = 1 + (_scale(subject, logits).clamp(min=1) - 1) * subject.positions.to(dtype)
-        logits = torch.maximum(logits, logits * factor[:, None, None, :])
+        extra = ((_scale(subject, logits).clamp(min=1) - 1) * subject.positions.to(dtype))[:, None, None, :]
+        if subject.mask is not None:
+            extra = extra * subject.mask.to(dtype)[:, None, :, None]
+        factor = factor + extra
+    logits = torch.maximum(logits, logits * factor)
     if attention_mask is not None:
         logits = logits + attention_mask
     return logits.softmax(dim=-1)

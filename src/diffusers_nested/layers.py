@@ -1,5 +1,7 @@
 """The cross-attention layers of a UNet: where an adapter acts."""
 
+from typing import Any
+
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
@@ -20,6 +22,20 @@ def cross_attention_layers(unet: nn.Module) -> dict[str, Attention]:
 def layer_widths(unet: nn.Module) -> dict[str, int]:
     """Inner width (heads · d) of every cross-attention layer, by path."""
     return {path: layer.inner_dim for path, layer in cross_attention_layers(unet).items()}
+
+
+def layer_levels(unet: nn.Module) -> dict[str, int]:
+    """How often the latents are halved before they reach each cross-attention layer, by path."""
+    model: Any = getattr(unet, "_orig_mod", unet)
+    halvings = [0]
+    for block in model.down_blocks:
+        halvings.append(halvings[-1] + (block.downsamplers is not None))
+    levels = {"mid_block": halvings[-1]} | {f"down_blocks.{i}": level for i, level in enumerate(halvings[:-1])}
+    level = halvings[-1]
+    for i, block in enumerate(model.up_blocks):
+        levels[f"up_blocks.{i}"] = level
+        level -= block.upsamplers is not None
+    return {path: levels[path[: path.index(".attentions.")]] for path in cross_attention_layers(unet)}
 
 
 def _reads_prompt(path: str) -> bool:

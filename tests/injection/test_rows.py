@@ -151,7 +151,7 @@ def test_negative_prompt_that_is_the_prompt_is_refused(two: Tensor, negative: Te
 
 def test_no_row_of_the_prompt_is_refused(two: Tensor, negative: Tensor):
     finder = RowFinder(two, 2, negative)
-    for rows in (negative, negative[:1], two + 1e-3, two.flip(1), torch.full_like(two, float("nan"))):
+    for rows in (two + 1e-3, torch.cat([negative, two + 1e-3]), two.flip(1), torch.full_like(two, float("nan"))):
         with pytest.raises(RowsNotFoundError, match=r"\(4, 3\)"):
             finder.find(rows)
     assert finder.find(two) == [0, 1]
@@ -221,3 +221,20 @@ def test_gradients_do_not_matter(two: Tensor):
     """Training of textual inversions: the embeddings are part of a graph."""
     positive = two.requires_grad_() * 1
     assert RowFinder(positive, 2).find(torch.cat([positive, positive + 1])) == [0, 1, None, None]
+
+
+def test_negative_rows_alone_are_rows_of_no_prompt(two: Tensor, negative: Tensor):
+    # a guider may call the UNet once per condition
+    finder = RowFinder(two, 2, negative)
+    assert finder.find(negative) == [None, None]
+    assert finder.find(negative[1:]) == [None]
+    assert finder.find(two) == [0, 1]
+    with pytest.raises(RowsNotFoundError):
+        RowFinder(two, 2).find(negative)
+
+
+def test_rows_of_frames_go_together(one: Tensor, negative: Tensor):
+    # two prompts with the same words and three frames each: the frames of a prompt lie next to each other
+    finder = RowFinder(one.repeat(2, 1, 1), 2, negative)
+    rows = torch.cat([negative, one, one]).repeat_interleave(3, dim=0)
+    assert finder.find(rows, frames=3) == [None] * 6 + [0] * 3 + [1] * 3

@@ -21,8 +21,13 @@ def test_subject_is_a_frozen_record_of_optional_fields():
         "scale",
         "image_weights",
         "token_indices",
+        "mask",
+        "start",
+        "end",
     ]
-    assert all(value is None for value in vars(Subject()).values())
+    unset = vars(Subject())
+    assert (unset.pop("start"), unset.pop("end")) == (0.0, 1.0)
+    assert all(value is None for value in unset.values())
     with pytest.raises(dataclasses.FrozenInstanceError):
         Subject().scale = 1.0  # pyright: ignore[reportAttributeAccessIssue]
 

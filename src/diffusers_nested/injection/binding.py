@@ -1,6 +1,6 @@
 """What a call binds to the layers: projected subjects, and the rows and tokens at which they act."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..attention import SubjectValues
 from ..mechanisms import Mechanism, get_mechanism
-from .rows import RowFinder
+from .masks import masks_at, share_out
 from .scales import Dial
 
 
@@ -22,6 +22,10 @@ class BoundSubject:
         alpha: Norm of the nested values in units of the word's own.
         log_weights: (N,), added to the nested logits; None for equal weights.
         mechanism: How the subject enters a layer.
+        mask: Where in the image the subject acts, (h, w) from 0 to 1; None for everywhere.
+        steps: First and last part of the denoising steps in which it acts, from 0 to 1.
+        kind: Rows whose subjects are of one kind are computed together. Two subjects are of one kind if they
+            differ in their tokens, log-weights and masks only, and have as many of these.
     """
 
     projected: Mapping[str, tuple[Tensor, Tensor]]
@@ -29,72 +33,104 @@ class BoundSubject:
     alpha: float | None = 2.0
     log_weights: Tensor | None = None
     mechanism: Mechanism = field(default_factory=lambda: get_mechanism("nested"))
+    mask: Tensor | None = None
+    steps: tuple[float, float] = (0.0, 1.0)
+    kind: Hashable = None
+
+    def __post_init__(self) -> None:
+        if self.kind is None:
+            self.kind = id(self)
 
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A subject at token positions of some rows; ``positions`` is (rows, T) with 1 at the subject's word."""
+    """Subjects of one kind at token positions of some rows.
 
-    subject: BoundSubject
+    Attributes:
+        subjects: One for all rows, or one for each.
+        positions: (rows, T), 1 at the subject's word.
+    """
+
+    subjects: tuple[BoundSubject, ...]
     positions: Tensor
+
+    def stacked(self, tensors: Sequence[Tensor]) -> Tensor:
+        """One entry per subject, as one tensor with a row each."""
+        return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 @dataclass(frozen=True, eq=False)
-class RowGroup:
-    """Rows of the UNet's batch that share their subjects; ``rows`` is None for all of them."""
+class LayerGroup:
+    """Rows of the UNet's batch and the subjects that act on them, as one layer sees them."""
 
     rows: Tensor | None
-    placed: tuple[Placed, ...]
-
-    def active(self, path: str) -> list[Placed]:
-        """Those whose dial is not at 0 in this layer."""
-        return [placed for placed in self.placed if placed.subject.dials[path].value > 0]
+    subjects: tuple[SubjectValues, ...]
+    mechanism: Mechanism
 
 
-def subject_values(placed: Placed, path: str, heads: int) -> SubjectValues:
-    """A placed subject as the layer at ``path`` sees it."""
-    key, value = placed.subject.projected[path]
-    # (rows, N, H · d) -> (rows, H, N, d)
-    key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (key, value))
-    subject = placed.subject
-    scale = subject.dials[path].to(key.device)
-    return SubjectValues(key, value, placed.positions, scale, subject.alpha, subject.log_weights)
-
-
-class CallBinding:
-    """The subjects of one pipeline call, placed anew whenever other rows reach the UNet.
+class RowGroup:
+    """Rows of the UNet's batch whose subjects are of the same kinds.
 
     Args:
-        prompts: Per prompt, its subjects and their token positions.
-        finder: Tells which row belongs to which prompt.
+        rows: Their numbers; None for all rows.
+        placed: Their subjects.
+        size: Height and width of the latents that the UNet is given; needed for masks only.
     """
 
-    def __init__(self, prompts: Sequence[Sequence[tuple[BoundSubject, tuple[int, ...]]]], finder: RowFinder) -> None:
-        self._prompts = prompts
-        self._finder = finder
-        self._placed: dict[tuple[int | None, ...], tuple[RowGroup, ...]] = {}
+    def __init__(self, rows: Tensor | None, placed: Sequence[Placed], size: tuple[int, int] = (0, 0)) -> None:
+        self._rows = rows
+        self._placed = placed
+        self._size = size
+        self._known: dict[tuple[str, tuple[bool, ...]], LayerGroup] = {}
+        self._masks: dict[int, list[Tensor | None]] = {}
 
-    def groups(self, encoder_hidden_states: Tensor) -> tuple[RowGroup, ...]:
-        """Groups of rows for these prompt embeddings (rows, T, D)."""
-        rows = tuple(self._finder.find(encoder_hidden_states))
-        if rows not in self._placed:
-            self._placed[rows] = self._place(rows, encoder_hidden_states)
-        return self._placed[rows]
+    def at_layer(self, path: str, heads: int, level: int, acting: Sequence[bool]) -> LayerGroup | None:
+        """The group in one layer, None if none of its subjects acts there.
 
-    def _place(self, rows: tuple[int | None, ...], like: Tensor) -> tuple[RowGroup, ...]:
-        together: dict[tuple[int, ...], list[int]] = {}
-        for row, prompt in enumerate(rows):
-            if prompt is not None and self._prompts[prompt]:
-                subjects = tuple(id(subject) for subject, _ in self._prompts[prompt])
-                together.setdefault(subjects, []).append(row)
-        return tuple(self._group(members, rows, like) for members in together.values())
+        Args:
+            path: The layer.
+            heads: Of the layer.
+            level: How often the UNet has halved the latents there.
+            acting: Which of the subjects act in this step.
+        """
+        on = tuple(now and one.subjects[0].dials[path].value > 0 for one, now in zip(self._placed, acting, strict=True))
+        if not any(on):
+            return None
+        if (path, on) not in self._known:
+            subjects = [
+                self._values(one, path, heads, mask)
+                for one, mask, now in zip(self._placed, self._masks_of(level), on, strict=True)
+                if now
+            ]
+            self._known[path, on] = LayerGroup(self._rows, tuple(subjects), self._placed[0].subjects[0].mechanism)
+        return self._known[path, on]
 
-    def _group(self, members: list[int], rows: tuple[int | None, ...], like: Tensor) -> RowGroup:
-        first = self._prompts[rows[members[0]] or 0]
-        placed = []
-        for slot, (subject, _) in enumerate(first):
-            positions = torch.zeros(len(members), like.shape[1], dtype=like.dtype)
-            for i, row in enumerate(members):
-                positions[i, list(self._prompts[rows[row] or 0][slot][1])] = 1
-            placed.append(Placed(subject, positions.to(like.device)))
-        return RowGroup(torch.tensor(members, device=like.device), tuple(placed))
+    @property
+    def steps(self) -> list[tuple[float, float]]:
+        """The part of the steps in which each of the subjects acts."""
+        return [one.subjects[0].steps for one in self._placed]
+
+    def _values(self, placed: Placed, path: str, heads: int, mask: Tensor | None) -> SubjectValues:
+        subjects, first = placed.subjects, placed.subjects[0]
+        # (rows, N, H · d) -> (rows, H, N, d)
+        key, value = (
+            placed.stacked([one.projected[path][i] for one in subjects]).unflatten(-1, (heads, -1)).transpose(1, 2)
+            for i in (0, 1)
+        )
+        weights = [one.log_weights[None] for one in subjects if one.log_weights is not None]
+        return SubjectValues(
+            key,
+            value,
+            placed.positions,
+            first.dials[path].to(key.device),
+            first.alpha,
+            placed.stacked(weights) if weights else None,
+            mask,
+        )
+
+    def _masks_of(self, level: int) -> list[Tensor | None]:
+        """Masks of the subjects at a level of the UNet, each (rows or 1, S)."""
+        if level not in self._masks:
+            sized = [masks_at([one.mask for one in placed.subjects], self._size, level) for placed in self._placed]
+            self._masks[level] = share_out(sized, [placed.positions for placed in self._placed])
+        return self._masks[level]

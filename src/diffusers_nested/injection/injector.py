@@ -1,6 +1,6 @@
 """Putting our processors into a UNet, and taking them out without a trace."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,9 +8,11 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
 
 from ..errors import ProcessorReplacedError
-from ..layers import cross_attention_layers
-from .binding import CallBinding, RowGroup
-from .processor import Board, NestedAttnProcessor, NestedWrapProcessor, is_replaceable
+from ..layers import cross_attention_layers, layer_levels
+from .binding import RowGroup
+from .call_binding import CallBinding
+from .processor import NestedAttnProcessor, is_replaceable
+from .wrap import unwrap_processor, wrap_processor
 
 
 class NestedInjector:
@@ -22,8 +24,7 @@ class NestedInjector:
 
     def __init__(self, unet: nn.Module) -> None:
         self._unet = unet
-        self._board = Board()
-        self._processors: dict[str, NestedAttnProcessor] = {}
+        self._processors: dict[str, Any] = {}
 
     @property
     def is_injected(self) -> bool:
@@ -34,19 +35,32 @@ class NestedInjector:
         """Put a processor on every cross-attention layer; does nothing a second time."""
         if self._processors:
             return
-        for path, layer in cross_attention_layers(self._unet).items():
-            kind = NestedAttnProcessor if is_replaceable(layer) else NestedWrapProcessor
-            self._processors[path] = kind(path, layer.processor, self._board)
-        for path, layer in cross_attention_layers(self._unet).items():
-            layer.set_processor(self._processors[path])  # pyright: ignore[reportArgumentType]
+        layers = cross_attention_layers(self._unet)
+        self._levels = layer_levels(self._unet)
+        self._heads = {path: layer.heads for path, layer in layers.items()}
+        for path, layer in layers.items():
+            ours = NestedAttnProcessor if is_replaceable(layer) else wrap_processor
+            self._processors[path] = ours(layer.processor)
+            layer.set_processor(self._processors[path])
 
     def eject(self) -> None:
         """Put the original processors back; a processor that somebody else has set since stays."""
-        for path, layer in cross_attention_layers(self._unet).items():
-            ours = self._processors.get(path)
-            if ours is not None and layer.processor is ours:
-                layer.set_processor(ours.original)
+        layers = cross_attention_layers(self._unet)
+        for path, ours in self._processors.items():
+            stands = layers[path].processor is ours
+            original = ours.original if isinstance(ours, NestedAttnProcessor) else unwrap_processor(ours)
+            if stands:
+                layers[path].set_processor(original)
         self._processors = {}
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """The UNet as it is without us, for what replaces its processors; ours return around what it leaves."""
+        self.eject()
+        try:
+            yield
+        finally:
+            self.inject()
 
     def check_in_place(self) -> None:
         """Raise if something took our processors out.
@@ -64,13 +78,13 @@ class NestedInjector:
             )
 
     @contextmanager
-    def bound(self, groups: tuple[RowGroup, ...]) -> Iterator[None]:
-        """Let groups of rows act in every forward pass inside; for training, where rows are known."""
-        self._board.groups = groups
+    def bound(self, group: RowGroup) -> Iterator[None]:
+        """Let a group of all rows act in every forward pass inside; for training, where rows are known."""
+        self._post([(group, [True] * len(group.steps))])
         try:
             yield
         finally:
-            self._board.groups = ()
+            self._post([])
 
     @contextmanager
     def bound_by_content(self, binding: Callable[[], CallBinding], unet: nn.Module) -> Iterator[None]:
@@ -82,15 +96,41 @@ class NestedInjector:
         """
 
         def post(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            states = kwargs["encoder_hidden_states"] if "encoder_hidden_states" in kwargs else args[2]
-            self._board.groups = binding().groups(states)
+            given = dict(zip(("sample", "timestep", "encoder_hidden_states"), args, strict=False)) | kwargs
+            states = given["encoder_hidden_states"]
+            self._post(binding().groups(given["sample"], given["timestep"], states))
 
-        hook = unet.register_forward_pre_hook(post, with_kwargs=True)
+        remove = _before_forward(unet, post)
         try:
             yield
         finally:
-            hook.remove()
-            self._board.groups = ()
+            remove()
+            self._post([])
+
+    def _post(self, groups: Sequence[tuple[RowGroup, list[bool]]]) -> None:
+        """Tell every processor the groups of rows that act in its layer."""
+        for path, processor in self._processors.items():
+            layer = (path, self._heads[path], self._levels[path])
+            acting = (group.at_layer(*layer, now) for group, now in groups)
+            processor.acting = tuple(one for one in acting if one is not None)
+
+
+def _before_forward(unet: nn.Module, post: Callable[..., None]) -> Callable[[], None]:
+    """Have ``post`` called before each forward pass, outside of what is compiled; returns how to end it."""
+    compiled = unet._compiled_call_impl
+    if compiled is None:
+        return unet.register_forward_pre_hook(post, with_kwargs=True).remove
+
+    # unet.compile() would trace a hook into the graph
+    def posted(*args: Any, **kwargs: Any) -> Any:
+        post(unet, args, kwargs)
+        return compiled(*args, **kwargs)
+
+    def remove() -> None:
+        unet._compiled_call_impl = compiled  # pyright: ignore[reportAttributeAccessIssue]
+
+    unet._compiled_call_impl = posted  # pyright: ignore[reportAttributeAccessIssue]
+    return remove
 
 
 def _describe(processor: Any) -> str:

@@ -30,6 +30,7 @@ class RowFinder:
     def __init__(self, positive: Tensor, num_prompts: int, negative: Tensor | None = None) -> None:
         self.positive = positive
         self.images_per_prompt = len(positive) // num_prompts
+        self._negative = negative
         self._cache: dict[int, tuple[Tensor, int, list[int | None]]] = {}
         if negative is not None and negative.shape[1:] == positive.shape[1:] and bool(_same(negative, positive).any()):
             raise RowsNotFoundError(
@@ -37,19 +38,23 @@ class RowFinder:
                 "the subject's rows cannot be told apart. Change the negative prompt, or leave it out."
             )
 
-    def find(self, encoder_hidden_states: Tensor) -> list[int | None]:
+    def find(self, encoder_hidden_states: Tensor, frames: int = 1) -> list[int | None]:
         """Index of the prompt of every row, None for rows of no prompt.
 
         The comparison waits for the device, so its result is kept for as long as the same tensor comes in.
 
+        Args:
+            encoder_hidden_states: (rows, T, D).
+            frames: How many rows next to each other belong together, as the frames of a video do.
+
         Raises:
-            RowsNotFoundError: No row carries a prompt of this call.
+            RowsNotFoundError: No row carries a prompt of this call, nor do all of them carry negative prompts.
         """
         known = self._cache.get(id(encoder_hidden_states))
         version = 0 if encoder_hidden_states.is_inference() else encoder_hidden_states._version
         if known is not None and known[1] == version:
             return known[2]
-        rows = self._compare(encoder_hidden_states)
+        rows = [row for row in self._compare(encoder_hidden_states[::frames]) for _ in range(frames)]
         if len(self._cache) >= _CACHED_TENSORS:
             self._cache.pop(next(iter(self._cache)))
         # the tensor is kept along, so that its id stays taken
@@ -57,17 +62,14 @@ class RowFinder:
         return rows
 
     def _compare(self, states: Tensor) -> list[int | None]:
-        positive = self.positive.to(states.device, states.dtype)
-        if states.shape[1:] != positive.shape[1:]:
-            matches: list[list[bool]] = [[] for _ in states]
-        else:
-            matches = _same(states, positive).tolist()
-        rows = self._assign(matches)
-        if all(row is None for row in rows):
+        rows = self._assign(_matches(states, self.positive))
+        # guiders that call the UNet once per condition send it negative prompts alone
+        if all(row is None for row in rows) and not all(map(any, _matches(states, self._negative))):
             raise RowsNotFoundError(
                 f"None of the {len(states)} rows that reached the UNet, of shape {tuple(states.shape[1:])}, is one of "
-                f"the call's {len(positive)} prompt embeddings, of shape {tuple(positive.shape[1:])}. Something "
-                "changed the embeddings between encode_prompt and the UNet; pass them as `prompt_embeds` instead."
+                f"the call's {len(self.positive)} prompt embeddings, of shape {tuple(self.positive.shape[1:])}. "
+                "Something changed the embeddings between encode_prompt and the UNet; pass them as `prompt_embeds` "
+                "instead."
             )
         return rows
 
@@ -84,6 +86,13 @@ class RowFinder:
             seen[candidates] += 1
             rows.append(chosen // self.images_per_prompt)
         return rows
+
+
+def _matches(states: Tensor, known: Tensor | None) -> list[list[bool]]:
+    """Which of the known embeddings each row is."""
+    if known is None or states.shape[1:] != known.shape[1:]:
+        return [[] for _ in states]
+    return _same(states, known).tolist()
 
 
 def _same(left: Tensor, right: Tensor) -> Tensor:

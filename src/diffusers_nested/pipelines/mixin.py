@@ -1,6 +1,7 @@
 """The methods and call-time keywords that a pipeline gets."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from ..adapter import NestedAdapter
 from ..subjects.values import check_images
-from .call import KEYWORDS, NestedCall, encode_images, prompt_arguments
+from .bind import encode_images
+from .call import KEYWORDS, NestedCall
 from .loading import load_all
+from .positions import prompt_arguments
 from .state import create_state, drop_state, require_state, state_of
 from .swap import swap_back, swap_in
 
@@ -135,6 +138,21 @@ class NestedAdapterMixin:
         name = adapter_name or state.only_name()
         state.require(name)
         return encode_images(self, state, name, check_images(image, "encode_nested_adapter_image"))
+
+    def load_ip_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """The pipeline's own; the subjects go on to act beside the IP-Adapter."""
+        with self._without_processors():
+            super().load_ip_adapter(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def unload_ip_adapter(self) -> None:
+        """The pipeline's own; nested adapters stay loaded."""
+        with self._without_processors():
+            super().unload_ip_adapter()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _without_processors(self) -> AbstractContextManager[None]:
+        # diffusers makes new processors for every layer here, and would leave ours out
+        state = state_of(self)
+        return nullcontext() if state is None else state.injector.lifted()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The pipeline's own call; see ``KEYWORDS`` for what it takes beside its own arguments."""

@@ -20,5 +20,13 @@ def swap_back(pipeline: Any) -> None:
 
 @cache
 def _mixed(cls: type, mixin: type) -> type:
-    body = {"__module__": cls.__module__, "__doc__": cls.__doc__, "_nested_original": cls}
-    return type(cls.__name__, (mixin, cls), body)
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        # the class cannot be found by its name, which is that of the original
+        return _rebuild, (cls, mixin), self.__dict__
+
+    body = {"__module__": cls.__module__, "__doc__": cls.__doc__, "__reduce_ex__": __reduce_ex__}
+    return type(cls.__name__, (mixin, cls), body | {"_nested_original": cls})
+
+
+def _rebuild(cls: type, mixin: type) -> Any:
+    return object.__new__(_mixed(cls, mixin))

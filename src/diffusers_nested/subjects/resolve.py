@@ -12,7 +12,9 @@ from .values import (
     check_embeds,
     check_image_weights,
     check_images,
+    check_mask,
     check_scale,
+    check_steps,
     check_token_indices,
     check_word,
 )
@@ -79,6 +81,8 @@ def _resolve(subject: Subject, where: str, adapter_tokens: Mapping[str, str]) ->
         scale=check_scale(subject.scale, where),
         image_weights=check_image_weights(subject.image_weights, num_images, where),
         token_indices=check_token_indices(subject.token_indices, where),
+        mask=check_mask(subject.mask, where),
+        steps=check_steps(subject.start, subject.end, where),
     )
 
 
@@ -106,7 +110,9 @@ def _adapters_for(word: str, adapter_tokens: Mapping[str, str]) -> list[str]:
 
 
 def _check_apart(subject: ResolvedSubject, other: ResolvedSubject, where: str) -> None:
-    """Two subjects of a prompt may share a word only if both say at which positions they stand."""
+    """Two subjects may share a word only if both say at which positions they stand, or where in the picture."""
+    if subject.mask is not None and other.mask is not None:
+        return
     if subject.token_indices is not None and other.token_indices is not None:
         shared = set(subject.token_indices) & set(other.token_indices)
         if shared:
@@ -116,8 +122,8 @@ def _check_apart(subject: ResolvedSubject, other: ResolvedSubject, where: str) -
             )
     elif _fold(subject.token) == _fold(other.token):
         raise SubjectError(
-            f"{where} has the word {subject.token!r}, as another subject of the same prompt. Give each "
-            "subject a word of its own, or token_indices to both. Several photos of one subject are a list."
+            f"{where} has the word {subject.token!r}, as another subject of the same prompt. Give each subject a word "
+            "of its own, or a mask or token_indices to both. Several photos of one subject are a list."
         )
 
 

@@ -36,6 +36,11 @@ class Subject:
             Not negative; an image of weight 0 takes no part.
         token_indices: Positions in the text embeddings, in place of those of `token` in the prompt. Needed
             where the prompt is given as embeddings, or for one of several occurrences of a word.
+        mask: Where in the picture the subject may act, from 0 for nowhere to 1: a PIL image, an array or a tensor
+            of shape (height, width), stretched over the picture. Elsewhere its word is the plain word. The right
+            tool for two subjects of one kind; subjects that all have masks may share a word.
+        start: The part of the denoising steps after which the subject begins to act, from 0 to 1.
+        end: The part of the denoising steps after which it no longer acts, as ControlNet's guidance end.
     """
 
     image: Image | Sequence[Image] | None = None
@@ -45,6 +50,9 @@ class Subject:
     scale: float | None = None
     image_weights: Sequence[float] | None = None
     token_indices: Sequence[int] | None = None
+    mask: Image | None = None
+    start: float = 0.0
+    end: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +67,8 @@ class ResolvedSubject:
         scale: The strength, or `None` for the adapter's.
         image_weights: One weight per image, or `None` for equal parts.
         token_indices: Positions in the text embeddings, or `None` for those of `token`.
+        mask: Where in the picture it acts, (height, width) in float32 from 0 to 1, or `None` for everywhere.
+        steps: The parts of the denoising steps between which it acts.
     """
 
     adapter_name: str
@@ -68,3 +78,5 @@ class ResolvedSubject:
     scale: float | None
     image_weights: tuple[float, ...] | None
     token_indices: tuple[int, ...] | None
+    mask: torch.Tensor | None = None
+    steps: tuple[float, float] = (0.0, 1.0)

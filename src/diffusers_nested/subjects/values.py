@@ -78,6 +78,40 @@ def check_token_indices(indices: Any, where: str) -> tuple[int, ...] | None:
     return tuple(int(index) for index in indices)
 
 
+def check_mask(mask: Any, where: str) -> torch.Tensor | None:
+    """A mask of the picture, as (height, width) in float32 from 0 to 1."""
+    if mask is None:
+        return None
+    if not isinstance(mask, PIL.Image.Image | np.ndarray | torch.Tensor):
+        raise SubjectError(
+            f"mask of {where} is a {type(mask).__name__}, expected a PIL image, a numpy array or a torch tensor of "
+            "shape (height, width)."
+        )
+    values = np.array(mask.convert("L")) if isinstance(mask, PIL.Image.Image) else mask
+    given = torch.as_tensor(values).detach().cpu()
+    given = given.float() / 255 if given.dtype == torch.uint8 else given.float()
+    if given.ndim != 2 or 0 in given.shape or not bool(((given >= 0) & (given <= 1)).all()):
+        raise SubjectError(
+            f"mask of {where} has shape {tuple(given.shape)}{_span(given)}, expected (height, width) with values from "
+            "0 to 1, or 0 to 255 in uint8."
+        )
+    if not given.any():
+        raise SubjectError(
+            f"mask of {where} is 0 everywhere, so that the subject could not act. Leave the subject out."
+        )
+    return given
+
+
+def check_steps(start: Any, end: Any, where: str) -> tuple[float, float]:
+    """The parts of the denoising steps between which a subject acts."""
+    if not _is_amount(start) or not _is_amount(end) or not start < end <= 1:
+        raise SubjectError(
+            f"start and end of {where} are {start!r} and {end!r}, expected parts of the denoising steps with "
+            "0 <= start < end <= 1. The defaults, 0.0 and 1.0, are all steps."
+        )
+    return float(start), float(end)
+
+
 def check_word(word: Any, where: str) -> str:
     """The word or phrase that stands for a subject."""
     if not isinstance(word, str) or not word.strip():
@@ -141,6 +175,10 @@ def _check_tokens(tokens: Any, where: str) -> None:
             f"{where} got embeddings of shape {tuple(tokens.shape)} with NaN or infinite values, expected "
             "finite ones. Encode the image again, in a wider type if it was float16."
         )
+
+
+def _span(values: torch.Tensor) -> str:
+    return f" and values from {float(values.min()):g} to {float(values.max()):g}" if values.numel() else ""
 
 
 def _as_list(value: Any, where: str) -> list[Any]:

@@ -1,0 +1,71 @@
+"""The subjects of one pipeline call, placed on whatever rows reach the UNet."""
+
+from collections.abc import Hashable, Sequence
+
+import torch
+from torch import Tensor
+
+from .binding import BoundSubject, Placed, RowGroup
+from .rows import RowFinder
+from .steps import StepCounter
+
+PlacedSubject = tuple[BoundSubject, tuple[int, ...]]
+
+
+class CallBinding:
+    """The subjects of one pipeline call, placed anew whenever other rows reach the UNet.
+
+    Args:
+        prompts: Per prompt, its subjects and their token positions.
+        finder: Tells which row belongs to which prompt.
+        counter: Tells which denoising step a UNet call belongs to; needed only if a subject acts in some of them.
+    """
+
+    def __init__(
+        self, prompts: Sequence[Sequence[PlacedSubject]], finder: RowFinder, counter: StepCounter | None = None
+    ) -> None:
+        self._prompts = prompts
+        self._finder = finder
+        self._counter = counter
+        self._placed: dict[Hashable, tuple[RowGroup, ...]] = {}
+
+    def groups(self, sample: Tensor, timestep: object, states: Tensor) -> list[tuple[RowGroup, list[bool]]]:
+        """Groups of rows for one call of the UNet, each with which of its subjects act in this step.
+
+        Args:
+            sample: Latents (B, C, h, w), or (B, C, frames, h, w) in a video UNet.
+            timestep: Of the pipeline's loop.
+            states: Prompt embeddings, (B, T, D) or (B · frames, T, D).
+        """
+        if self._counter is not None:
+            self._counter.see(timestep)
+        frames = sample.shape[2] if sample.ndim == 5 else 1
+        rows = tuple(self._finder.find(states, frames))
+        size = (sample.shape[-2], sample.shape[-1])
+        if (rows, size) not in self._placed:
+            self._placed[rows, size] = self._place(rows, size, states)
+        return [(group, [self._acts(steps) for steps in group.steps]) for group in self._placed[rows, size]]
+
+    def _acts(self, steps: tuple[float, float]) -> bool:
+        return self._counter is None or self._counter.within(*steps)
+
+    def _place(self, rows: tuple[int | None, ...], size: tuple[int, int], like: Tensor) -> tuple[RowGroup, ...]:
+        together: dict[tuple[Hashable, ...], list[tuple[int, Sequence[PlacedSubject]]]] = {}
+        for row, prompt in enumerate(rows):
+            if prompt is not None and self._prompts[prompt]:
+                kinds = tuple(subject.kind for subject, _ in self._prompts[prompt])
+                together.setdefault(kinds, []).append((row, self._prompts[prompt]))
+        return tuple(_group(members, size, like) for members in together.values())
+
+
+def _group(members: Sequence[tuple[int, Sequence[PlacedSubject]]], size: tuple[int, int], like: Tensor) -> RowGroup:
+    """One group of rows, given with their subjects; slot by slot these are of the same kind."""
+    placed = []
+    for slots in zip(*(subjects for _, subjects in members), strict=True):
+        subjects = [subject for subject, _ in slots]
+        positions = torch.zeros(len(members), like.shape[1], dtype=like.dtype)
+        for i, (_, where) in enumerate(slots):
+            positions[i, list(where)] = 1
+        alone = all(subject is subjects[0] for subject in subjects)
+        placed.append(Placed(tuple(subjects[:1] if alone else subjects), positions.to(like.device)))
+    return RowGroup(torch.tensor([row for row, _ in members], device=like.device), placed, size)

@@ -1,0 +1,47 @@
+"""Masks of subjects, brought from the image to the queries of a layer."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def masks_at(masks: Sequence[Tensor | None], size: tuple[int, int], level: int) -> Tensor | None:
+    """Masks (h, w) of the image as a layer sees them: (masks, S), the mean over what each query covers.
+
+    Args:
+        masks: All None, or none of them.
+        size: Height and width of the latents.
+        level: How often the UNet has halved them, odd sizes rounded up.
+    """
+    given = [mask for mask in masks if mask is not None]
+    if not given:
+        return None
+    height, width = size
+    for _ in range(level):
+        height, width = (height + 1) // 2, (width + 1) // 2
+    # (h, w) -> (height, width) -> (S,)
+    return torch.stack([F.adaptive_avg_pool2d(mask[None], (height, width)).flatten() for mask in given])
+
+
+def share_out(masks: Sequence[Tensor | None], positions: Sequence[Tensor]) -> list[Tensor | None]:
+    """Masks (rows or 1, S) of subjects; where those of one word overlap to more than 1, each gets its share.
+
+    Args:
+        masks: One per subject.
+        positions: Where each subject's words are, (rows, T).
+    """
+    shared: list[Tensor | None] = []
+    for mask, own in zip(masks, positions, strict=True):
+        if mask is None:
+            shared.append(None)
+            continue
+        same_word = [
+            # (rows, 1): whether the other subject holds a word of this one
+            (own * other).amax(1, keepdim=True).to(theirs.dtype) * theirs
+            for theirs, other in zip(masks, positions, strict=True)
+            if theirs is not None
+        ]
+        shared.append(mask / torch.stack([m.expand(len(own), -1) for m in same_word]).sum(0).clamp(min=1))
+    return shared

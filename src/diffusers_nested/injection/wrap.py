@@ -1,0 +1,112 @@
+"""Subjects beside a processor that is not ours to replace: IP-Adapter's, or one of the user's own.
+
+What it computes stays; the difference that the subjects make to plain text attention is added,
+out + W_o (A_λ V_q − A V), which needs no knowledge of it.
+
+A processor that is a module keeps its place in the UNet and its weights: the object itself is given a subclass of
+its own class, which diffusers goes on to recognise. Any other is held by a new object that stands in its place, as
+one object may serve several layers.
+"""
+
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any
+
+import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from .binding import LayerGroup
+from .heads import out_layers, to_heads
+
+
+def wrap_processor(original: Any) -> Any:
+    """What is to stand in the original's place; has ``acting`` for the groups of rows of a call."""
+    if isinstance(original, nn.Module):
+        original.__class__ = _acting_class(type(original))
+        original.acting = ()
+        return original
+    return _holder_class(type(original))(original)
+
+
+def unwrap_processor(wrapped: Any) -> Any:
+    """The original, as it was."""
+    if isinstance(wrapped, nn.Module):
+        wrapped.__class__ = type(wrapped)._nested_original  # pyright: ignore[reportAttributeAccessIssue]
+        del wrapped.acting
+        return wrapped
+    return wrapped.original
+
+
+@cache
+def _acting_class(cls: type) -> type:
+    def plain(self: Any) -> Callable[..., Tensor]:
+        return cls.__call__.__get__(self)
+
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        return _rebuild_module, (cls,), self.__dict__
+
+    return _subclass(cls, (cls,), plain, __reduce_ex__)
+
+
+@cache
+def _holder_class(cls: type) -> type:
+    def __init__(self: Any, original: Any) -> None:
+        self.original, self.acting = original, ()
+
+    def plain(self: Any) -> Callable[..., Tensor]:
+        return self.original
+
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        return wrap_processor, (self.original,), self.__dict__
+
+    return _subclass(cls, (), plain, __reduce_ex__, __init__=__init__)
+
+
+def _subclass(
+    cls: type, bases: tuple[type, ...], plain: Callable[[Any], Callable[..., Tensor]], reduce: Any, **body: Any
+) -> type:
+    # diffusers reads from the signature which cross_attention_kwargs a processor takes
+    @wraps(cls.__call__)
+    def __call__(
+        self: Any,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Any = None,
+        attention_mask: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        out = plain(self)(attn, hidden_states, encoder_hidden_states, attention_mask, *args, **kwargs)
+        if not self.acting or encoder_hidden_states is None:
+            return out
+        # IP-Adapter hands its image tokens along as (prompt, image tokens)
+        text = encoder_hidden_states[0] if isinstance(encoder_hidden_states, tuple) else encoder_hidden_states
+        for group in self.acting:
+            out = _with_difference(out, group, attn, hidden_states, text, attention_mask)
+        return out
+
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    body |= {"__call__": __call__, "__reduce_ex__": reduce, "_nested_original": cls}
+    return type(cls.__name__, bases, names | body)
+
+
+def _with_difference(
+    out: Tensor, group: LayerGroup, attn: Attention, hidden_states: Tensor, text: Tensor, mask: Tensor | None
+) -> Tensor:
+    """The output (B, S, C) with W_o (A_λ V_q − A V) added at the group's rows."""
+    if group.rows is not None:
+        hidden_states, text = (x.index_select(0, group.rows) for x in (hidden_states, text))
+        mask = None if mask is None else mask.index_select(0, group.rows)
+    query, key, value, mask = to_heads(attn, hidden_states, text, mask)
+    plain = F.scaled_dot_product_attention(query, key, value, mask)
+    delta = group.mechanism.attend(query, key, value, group.subjects, mask) - plain
+    delta = delta.transpose(1, 2).flatten(2)  # (rows, H, S, d) -> (rows, S, H · d)
+    linear = out_layers(attn)[0]
+    change = linear(delta) - linear(delta.new_zeros(1, 1, delta.shape[-1]))  # without the bias
+    change = (change / attn.rescale_output_factor).to(out.dtype)
+    return out + change if group.rows is None else out.index_add(0, group.rows, change)
+
+
+def _rebuild_module(cls: type) -> Any:
+    return object.__new__(_acting_class(cls))
