@@ -61,9 +61,17 @@ class Placed:
 
 @dataclass(frozen=True, eq=False)
 class LayerGroup:
-    """Rows of the UNet's batch and the subjects that act on them, as one layer sees them."""
+    """Rows of the UNet's batch and the subjects that act on them, as one layer sees them.
+
+    Attributes:
+        rows: Their numbers; None for all rows.
+        others: The numbers of all other rows; None if there are none.
+        subjects: As ``nested_attention`` takes them.
+        mechanism: How they enter the layer.
+    """
 
     rows: Tensor | None
+    others: Tensor | None
     subjects: tuple[SubjectValues, ...]
     mechanism: Mechanism
 
@@ -72,13 +80,20 @@ class RowGroup:
     """Rows of the UNet's batch whose subjects are of the same kinds.
 
     Args:
-        rows: Their numbers; None for all rows.
         placed: Their subjects.
+        rows: Their numbers; None for all rows.
+        others: The numbers of all other rows.
         size: Height and width of the latents that the UNet is given; needed for masks only.
     """
 
-    def __init__(self, rows: Tensor | None, placed: Sequence[Placed], size: tuple[int, int] = (0, 0)) -> None:
-        self._rows = rows
+    def __init__(
+        self,
+        placed: Sequence[Placed],
+        rows: Tensor | None = None,
+        others: Tensor | None = None,
+        size: tuple[int, int] = (0, 0),
+    ) -> None:
+        self._rows, self._others = rows, others
         self._placed = placed
         self._size = size
         self._known: dict[tuple[str, tuple[bool, ...]], LayerGroup] = {}
@@ -102,7 +117,9 @@ class RowGroup:
                 for one, mask, now in zip(self._placed, self._masks_of(level), on, strict=True)
                 if now
             ]
-            self._known[path, on] = LayerGroup(self._rows, tuple(subjects), self._placed[0].subjects[0].mechanism)
+            self._known[path, on] = LayerGroup(
+                self._rows, self._others, tuple(subjects), self._placed[0].subjects[0].mechanism
+            )
         return self._known[path, on]
 
     @property

@@ -29,6 +29,11 @@ class CallBinding:
         self._counter = counter
         self._placed: dict[Hashable, tuple[RowGroup, ...]] = {}
 
+    @property
+    def has_acted(self) -> bool:
+        """Whether a row with a prompt has reached the UNet."""
+        return self._finder.has_found
+
     def groups(self, sample: Tensor, timestep: object, states: Tensor) -> list[tuple[RowGroup, list[bool]]]:
         """Groups of rows for one call of the UNet, each with which of its subjects act in this step.
 
@@ -68,4 +73,8 @@ def _group(members: Sequence[tuple[int, Sequence[PlacedSubject]]], size: tuple[i
             positions[i, list(where)] = 1
         alone = all(subject is subjects[0] for subject in subjects)
         placed.append(Placed(tuple(subjects[:1] if alone else subjects), positions.to(like.device)))
-    return RowGroup(torch.tensor([row for row, _ in members], device=like.device), placed, size)
+    rows = [row for row, _ in members]
+    others = [row for row in range(len(like)) if row not in rows]
+    if not others:
+        return RowGroup(placed, size=size)
+    return RowGroup(placed, *(torch.tensor(some, device=like.device) for some in (rows, others)), size=size)

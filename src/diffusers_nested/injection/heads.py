@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
@@ -26,9 +27,18 @@ def to_heads(
 
 def attend_group(group: LayerGroup, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """What the group's rows read, by the subjects' mechanism: (rows, H, S, d)."""
-    query, key, value = (_rows(x, group.rows) for x in (query, key, value))
-    mask = None if mask is None else _rows(mask, group.rows)
+    query, key, value, mask = at_rows(group.rows, query, key, value, mask)
     return group.mechanism.attend(query, key, value, group.subjects, mask)
+
+
+def attend_plainly(rows: Tensor | None, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """What some rows read of the prompt, as in the stock processor: (rows, H, S, d)."""
+    return F.scaled_dot_product_attention(*at_rows(rows, query, key, value, mask))
+
+
+def at_rows(rows: Tensor | None, *tensors: Any) -> Any:
+    """Some rows of tensors of which any may be None; all rows if ``rows`` is None."""
+    return [x if x is None or rows is None else x.index_select(0, rows) for x in tensors]
 
 
 def project_out(attn: Attention, out: Tensor) -> Tensor:
@@ -43,7 +53,3 @@ def out_layers(attn: Attention) -> nn.ModuleList:
     """The output projection and its dropout."""
     assert isinstance(attn.to_out, nn.ModuleList)  # only attention without an output projection has none
     return attn.to_out
-
-
-def _rows(x: Tensor, rows: Tensor | None) -> Tensor:
-    return x if rows is None else x.index_select(0, rows)

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import torch.nn.functional as F
+import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
 from .binding import LayerGroup
-from .heads import attend_group, project_out, to_heads
+from .heads import attend_group, attend_plainly, project_out, to_heads
 
 
 class NestedAttnProcessor:
@@ -37,13 +37,16 @@ class NestedAttnProcessor:
         """Cross-attention of (B, S, C) over the prompt (B, T, D); returns (B, S, C)."""
         if not self.acting or encoder_hidden_states is None:
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, temb, **kwargs)
-        query, key, value, mask = to_heads(attn, hidden_states, encoder_hidden_states, attention_mask)
-        if self.acting[0].rows is None:  # all rows, as in training: nothing is left for the stock path
-            return project_out(attn, attend_group(self.acting[0], query, key, value, mask))
-        out = F.scaled_dot_product_attention(query, key, value, mask)
+        heads = to_heads(attn, hidden_states, encoder_hidden_states, attention_mask)
+        first = self.acting[0]
+        if first.others is None:
+            return project_out(attn, attend_group(first, *heads))
+        # where there are several groups, each writes its own rows over what the first one's others had
+        out = torch.empty_like(heads[0])
+        out = out.index_copy(0, first.others, attend_plainly(first.others, *heads).to(out.dtype))
         for group in self.acting:
-            assert group.rows is not None  # only a group that is alone has all rows
-            out = out.index_copy(0, group.rows, attend_group(group, query, key, value, mask).to(out.dtype))
+            assert group.rows is not None  # as it leaves others
+            out = out.index_copy(0, group.rows, attend_group(group, *heads).to(out.dtype))
         return project_out(attn, out)
 
 

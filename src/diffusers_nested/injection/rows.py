@@ -23,6 +23,9 @@ class RowFinder:
         num_prompts: P.
         negative: Embeddings of the negative prompts, if there are any.
 
+    Attributes:
+        has_found: Whether a row with a prompt has been found yet.
+
     Raises:
         RowsNotFoundError: A prompt and a negative prompt are the same, so that their rows cannot be told apart.
     """
@@ -31,6 +34,7 @@ class RowFinder:
         self.positive = positive
         self.images_per_prompt = len(positive) // num_prompts
         self._negative = negative
+        self.has_found = False
         self._cache: dict[int, tuple[Tensor, int, list[int | None]]] = {}
         if negative is not None and negative.shape[1:] == positive.shape[1:] and bool(_same(negative, positive).any()):
             raise RowsNotFoundError(
@@ -63,6 +67,7 @@ class RowFinder:
 
     def _compare(self, states: Tensor) -> list[int | None]:
         rows = self._assign(_matches(states, self.positive))
+        self.has_found |= any(row is not None for row in rows)
         # guiders that call the UNet once per condition send it negative prompts alone
         if all(row is None for row in rows) and not all(map(any, _matches(states, self._negative))):
             raise RowsNotFoundError(

@@ -17,7 +17,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from .binding import LayerGroup
-from .heads import out_layers, to_heads
+from .heads import at_rows, out_layers, to_heads
 
 
 def wrap_processor(original: Any) -> Any:
@@ -95,9 +95,7 @@ def _with_difference(
     out: Tensor, group: LayerGroup, attn: Attention, hidden_states: Tensor, text: Tensor, mask: Tensor | None
 ) -> Tensor:
     """The output (B, S, C) with W_o (A_λ V_q − A V) added at the group's rows."""
-    if group.rows is not None:
-        hidden_states, text = (x.index_select(0, group.rows) for x in (hidden_states, text))
-        mask = None if mask is None else mask.index_select(0, group.rows)
+    hidden_states, text, mask = at_rows(group.rows, hidden_states, text, mask)
     query, key, value, mask = to_heads(attn, hidden_states, text, mask)
     plain = F.scaled_dot_product_attention(query, key, value, mask)
     delta = group.mechanism.attend(query, key, value, group.subjects, mask) - plain

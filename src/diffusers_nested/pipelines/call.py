@@ -64,6 +64,11 @@ class NestedCall:
         try:
             with self._state.injector.bound_by_content(self._recorded, self._pipeline.unet):
                 yield
+            if self._binding is not None and not self._binding.has_acted:
+                raise RowsNotFoundError(
+                    "No row with the prompt reached the UNet, negative prompts only, so that no subject could act. "
+                    "Use a guidance that computes the prompt."
+                )
         finally:
             self._prompts, self._binding = [], None
 

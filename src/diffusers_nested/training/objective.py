@@ -58,7 +58,7 @@ class Objective:
         (Gradient checkpointing computes the layers again in the backward pass.)
         """
         subject = BoundSubject(projected, self._dials, self._alpha, mechanism=self._mechanism)
-        with self._injector.bound(RowGroup(None, [Placed((subject,), positions)])):
+        with self._injector.bound(RowGroup([Placed((subject,), positions)])):
             yield
 
     def positions(self, samples: Samples, drawn: Noise) -> Tensor:
