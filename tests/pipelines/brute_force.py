@@ -1,22 +1,32 @@
 """Nested attention by the paper's equations, every V_q formed, as processors of a plain UNet."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import torch
+from cases import PROMPT, Case
 from torch import Tensor
+from transformers import CLIPVisionModelWithProjection
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from diffusers_nested import NestedAdapter
 from diffusers_nested.layers import cross_attention_layers
 
 
 @dataclass
 class BruteSubject:
-    """One subject: K̆ and V̆ per layer (N, inner), token positions, α, scale, log-weights (N,)."""
+    """One subject: K̆ and V̆ per layer (N, inner), token positions, α, scale, log-weights (N,), mask by query."""
 
     projected: dict[str, tuple[Tensor, Tensor]]
     positions: tuple[int, ...]
     alpha: float | None = 2.0
     scale: float = 1.0
     log_weights: Tensor | None = None
+    # number of a layer's queries -> where the subject acts, (S,)
+    masks: dict[int, Tensor] | None = None
 
 
 class BruteProcessor:
@@ -35,22 +45,24 @@ class BruteProcessor:
             attn.to_v(encoder_hidden_states),
         )
         subjects = self.rows_of(len(query))
+        assert len(subjects) == len(query), f"{len(query)} rows in the UNet, not {len(subjects)}"
         rows = [self.row(attn.heads, query[i], key[i], value[i], subjects[i]) for i in range(len(query))]
         return attn.to_out[0](torch.stack(rows))
 
     def row(self, heads: int, query: Tensor, key: Tensor, value: Tensor, subjects: list[BruteSubject]) -> Tensor:
         d = query.shape[-1] // heads
-        lam = torch.ones(len(key))
+        lam = torch.ones(len(query), len(key))
         v_q = value.expand(len(query), -1, -1).clone()  # V_q for every query: (S, T, H * d)
         for subject in subjects:
             star = self.star(heads, query, subject)
-            beta = min(subject.scale, 1.0)
+            here = torch.ones(len(query)) if subject.masks is None else subject.masks[len(query)]
+            beta = min(subject.scale, 1.0) * here[:, None]
             for s in subject.positions:
                 nested = star
                 if subject.alpha is not None:
                     nested = star / star.norm(dim=-1, keepdim=True) * subject.alpha * value[s].norm()
-                v_q[:, s] = (1 - beta) * value[s] + beta * nested
-                lam[s] = max(subject.scale, 1.0)
+                v_q[:, s] += beta * (nested - value[s])
+                lam[:, s] += (max(subject.scale, 1.0) - 1) * here
         out = []
         for h in range(heads):
             part = slice(h * d, h * d + d)
@@ -79,10 +91,51 @@ def install(unet, rows_of) -> None:
         layer.set_processor(BruteProcessor(path, rows_of))
 
 
+def with_formula(case: Case, prompts: Sequence[Sequence[BruteSubject]], order: str = "", images: int = 1) -> Any:
+    """The case's plain pipeline with the formula, until the next one of the case.
+
+    Args:
+        case: Which pipeline.
+        prompts: The subjects of each prompt.
+        order: Of the UNet's rows; by default the case's with guidance.
+        images: Pictures per prompt.
+    """
+    pipeline, repeats = _host(case), images * case.frames
+    rows = [
+        list(subjects) if kind == "c" else []
+        for kind in order or case.rows
+        for subjects in prompts
+        for _ in range(repeats)
+    ]
+    install(pipeline.unet, lambda count: rows)
+    return pipeline
+
+
 @torch.no_grad()
-def brute_subject(adapter, encoder, extractor, images, positions, **values) -> BruteSubject:
-    """A subject from its images, by the adapter's own encoder."""
+def brute_subject_of(folder: Path, images, prompt: str = PROMPT, word: str = "person", **values) -> BruteSubject:
+    """A subject from its images, by the published files of its adapter."""
+    adapter, encoder, extractor = _published(folder)
     pixels = extractor(images=list(images), return_tensors="pt").pixel_values
     tokens = adapter.encode(encoder(pixels).last_hidden_state)  # (images, N, D)
     projected = adapter.project(tokens.reshape(1, -1, tokens.shape[-1]))
-    return BruteSubject({path: (k[0], v[0]) for path, (k, v) in projected.items()}, positions, **values)
+    by_layer = {path: (key[0], value[0]) for path, (key, value) in projected.items()}
+    return BruteSubject(by_layer, word_at(prompt, word), **values)
+
+
+def word_at(prompt: str, word: str) -> tuple[int, ...]:
+    """Every word of the tiny tokenizer is one token, after one start token."""
+    return tuple(i + 1 for i, each in enumerate(prompt.split()) if each == word)
+
+
+@cache
+def _host(case: Case) -> Any:
+    return case.build()
+
+
+@cache
+def _published(folder: Path) -> tuple[NestedAdapter, CLIPVisionModelWithProjection, CLIPImageProcessorPil]:
+    return (
+        NestedAdapter.from_pretrained(folder),
+        CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder"),
+        CLIPImageProcessorPil.from_pretrained(folder / "feature_extractor"),
+    )

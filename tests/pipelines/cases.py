@@ -1,7 +1,10 @@
 """The pipelines under the contract tests. To add one, add a line to CASES."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import diffusers
@@ -9,54 +12,131 @@ import numpy as np
 import torch
 from PIL import Image
 
+import tiny_parts
 import tiny_pipeline
 
 PROMPT = "a photo of a person walking a pet in the snow"
 
 
-def picture_inputs() -> dict[str, Any]:
-    return {"image": tiny_pipeline.photo(7), "strength": 0.8}
+def no_parts(unet: Any) -> dict[str, Any]:
+    return {}
 
 
-def inpaint_inputs() -> dict[str, Any]:
+def picture() -> dict[str, Any]:
+    return {"image": tiny_pipeline.photo(7)}
+
+
+def redraw() -> dict[str, Any]:
+    return {**picture(), "strength": 0.8}
+
+
+def inpaint() -> dict[str, Any]:
     mask = np.zeros((16, 16), np.uint8)
     mask[4:12, 4:12] = 255
-    return {**picture_inputs(), "mask_image": Image.fromarray(mask)}
+    return {**redraw(), "mask_image": Image.fromarray(mask)}
 
 
-@dataclass(frozen=True)
+def controlled(inputs: Callable[[], dict[str, Any]], **more: Any) -> Callable[[], dict[str, Any]]:
+    return lambda: {**inputs(), "control_image": tiny_pipeline.photo(8), **more}
+
+
+@dataclass(frozen=True, eq=False)
 class Case:
-    """A pipeline class, what its call needs beside the prompt, and how its UNet differs."""
+    """A pipeline class, what its call needs beside the prompt, and how its parts differ from SDXL's."""
 
     name: str
     inputs: Callable[[], dict[str, Any]] = dict
-    unet: dict[str, Any] = field(default_factory=dict)
+    # Made for the UNet: arguments of the class beside SDXL's.
+    parts: Callable[[Any], dict[str, Any]] = no_parts
+    unet: Mapping[str, Any] = field(default_factory=dict)
     # The order of the UNet's rows with guidance, for the brute-force formula: "u" and "c".
     rows: str = "uc"
+    # Every row comes once per frame.
+    frames: int = 1
+    # Its image has to come once per "prompt" or per "picture", instead of once.
+    image_per: str = ""
     label: str = ""
+    # Title of a contract -> why this pipeline cannot be asked to keep it.
+    without: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.name + self.label
 
-    def build(self, **changes: Any) -> Any:
-        """The pipeline with fresh components; the same weights every time."""
-        parts = tiny_pipeline.components(**self.unet)
-        pipeline = getattr(diffusers, self.name)(**{**parts, **changes}, add_watermarker=False)
+    @property
+    def cls(self) -> type:
+        return getattr(diffusers, self.name)
+
+    def takes(self, argument: str) -> bool:
+        return argument in inspect.signature(self.cls.__call__).parameters
+
+    def build(self) -> Any:
+        """The pipeline with a UNet of its own; the same weights every time."""
+        parts = dict(_parts_of(self))
+        # the UNet and the scheduler are all that a call or an adapter may change
+        pipeline = self.cls(**{**parts, **{name: deepcopy(parts[name]) for name in ("unet", "scheduler")}})
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
     def run(self, pipeline: Any, **keywords: Any) -> np.ndarray:
-        """Generate with fixed noise; pictures (N, 16, 16, 3) in 0..1."""
+        """Generate with fixed noise; pictures or frames (N, 16, 16, 3) in 0..1."""
         settings = {"prompt": PROMPT, "num_inference_steps": 3, "output_type": "np", "guidance_scale": 3.0}
-        seeded = {"generator": torch.Generator().manual_seed(0), "height": 16, "width": 16}
-        if self.inputs is picture_inputs:
-            del seeded["height"], seeded["width"]
-        return pipeline(**{**settings, **seeded, **self.inputs(), **keywords}).images
+        optional = {"height": 16, "width": 16, "num_frames": self.frames}
+        settings.update({name: value for name, value in optional.items() if self.takes(name)})
+        seeded = {"generator": torch.Generator().manual_seed(0)}
+        settings.update(self._inputs(keywords))
+        out = pipeline(**{**settings, **seeded, **keywords})
+        return (out.frames if "frames" in out else out.images).reshape(-1, 16, 16, 3)
 
+    def _inputs(self, keywords: Mapping[str, Any]) -> dict[str, Any]:
+        inputs, prompts = self.inputs(), keywords.get("prompt")
+        count = len(prompts) if isinstance(prompts, list) else 1
+        if self.image_per == "picture":
+            count *= keywords.get("num_images_per_prompt", 1)
+        return {**inputs, "image": [inputs["image"]] * count} if self.image_per else inputs
+
+    def plain(self) -> np.ndarray:
+        """What ``run`` gives without an adapter."""
+        return _plain_picture(self)
+
+
+@cache
+def _parts_of(case: Case) -> dict[str, Any]:
+    parts = tiny_pipeline.components(**case.unet)
+    if "add_watermarker" in inspect.signature(case.cls).parameters:
+        parts["add_watermarker"] = False
+    return {**parts, **case.parts(parts["unet"])}
+
+
+@cache
+def _plain_picture(case: Case) -> np.ndarray:
+    return case.run(case.build())
+
+
+def _xl(kind: str, *values: Any, **more: Any) -> Case:
+    return Case(f"StableDiffusionXL{kind}Pipeline", *values, **more)
+
+
+_UNION = {"control_mode": [1]}
+GUESS_FAILS = {"Guess mode": "diffusers 0.42 itself fails in guess mode"}
+GUESS_IGNORED = {"Guess mode": "diffusers 0.42 itself ignores `guess_mode`"}
 
 CASES = [
-    Case("StableDiffusionXLPipeline"),
-    Case("StableDiffusionXLImg2ImgPipeline", picture_inputs),
-    Case("StableDiffusionXLInpaintPipeline", inpaint_inputs),
-    Case("StableDiffusionXLInpaintPipeline", inpaint_inputs, {"in_channels": 9}, label=" with 9 channels"),
+    _xl(""),
+    _xl("Img2Img", redraw),
+    _xl("Inpaint", inpaint),
+    _xl("Inpaint", inpaint, unet={"in_channels": 9}, label=" with 9 channels"),
+    _xl("ControlNet", picture, tiny_parts.controlnet),
+    _xl("ControlNetImg2Img", controlled(redraw), tiny_parts.controlnet),
+    _xl("ControlNetInpaint", controlled(inpaint), tiny_parts.controlnet),
+    _xl("ControlNetUnion", controlled(dict, **_UNION), tiny_parts.controlnet_union, without=GUESS_FAILS),
+    _xl("ControlNetUnionImg2Img", controlled(redraw, **_UNION), tiny_parts.controlnet_union, without=GUESS_FAILS),
+    _xl("ControlNetUnionInpaint", controlled(inpaint, **_UNION), tiny_parts.controlnet_union, without=GUESS_FAILS),
+    _xl("Adapter", picture, tiny_parts.t2i_adapter, image_per="prompt"),
+    _xl("InstructPix2Pix", picture, unet={"in_channels": 8}, rows="cuu", image_per="picture"),
+    _xl("PAG", dict, tiny_parts.pag, rows="ucc"),
+    _xl("PAGImg2Img", redraw, tiny_parts.pag, rows="ucc"),
+    _xl("PAGInpaint", inpaint, tiny_parts.pag, rows="ucc"),
+    _xl("ControlNetPAG", picture, tiny_parts.controlnet_pag, rows="ucc"),
+    _xl("ControlNetPAGImg2Img", controlled(redraw), tiny_parts.controlnet_pag, rows="ucc", without=GUESS_IGNORED),
+    Case("AnimateDiffSDXLPipeline", parts=tiny_parts.motion_adapter, frames=2),
 ]

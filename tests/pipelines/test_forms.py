@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from brute_force import install
+from brute_force import brute_subject_of, install
 from cases import CASES, PROMPT
 from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
-from test_contract import brute_subject_of
 
 import tiny_pipeline
 from diffusers_nested import NestedAdapterMixin, Subject

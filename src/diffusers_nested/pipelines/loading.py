@@ -11,6 +11,7 @@ from ..adapter import NestedAdapter
 from ..encoder import ImageEncoder
 from ..errors import AdapterLoadError, NestedAdapterError
 from ..hub import Source, load_adapter, load_image_encoder
+from .refused import check_pipeline
 from .state import NestedState, inner_unet, state_of
 
 _BLOCKS = ("down", "mid", "up")  # words of a scale by block, which an adapter's name must not be
@@ -43,6 +44,7 @@ def load_all(
     Raises:
         NestedAdapterError: Any of them cannot be added.
     """
+    check_pipeline(pipeline)
     unet: Any = inner_unet(pipeline)  # a model of diffusers: it has a dtype
     state = state_of(pipeline)
     sources = list(pretrained) if isinstance(pretrained, list | tuple) else [pretrained]

@@ -8,6 +8,7 @@ import diffusers
 
 from .call import KEYWORDS
 from .mixin import NestedAdapterMixin
+from .refused import REFUSED, refuse
 from .state import require_state
 from .swap import swap_in
 
@@ -15,6 +16,20 @@ SUPPORTED = (
     "StableDiffusionXLPipeline",
     "StableDiffusionXLImg2ImgPipeline",
     "StableDiffusionXLInpaintPipeline",
+    "StableDiffusionXLControlNetPipeline",
+    "StableDiffusionXLControlNetImg2ImgPipeline",
+    "StableDiffusionXLControlNetInpaintPipeline",
+    "StableDiffusionXLControlNetUnionPipeline",
+    "StableDiffusionXLControlNetUnionImg2ImgPipeline",
+    "StableDiffusionXLControlNetUnionInpaintPipeline",
+    "StableDiffusionXLAdapterPipeline",
+    "StableDiffusionXLInstructPix2PixPipeline",
+    "StableDiffusionXLPAGPipeline",
+    "StableDiffusionXLPAGImg2ImgPipeline",
+    "StableDiffusionXLPAGInpaintPipeline",
+    "StableDiffusionXLControlNetPAGPipeline",
+    "StableDiffusionXLControlNetPAGImg2ImgPipeline",
+    "AnimateDiffSDXLPipeline",
 )
 _METHODS = (
     "load_nested_adapter",
@@ -26,12 +41,15 @@ _METHODS = (
 
 
 def register() -> None:
-    """Give every supported pipeline class the methods; done once, at import."""
+    """Give every supported pipeline class the methods, and the others the reason; done once, at import."""
     for name in SUPPORTED:
         cls = getattr(diffusers, name)
         for method in _METHODS:
             setattr(cls, method, NestedAdapterMixin.__dict__[method])
         cls.__call__ = _with_keywords(cls.__call__)
+    for name in REFUSED:
+        # stand-ins of diffusers for classes whose dependencies are not installed take it too
+        setattr(getattr(diffusers, name), "load_nested_adapter", refuse)  # noqa: B010
 
 
 def _with_keywords(call: Callable[..., Any]) -> Callable[..., Any]:
