@@ -24,10 +24,10 @@ from ..drawing import render
 from ..world import Look, Person, Pet, Scene, portrait, random_person, random_pet, random_scene
 
 WORDS = {"people": "person", "pets": "pet"}
-STEPS = {"people": 2200, "pets": 1000}
-TRIPLETS = 16_000
+STEPS = {"people": 4000, "pets": 2000}
+TRIPLETS = 24_000
 # The paper's 2 is too small here: in this UNet one head in four, or in two, reads a word, and reads it alone.
-ALPHA = 8.0
+ALPHA = 12.0
 QFORMER = {
     "num_queries": 32,
     "qformer_hidden_size": 128,

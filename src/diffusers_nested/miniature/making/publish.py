@@ -42,6 +42,8 @@ def publish(folder: Path) -> int:
     for name in ADAPTERS:
         if (folder / name).is_dir():
             publish_adapter(folder / name, WEIGHTS / name)
+    for config in WEIGHTS.rglob("*.json"):
+        _forget_origin(config)
     write_examples(WEIGHTS.parent / "examples")
     size = sum(file.stat().st_size for file in WEIGHTS.rglob("*") if file.is_file())
     if size > LIMIT:
@@ -67,6 +69,13 @@ def write_examples(folder: Path) -> None:
             subject = random_person(rng, held_out=True) if kind == "people" else random_pet(rng, held_out=True)
             picture = render(portrait(subject), rng).repeat(8, axis=0).repeat(8, axis=1)
             Image.fromarray(picture).save(folder / f"{name}.png")
+
+
+def _forget_origin(config: Path) -> None:
+    """Leave out the folder of the run, which means nothing elsewhere."""
+    values = json.loads(config.read_text())
+    if values.pop("_name_or_path", None) is not None:
+        config.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def _say_float32(config: Path) -> None:

@@ -18,7 +18,7 @@ from ..world import Person, Pet, random_person, random_pet, random_scene
 from .data import to_pixels
 from .loop import Recipe, fit
 
-RECIPE = Recipe(steps=1000, lr=2e-3, ema=0.995, seed=20)
+RECIPE = Recipe(steps=3500, lr=2e-3, ema=0.998, seed=20)
 IDENTITIES, VIEWS, BATCH = 8000, 6, 64
 TEMPERATURE = 0.1
 

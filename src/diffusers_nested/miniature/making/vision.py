@@ -23,7 +23,7 @@ from .data import to_pixels
 from .loop import Recipe, fit
 from .tokenizer import build_tokenizer
 
-RECIPE = Recipe(steps=1600, lr=1e-3, warmup=200, flat=0.3, seed=30)
+RECIPE = Recipe(steps=4500, lr=1e-3, warmup=200, flat=0.3, seed=30)
 BATCH, PICTURES, PATCH, WIDTH = 64, 60_000, 4, 128
 
 
