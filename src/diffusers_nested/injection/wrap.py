@@ -4,8 +4,8 @@ What it computes stays; the difference that the subjects make to plain text atte
 out + W_o (A_λ V_q − A V), which needs no knowledge of it.
 
 A processor that is a module keeps its place in the UNet and its weights: the object itself is given a subclass of
-its own class, which diffusers goes on to recognise. Any other is held by a new object that stands in its place, as
-one object may serve several layers.
+its own class, which diffusers goes on to recognise. Where it serves further layers, a twin with the same weights
+stands for it there. Any other processor is held by a new object that stands in its place.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,15 @@ from torch import Tensor, nn
 from .binding import LayerGroup
 from .heads import at_rows, out_layers, to_heads
 
+_ORIGINAL = "_nested_original"  # of our subclasses: the class they stand for
+_BEHIND = "_nested_behind"  # of a twin: the module it stands for
+
 
 def wrap_processor(original: Any) -> Any:
     """What is to stand in the original's place; has ``acting`` for the groups of rows of a call."""
     if isinstance(original, nn.Module):
+        if hasattr(original, _ORIGINAL):
+            return _twin(original)
         original.__class__ = _acting_class(type(original))
         original.acting = ()
         return original
@@ -31,17 +36,31 @@ def wrap_processor(original: Any) -> Any:
 
 def unwrap_processor(wrapped: Any) -> Any:
     """The original, as it was."""
-    if isinstance(wrapped, nn.Module):
-        wrapped.__class__ = type(wrapped)._nested_original  # pyright: ignore[reportAttributeAccessIssue]
+    if not isinstance(wrapped, nn.Module):
+        return wrapped.original
+    original = _behind(wrapped)
+    if original is wrapped:
+        wrapped.__class__ = getattr(wrapped, _ORIGINAL)
         del wrapped.acting
-        return wrapped
-    return wrapped.original
+    return original
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """A module for one more layer, with the groups of its own; the given one goes on to do the work."""
+    twin = object.__new__(type(module))
+    # the tables of weights and sub-modules are shared; past __setattr__, which would make it a sub-module
+    vars(twin).update(vars(module), acting=(), **{_BEHIND: module})
+    return twin
+
+
+def _behind(wrapped: nn.Module) -> nn.Module:
+    return vars(wrapped).get(_BEHIND, wrapped)
 
 
 @cache
 def _acting_class(cls: type) -> type:
     def plain(self: Any) -> Callable[..., Tensor]:
-        return cls.__call__.__get__(self)
+        return cls.__call__.__get__(_behind(self))
 
     def __reduce_ex__(self: Any, protocol: Any) -> Any:
         return _rebuild_module, (cls,), self.__dict__
@@ -87,7 +106,7 @@ def _subclass(
         return out
 
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-    body |= {"__call__": __call__, "__reduce_ex__": reduce, "_nested_original": cls}
+    body |= {"__call__": __call__, "__reduce_ex__": reduce, _ORIGINAL: cls}
     return type(cls.__name__, bases, names | body)
 
 
