@@ -14,7 +14,7 @@ from .errors import (
     ScaleError,
     SubjectError,
 )
-from .pipelines import NestedAdapterMixin, register
+from .pipelines import NestedAdapterMixin, NestedDenoiseStep, add_nested_subjects, register
 from .subjects import Subject
 
 __version__ = "0.1.0"
@@ -26,6 +26,7 @@ __all__ = [
     "NestedAdapter",
     "NestedAdapterError",
     "NestedAdapterMixin",
+    "NestedDenoiseStep",
     "ProcessorReplacedError",
     "PromptTokenError",
     "RowsNotFoundError",
@@ -33,5 +34,6 @@ __all__ = [
     "Subject",
     "SubjectError",
     "SubjectValues",
+    "add_nested_subjects",
     "nested_attention",
 ]

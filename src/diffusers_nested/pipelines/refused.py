@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from diffusers import ModularPipeline
+
 from ..errors import AdapterLoadError
 
 _KOLORS = (
@@ -40,6 +42,8 @@ def check_pipeline(pipeline: Any) -> None:
     for cls in classes:
         if cls.__name__ in REFUSED:
             raise AdapterLoadError(f"Nested adapters cannot act in {name}: {REFUSED[cls.__name__]}")
+    if isinstance(pipeline, ModularPipeline):
+        return  # blocks encode its prompts, maybe those of another pipeline
     # the mixin has an encode_prompt too, which needs one to call
     if not any("encode_prompt" in vars(cls) for cls in classes if not cls.__module__.startswith(f"{_PACKAGE}.")):
         raise AdapterLoadError(

@@ -8,6 +8,7 @@ import diffusers
 
 from .call import KEYWORDS
 from .mixin import NestedAdapterMixin
+from .modular_methods import register_modular
 from .refused import REFUSED, refuse
 from .state import require_state
 from .swap import swap_in
@@ -42,11 +43,13 @@ _METHODS = (
 
 def register() -> None:
     """Give every supported pipeline class the methods, and the others the reason; done once, at import."""
+    for name in (*SUPPORTED, "StableDiffusionXLModularPipeline"):
+        for method in _METHODS:
+            setattr(getattr(diffusers, name), method, NestedAdapterMixin.__dict__[method])
     for name in SUPPORTED:
         cls = getattr(diffusers, name)
-        for method in _METHODS:
-            setattr(cls, method, NestedAdapterMixin.__dict__[method])
         cls.__call__ = _with_keywords(cls.__call__)
+    register_modular()
     for name in REFUSED:
         # stand-ins of diffusers for classes whose dependencies are not installed take it too
         setattr(getattr(diffusers, name), "load_nested_adapter", refuse)  # noqa: B010

@@ -1,0 +1,126 @@
+"""Nested adapters in Modular Diffusers: a block around SDXL's denoising loop that takes the subjects."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from diffusers import InputParam, LoopSequentialPipelineBlocks, ModularPipelineBlocks
+
+from ..errors import NestedAdapterError
+from .call import KEYWORDS, NestedCall
+
+_INPUTS = {
+    "nested_adapter_image": "Image(s) of the subjects, in any form that a call of a nested adapter takes.",
+    "nested_adapter_token": "The word of a single subject; by default the adapter's subject_token.",
+    "nested_adapter_image_embeds": "The same forms with tensors of encode_nested_adapter_image in place of images.",
+    "prompt": "Where the subjects' words are looked up.",
+    "prompt_2": "Where the subjects' words are looked up for the second text encoder.",
+    "prompt_embeds": "By which the rows of the prompts are known in the UNet.",
+    "negative_prompt_embeds": "By which the rows of the negative prompts are known in the UNet.",
+    "batch_size": "Number of prompts.",
+}
+
+
+class NestedDenoiseStep(ModularPipelineBlocks):
+    """A denoising block in which subjects act.
+
+    Takes the nested keywords beside all inputs of the block that it encloses. The subjects are bound before that
+    block runs and released after it, also if it raises. Without a nested keyword it is the enclosed block, no more.
+
+    Args:
+        denoise: A block of SDXL that calls the UNet at every step, with whatever guider.
+    """
+
+    def __init__(self, denoise: ModularPipelineBlocks) -> None:
+        # The block is no entry of sub_blocks: a workflow takes blocks with entries apart and would leave us out.
+        super().__init__()
+        self.denoise = denoise
+        self.model_name = denoise.model_name
+        self._requirements = denoise._requirements
+
+    @property
+    def description(self) -> str:
+        """What the block does."""
+        return f"Lets the subjects of nested adapters act in: {self.denoise.description}"
+
+    @property
+    def expected_components(self) -> list[Any]:
+        """Those of the enclosed block."""
+        return self.denoise.expected_components
+
+    @property
+    def expected_configs(self) -> list[Any]:
+        """Those of the enclosed block."""
+        return self.denoise.expected_configs
+
+    @property
+    def inputs(self) -> list[InputParam]:
+        """Those of the enclosed block, the nested keywords, and what tells the rows of the prompts."""
+        inputs = self.denoise.inputs
+        known = {one.name for one in inputs}
+        return inputs + [InputParam(name, description=text) for name, text in _INPUTS.items() if name not in known]
+
+    @property
+    def intermediate_outputs(self) -> list[Any]:
+        """Those of the enclosed block."""
+        return self.denoise.intermediate_outputs
+
+    def set_progress_bar_config(self, **kwargs: Any) -> None:
+        """Hand the settings on to the loop that shows the bar."""
+        if isinstance(self.denoise, LoopSequentialPipelineBlocks):
+            self.denoise.set_progress_bar_config(**kwargs)
+
+    @torch.no_grad()
+    def __call__(self, components: Any, state: Any) -> tuple[Any, Any]:
+        """Denoise, with the subjects of the state's nested keywords.
+
+        Raises:
+            NestedAdapterError: Anything about the subjects is wrong; nothing has been denoised then.
+        """
+        denoise: Any = self.denoise  # every block is callable, though the base class does not say so
+        nested = state.get(list(KEYWORDS))
+        if all(value is None for value in nested.values()):
+            return denoise(components, state)
+        call = NestedCall(components, nested, _prompts(components, state))
+        call.record(state.get("prompt_embeds"), state.get("negative_prompt_embeds"))
+        if state.get("timesteps") is not None:
+            # the loop may take a part of the scheduler's steps; classic pipelines say so under this name
+            components._num_timesteps = len(state.get("timesteps"))
+        with call.active():
+            return denoise(components, state)
+
+
+def add_nested_subjects(blocks: ModularPipelineBlocks) -> ModularPipelineBlocks:
+    """A copy of SDXL's blocks that takes the nested keywords: every loop that calls the UNet is enclosed.
+
+    Args:
+        blocks: Such as ``StableDiffusionXLAutoBlocks()``, one of its workflows, or ``pipe.blocks``.
+
+    Raises:
+        NestedAdapterError: There is no loop with a UNet among the blocks.
+    """
+    enclosed = _enclose(deepcopy(blocks))
+    if not set(KEYWORDS) <= set(enclosed.input_names):
+        raise NestedAdapterError(
+            f"{type(blocks).__name__} has no loop that calls a `unet`, in which subjects could act. Give SDXL's blocks, "
+            "or put NestedDenoiseStep(block) in the place of the block that denoises."
+        )
+    return enclosed
+
+
+def _enclose(block: ModularPipelineBlocks) -> ModularPipelineBlocks:
+    if isinstance(block, LoopSequentialPipelineBlocks):
+        return NestedDenoiseStep(block) if "unet" in block.component_names else block
+    for name, part in block.sub_blocks.items():
+        block.sub_blocks[name] = _enclose(part)
+    return block
+
+
+def _prompts(components: Any, state: Any) -> dict[str, Any]:
+    """The prompts as a classic pipeline's call has them."""
+    embeds = state.get("prompt_embeds")
+    # by now the rows of a prompt are repeated for all of its images
+    images = len(embeds) // (state.get("batch_size") or len(embeds))
+    # a pipeline that denoises what another one has encoded has no tokenizer to look words up with
+    texts = ("prompt", "prompt_2") if getattr(components, "tokenizer_2", None) is not None else ()
+    return {"prompt": None, "prompt_2": None, "prompt_embeds": embeds[::images]} | {n: state.get(n) for n in texts}

@@ -1,0 +1,58 @@
+"""The methods of SDXL's modular pipeline, which keeps its class and its call: blocks take the nested keywords."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import wraps
+from typing import Any
+
+from diffusers import StableDiffusionXLModularPipeline
+
+from ..errors import NestedAdapterError
+from .call import KEYWORDS
+from .mixin import NestedAdapterMixin
+from .state import state_of
+from .swap import swap_back
+
+
+def register_modular() -> None:
+    """Put what differs from the mixin's methods on the class; done once, at import."""
+    cls: Any = StableDiffusionXLModularPipeline
+    cls.load_nested_adapter = _load_in_place
+    cls.__call__ = _checked(cls.__call__)
+    for name in ("load_ip_adapter", "unload_ip_adapter"):
+        setattr(cls, name, _around(getattr(cls, name)))
+
+
+@wraps(NestedAdapterMixin.load_nested_adapter)
+def _load_in_place(self: Any, *args: Any, **kwargs: Any) -> None:
+    """Load as every pipeline does, but leave the pipeline its class: its blocks take the keywords."""
+    NestedAdapterMixin.load_nested_adapter(self, *args, **kwargs)
+    swap_back(self)
+
+
+def _checked(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The class's call, which says what is missing if no block takes a nested keyword; diffusers would only warn."""
+
+    @wraps(call)
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = [name for name in KEYWORDS if kwargs.get(name) is not None]
+        if given and given[0] not in self.default_call_parameters:
+            raise NestedAdapterError(
+                f"None of the pipeline's blocks takes {given[0]}. Make the pipeline from blocks that do: "
+                "add_nested_subjects(pipe.blocks).init_pipeline(...)."
+            )
+        return call(self, *args, **kwargs)
+
+    return __call__
+
+
+def _around(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that makes new processors for every layer, so that ours return around them."""
+
+    @wraps(method)
+    def lifted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        state = None if getattr(self, "unet", None) is None else state_of(self)
+        with nullcontext() if state is None else state.injector.lifted():
+            return method(self, *args, **kwargs)
+
+    return lifted
