@@ -5,6 +5,7 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
+from ..errors import RowsNotFoundError
 from .binding import BoundSubject, Placed, RowGroup
 from .rows import RowFinder
 from .steps import StepCounter
@@ -41,10 +42,20 @@ class CallBinding:
             sample: Latents (B, C, h, w), or (B, C, frames, h, w) in a video UNet.
             timestep: Of the pipeline's loop.
             states: Prompt embeddings, (B, T, D) or (B · frames, T, D).
+
+        Raises:
+            RowsNotFoundError: There are not as many prompts as latents.
         """
         if self._counter is not None:
             self._counter.see(timestep)
         frames = sample.shape[2] if sample.ndim == 5 else 1
+        if len(states) != len(sample) * frames:
+            # attention without subjects fails at this too, but ours would give one row to all
+            raise RowsNotFoundError(
+                f"{len(states)} rows of prompt embeddings reached the UNet for {len(sample) * frames} latents. A callback "
+                "that drops rows must keep one for each picture; diffusers' CFG cutoff keeps the last one only, so use "
+                "it with a single picture."
+            )
         rows = tuple(self._finder.find(states, frames))
         size = (sample.shape[-2], sample.shape[-1])
         if (rows, size) not in self._placed:
