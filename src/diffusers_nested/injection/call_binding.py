@@ -52,9 +52,9 @@ class CallBinding:
         if len(states) != len(sample) * frames:
             # attention without subjects fails at this too, but ours would give one row to all
             raise RowsNotFoundError(
-                f"{len(states)} rows of prompt embeddings reached the UNet for {len(sample) * frames} latents. A callback "
-                "that drops rows must keep one for each picture; diffusers' CFG cutoff keeps the last one only, so use "
-                "it with a single picture."
+                f"{len(states)} rows of prompt embeddings reached the UNet for {len(sample) * frames} latents. A "
+                "callback that drops rows must keep one for each picture; diffusers' CFG cutoff keeps the last one "
+                "only, so use it with a single picture."
             )
         rows = tuple(self._finder.find(states, frames))
         size = (sample.shape[-2], sample.shape[-1])

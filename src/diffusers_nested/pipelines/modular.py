@@ -102,8 +102,8 @@ def add_nested_subjects(blocks: ModularPipelineBlocks) -> ModularPipelineBlocks:
     enclosed = _enclose(deepcopy(blocks))
     if not set(KEYWORDS) <= set(enclosed.input_names):
         raise NestedAdapterError(
-            f"{type(blocks).__name__} has no loop that calls a `unet`, in which subjects could act. Give SDXL's blocks, "
-            "or put NestedDenoiseStep(block) in the place of the block that denoises."
+            f"{type(blocks).__name__} has no loop that calls a `unet`, in which subjects could act. Give SDXL's "
+            "blocks, or put NestedDenoiseStep(block) in the place of the block that denoises."
         )
     return enclosed
 
