@@ -35,7 +35,7 @@ def build_unet(device: torch.device, dtype: torch.dtype) -> UNet2DConditionModel
             addition_time_embed_dim=256,
             projection_class_embeddings_input_dim=2816,
         )
-    unet = unet.to(dtype).to_empty(device=device)
+    unet = nn.Module.to(unet, dtype).to_empty(device=device)  # the own `to` of a model warns
     for parameter in unet.parameters():
         nn.init.normal_(parameter, std=0.02)
     return unet.eval().requires_grad_(False)
@@ -81,7 +81,7 @@ class NestedContestant:
             adapter = NestedAdapter(
                 layer_widths(self._unet), token_dim=2048, image_feature_dim=1280, num_queries=self.tokens
             )
-        adapter = adapter.to(like.dtype).to_empty(device=like.device).requires_grad_(False)
+        adapter = nn.Module.to(adapter, like.dtype).to_empty(device=like.device).requires_grad_(False)
         for parameter in adapter.projections.parameters():
             parameter.fill_(1e-3)
         tokens = torch.randn(1, self.tokens, 2048, device=like.device, dtype=like.dtype)

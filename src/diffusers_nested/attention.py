@@ -87,13 +87,16 @@ def nested_attention(
         nested = nested_values(query, subject)  # (B, H, S, d)
         share = _blend(subject, weights)  # (B, T)
         if subject.alpha is not None:
-            nested = nested / _rms(nested)[:, None, :, None]
             share = share * word_rms * subject.alpha
-        # Σ_s* A[q, s*] · share[s*]: (B, H, S, T) @ (B, 1, T, 1) -> (B, H, S, 1)
-        amount = weights @ share[:, None, :, None]
+        # Σ_s* A[q, s*] · share[s*]: (B, H · S, T) @ (B, T, 1) -> (B, H, S)
+        amount = (weights.flatten(1, 2) @ share[..., None]).view(weights.shape[:3])
+        if subject.alpha is not None:
+            amount = amount / _rms(nested)[:, None]
         if subject.mask is not None:
-            amount = amount * subject.mask.to(amount.dtype)[:, None, :, None]
-        out = out + (nested * amount).to(out.dtype)
+            amount = amount * subject.mask.to(amount.dtype)[:, None]
+        # one pass over the wide tensors; amounts are narrow, and rounded as what they are multiplied with
+        amount = amount.clamp(max=torch.finfo(out.dtype).max).to(out.dtype)
+        out = torch.addcmul(out, nested.to(out.dtype), amount[..., None])
     return out
 
 
@@ -147,7 +150,8 @@ def outer_weights(
     """
     dtype = _accurate(query)
     with torch.autocast(query.device.type, enabled=False):
-        logits = query.to(dtype) @ key.to(dtype).transpose(-1, -2) * query.shape[-1] ** -0.5
+        # scaled before the product, where it is one pass over T keys instead of S · T logits
+        logits = query.to(dtype) @ (key.to(dtype) * query.shape[-1] ** -0.5).transpose(-1, -2)
     # λ at s*, 1 elsewhere, (B, 1, 1 or S, T); max() with the logits themselves never lowers one
     factor = torch.ones((), dtype=dtype, device=logits.device)
     for subject in subjects:
@@ -176,7 +180,8 @@ def _rms(values: Tensor) -> Tensor:
     Only ratios of norms are used, which are the same as those of norms; but the norm of a wide vector, and the
     squares of entries beyond 255, overflow in fp16. In float32 at least.
     """
-    norm = torch.linalg.vector_norm(values, dim=(1, 3), dtype=_accurate(values))
+    by_head = torch.linalg.vector_norm(values, dim=-1, dtype=_accurate(values))  # (B, H, L); much faster than at once
+    norm = torch.linalg.vector_norm(by_head, dim=1)
     return (norm * (values.shape[1] * values.shape[3]) ** -0.5).clamp(min=1e-12)
 
 
