@@ -18,23 +18,28 @@ from diffusers_nested.layers import cross_attention_layers, layer_widths
 Step = Callable[[], Any]
 
 
+def sdxl_unet() -> UNet2DConditionModel:
+    """The UNet of SDXL base, as it is configured."""
+    return UNet2DConditionModel(
+        sample_size=128,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(320, 640, 1280),
+        layers_per_block=2,
+        transformer_layers_per_block=(1, 2, 10),
+        attention_head_dim=(5, 10, 20),  # pyright: ignore[reportArgumentType]
+        cross_attention_dim=2048,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=256,
+        projection_class_embeddings_input_dim=2816,
+    )
+
+
 def build_unet(device: torch.device, dtype: torch.dtype) -> UNet2DConditionModel:
     """The UNet of SDXL base with random weights."""
     with torch.device("meta"):
-        unet = UNet2DConditionModel(
-            sample_size=128,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            block_out_channels=(320, 640, 1280),
-            layers_per_block=2,
-            transformer_layers_per_block=(1, 2, 10),
-            attention_head_dim=(5, 10, 20),  # pyright: ignore[reportArgumentType]
-            cross_attention_dim=2048,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=2816,
-        )
+        unet = sdxl_unet()
     unet = nn.Module.to(unet, dtype).to_empty(device=device)  # the own `to` of a model warns
     for parameter in unet.parameters():
         nn.init.normal_(parameter, std=0.02)

@@ -84,8 +84,14 @@ def measure(size: int, contestants: list[Any], rounds: int, device: torch.device
 
 def machine(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """Where it was measured."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "dtype": str(dtype)}
+
+
+def _processor() -> str:
+    cpus = Path("/proc/cpuinfo")  # of Linux; elsewhere Python knows a name
+    models = [line for line in cpus.read_text().splitlines() if line.startswith("model name")] if cpus.exists() else []
+    return models[0].partition(":")[2].strip() if models else platform.processor() or platform.machine()
 
 
 def main() -> None:

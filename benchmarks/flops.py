@@ -1,0 +1,78 @@
+"""Floating-point operations of a step of SDXL's UNet, counted on fake tensors: no memory, no time, no noise.
+
+    python benchmarks/flops.py --sizes 512 1024 --tokens 16 256 1024 --output docs/results/flops.json
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from contestants import IPAdapterContestant, sdxl_unet
+from speed import step_inputs
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffusers_nested.injection import BoundSubject, Dial, NestedInjector, Placed, RowGroup
+from diffusers_nested.layers import layer_widths
+
+CPU, DTYPE = torch.device("cpu"), torch.float32  # the type does not matter to the count
+
+
+def main() -> None:
+    """Count and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024])
+    parser.add_argument("--tokens", type=int, nargs="+", default=[16, 256, 1024])
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    with FakeTensorMode(allow_non_fake_inputs=True):  # for the dials, which are real
+        unet = sdxl_unet().eval()
+        rows = [{"size": size, **row} for size in args.sizes for row in _count_size(unet, size, args.tokens)]
+    args.output.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _count_size(unet: Any, size: int, tokens: list[int]) -> list[dict[str, Any]]:
+    inputs = step_inputs(size, CPU, DTYPE)
+    rows = [{"contestant": "plain", "tokens": 0, "tflop": _count(lambda: unet(**inputs))}]
+    for number in tokens:
+        rows.append({"contestant": "nested", "tokens": number, "tflop": _count_nested(unet, inputs, number)})
+        with IPAdapterContestant(unet, number).loaded(inputs) as step:
+            rows.append({"contestant": "IP-Adapter", "tokens": number, "tflop": _count(step)})
+    return rows
+
+
+def _count(step: Callable[[], Any]) -> float:
+    # as plain products, of which all are counted; not all fused kernels are
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        step()
+    return round(counter.get_total_flops() / 1e12, 4)
+
+
+def _count_nested(unet: Any, inputs: dict[str, Any], tokens: int) -> float:
+    widths = layer_widths(unet)
+
+    def random(width: int) -> Tensor:
+        return torch.empty(1, tokens, width, device=CPU, dtype=DTYPE)
+
+    subject = BoundSubject({path: (random(width), random(width)) for path, width in widths.items()}, _dials(widths))
+    positions = torch.empty(1, 77, device=CPU, dtype=DTYPE)
+    rows = torch.empty(1, device=CPU, dtype=torch.long)
+    injector = NestedInjector(unet)
+    injector.inject()
+    with injector.bound(RowGroup([Placed((subject,), positions)], rows, rows)):
+        total = _count(lambda: unet(**inputs))
+    injector.eject()
+    return total
+
+
+def _dials(paths: Any) -> dict[str, Dial]:
+    return {path: Dial(1.0) for path in paths}
+
+
+if __name__ == "__main__":
+    main()
