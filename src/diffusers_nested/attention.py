@@ -173,7 +173,7 @@ def outer_weights(
     In float32 at least, as inside scaled_dot_product_attention: half-precision logits of 20 would be off by some
     per cent of the weight, and λ multiplies that.
     """
-    dtype = _accurate(query)
+    dtype = accurate(query)
     with torch.autocast(query.device.type, enabled=False):
         logits = query.to(dtype) @ key.to(dtype).transpose(-1, -2) * query.shape[-1] ** -0.5
     # λ at s*, 1 elsewhere, (B, 1, 1 or S, T); max() with the logits themselves never lowers one
@@ -205,9 +205,10 @@ def rms(values: Tensor) -> Tensor:
     Only ratios of norms are used, which are the same as those of norms; but the norm of a wide vector, and the
     squares of entries beyond 255, overflow in fp16. In float32 at least.
     """
-    norm = torch.linalg.vector_norm(values, dim=(1, 3), dtype=_accurate(values))
+    norm = torch.linalg.vector_norm(values, dim=(1, 3), dtype=accurate(values))
     return (norm * (values.shape[1] * values.shape[3]) ** -0.5).clamp(min=1e-12)
 
 
-def _accurate(values: Tensor) -> torch.dtype:
+def accurate(values: Tensor) -> torch.dtype:
+    """The type of the values, float32 at least."""
     return torch.promote_types(values.dtype, torch.float32)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..attention import SubjectValues, attention_with_values
+from ..attention import SubjectValues, accurate, attention_with_values
 from .base import Mechanism, ValueProjection
 
 
@@ -33,9 +33,8 @@ def _mean_value(query: Tensor, subject: SubjectValues) -> Tensor:
     """W · mean(tokens), which is the mean of W · tokens: (B or 1, H, 1, d)."""
     if subject.log_weights is None:
         return subject.value.mean(dim=2, keepdim=True)
-    shape = (-1, 1, subject.log_weights.shape[-1], 1)  # (B or 1, 1, N, 1)
-    weights = subject.log_weights.float().softmax(dim=-1).to(subject.value.dtype).reshape(shape)
-    return (weights * subject.value).sum(dim=2, keepdim=True)
+    weights = subject.log_weights.to(accurate(subject.value)).softmax(dim=-1)
+    return (weights.reshape(-1, 1, weights.shape[-1], 1) * subject.value).sum(dim=2, keepdim=True)
 
 
 GLOBAL_VALUE = Mechanism(

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..attention import SubjectValues
+from ..attention import SubjectValues, accurate
 from .base import Mechanism, share_of_tokens, strength
 
 
@@ -44,7 +44,7 @@ def simple_attention(
 
 def _log_weights(subject: SubjectValues, query: Tensor) -> Tensor:
     """What is added to the logits of a subject's tokens: (B or 1, 1, S or 1, N or 1)."""
-    weights = strength(subject, torch.ones((), device=query.device))  # in float32
+    weights = strength(subject, torch.ones((), dtype=accurate(query), device=query.device))
     share = share_of_tokens(subject, weights)
     if share is not None:
         weights = weights * share[:, None, None, :]
