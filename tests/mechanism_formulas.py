@@ -103,9 +103,7 @@ def multiple_tokens(query, key, value, subjects: Sequence[FormulaSubject], heads
                 places.append(t)
     lam = raised(query, len(key), subjects)[:, places]
     added = torch.stack(counts, 1).clamp(min=0).log() + (0 if mask is None else mask[:, places])
-    return read(
-        query, torch.stack(keys), torch.stack(values), heads, lambda x: torch.maximum(x, lam * x) + added
-    )
+    return read(query, torch.stack(keys), torch.stack(values), heads, lambda x: torch.maximum(x, lam * x) + added)
 
 
 def raised(query: Tensor, words: int, subjects: Sequence[FormulaSubject]) -> Tensor:

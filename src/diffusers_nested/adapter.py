@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .adapter_checks import (
     BASE_FAMILY,
+    DEFAULT_ALPHA,
     FORMAT_VERSION,
     check_config,
     check_loaded_config,
@@ -63,7 +64,7 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         image_feature_dim: int,
         num_queries: int = 256,
         subject_token: str = "person",
-        alpha: float | None = 2.0,
+        alpha: float | None = DEFAULT_ALPHA,
         mechanism: str = "nested",
         qformer_hidden_size: int = 768,
         qformer_num_layers: int = 6,

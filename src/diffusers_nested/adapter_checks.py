@@ -12,6 +12,7 @@ from .layers import cross_attention_layers
 from .mechanisms import get_mechanism
 
 FORMAT_VERSION = 1
+DEFAULT_ALPHA = 2.0
 BASE_FAMILY = "sdxl"
 _REQUIRED = ("layers", "token_dim", "image_feature_dim")
 
@@ -34,7 +35,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     for name, (is_valid, expected) in _SETTINGS.items():
         if name in config and not is_valid(config[name]):
             raise NestedAdapterError(f"{name} must be {expected}, got {config[name]!r}.")
-    mechanism, alpha = get_mechanism(config.get("mechanism", "nested")), config.get("alpha")
+    mechanism, alpha = get_mechanism(config.get("mechanism", "nested")), config.get("alpha", DEFAULT_ALPHA)
     if alpha is not None and not mechanism.has_norm:
         raise NestedAdapterError(
             f"alpha must be None with the mechanism {mechanism.name!r}, which sets no norm, got {alpha!r}."
