@@ -160,12 +160,9 @@ def test_encoded_examples_are_shared_by_runs(train, settings, triplets, tmp_path
     first = train(runs[0])
     assert same(train(runs[1]).state_dict(), first.state_dict())
     assert [path.name for path in file.parent.iterdir()] == [file.name]
-    others = [
-        (triplets[::-1], {}),  # other captions
-        ([Triplet(each.target_image, each.text, each.input_image) for each in triplets], {}),
-        (triplets[:4], {}),
-        (triplets, {"resolution": 8}),
-    ]
+    captions = [Triplet(each.input_image, "a watercolor of a person", each.target_image) for each in triplets]
+    swapped = [Triplet(each.target_image, each.text, each.input_image) for each in triplets]
+    others = [(captions, {}), (swapped, {}), (triplets[:4], {}), (triplets, {"resolution": 8})]
     for dataset, changes in others:
         with pytest.raises(NestedAdapterError, match=r"features\.pt"):
             train(settings("third", cache_file=file, **changes), dataset)
