@@ -34,8 +34,8 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def prompt() -> tuple[Tensor, Tensor, Tensor]:
-    lengths = (QUERIES, WORDS, WORDS)
-    return tuple(random(ROWS, HEADS, length, WIDTH, seed=i) for i, length in enumerate(lengths))
+    words = (random(ROWS, HEADS, WORDS, WIDTH, seed=i) for i in (1, 2))
+    return random(ROWS, HEADS, QUERIES, WIDTH), next(words), next(words)
 
 
 def subjects_at(name: str, placement: Any, **settings: Any) -> list[SubjectValues]:

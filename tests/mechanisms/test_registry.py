@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases import CASES
+from diffusers import StableDiffusionXLPipeline
 
 import tiny_pipeline
 from diffusers_nested import NestedAdapter, NestedAdapterError
 from diffusers_nested.mechanisms import MECHANISMS, Mechanism, get_mechanism, register_mechanism
-from tiny_pipeline import photo
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
@@ -44,19 +43,25 @@ def test_a_name_is_taken_once():
     assert register_mechanism(get_mechanism("nested")) is get_mechanism("nested")
 
 
+def run(pipeline, **keywords):
+    seeded = {"generator": torch.Generator().manual_seed(0), "num_inference_steps": 2}
+    return pipeline("a photo of a person", height=16, width=16, output_type="np", **seeded, **keywords).images
+
+
 def test_the_recipe_for_a_mechanism(tmp_path: Path):
     section = CONTRIBUTING.read_text(encoding="utf-8").partition("## Add a mechanism")[2]
     (recipe,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     exec(recipe, {})
     assert get_mechanism("added_mean").name == "added_mean"
-    case, plain = CASES[0], CASES[0].plain()
-    made = tiny_pipeline.adapter(tiny_pipeline.components()["unet"], mechanism="added_mean")
-    folder, pipeline = tiny_pipeline.save_adapter(tmp_path, made), case.build()
+    pipeline = StableDiffusionXLPipeline(**tiny_pipeline.components(), add_watermarker=False)
+    plain = run(pipeline)
+    made = tiny_pipeline.adapter(pipeline.unet, mechanism="added_mean")
+    folder = tiny_pipeline.save_adapter(tmp_path, made)
     pipeline.load_nested_adapter(folder)
     pictures = []
     for scale in (0.0, 1.0, 2.0):
         pipeline.set_nested_adapter_scale(scale)
-        pictures.append(case.run(pipeline, nested_adapter_image=photo(1)))
+        pictures.append(run(pipeline, nested_adapter_image=tiny_pipeline.photo(1)))
     assert np.array_equal(pictures[0], plain)
     assert all(np.abs(picture - plain).max() > 1e-3 for picture in pictures[1:])
     assert not np.array_equal(pictures[1], pictures[2])

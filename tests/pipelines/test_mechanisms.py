@@ -144,6 +144,8 @@ def test_an_ip_adapter_acts_beside_it(case, pipeline, adapters):
 
 
 def test_a_compiled_unet_needs_one_graph(case, pipeline):
+    if MECHANISM_OF[case] != "simple":
+        pytest.skip("only the simple adapter does more in a layer than its formula, which is compiled elsewhere")
     torch._dynamo.reset()
     eager = run(case, pipeline, Subject(photo(1), token="person", scale=0.7))
     graphs = []

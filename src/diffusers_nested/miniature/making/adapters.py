@@ -29,6 +29,7 @@ from ..world import Look, Person, Pet, Scene, portrait, random_person, random_pe
 WORDS = {"people": "person", "pets": "pet"}
 STEPS = {"people": 4000, "pets": 2000}
 TRIPLETS = 24_000
+CHECKPOINTING_STEPS = 500
 # The paper's 2 is too small here: in this UNet one head in four, or in two, reads a word, and reads it alone.
 ALPHA = 12.0
 QFORMER = {
@@ -114,7 +115,7 @@ def settings(output_dir: Path, steps: int, seed: int, cache_file: Path | None = 
         use_ema=True,
         ema_decay=0.995,
         seed=seed,
-        checkpointing_steps=500,
+        checkpointing_steps=CHECKPOINTING_STEPS,
         checkpoints_total_limit=1,
         resume_from_checkpoint="latest",
         cache_features=True,
