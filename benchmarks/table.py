@@ -1,46 +1,66 @@
-"""The table of a page about speed, written from results: what stands between two marks becomes the table.
+"""The tables of a page about speed, written from results: what stands between two marks becomes a table.
 
-    python benchmarks/table.py docs/results/speed.json docs/speed.md
+    python benchmarks/table.py docs/results docs/speed.md
+
+``<!-- speed: speed.json -->`` and ``<!-- flops: flops.json -->`` begin a table, ``<!-- /table -->`` ends it.
 """
 
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-_PLACE = re.compile(r"(<!-- speed -->\n).*?(<!-- /speed -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- (speed|flops): (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
-def fill(page: str, results: Mapping[str, Any]) -> str:
-    """The page with its table written anew."""
-    return _PLACE.sub(lambda place: place[1] + "\n".join(table(results)) + "\n" + place[2], page)
+def fill(page: str, results: Path) -> str:
+    """The page with its tables written anew."""
+
+    def table(place: re.Match[str]) -> str:
+        found = json.loads((results / place[3]).read_text())
+        lines = speed_table(found) if place[2] == "speed" else flops_table(found)
+        return place[1] + "\n".join(lines) + "\n" + place[4]
+
+    return _PLACE.sub(table, page)
 
 
-def table(results: Mapping[str, Any]) -> list[str]:
-    """Lines of the table: a row for every contestant and resolution."""
-    machine = results["machine"]
+def speed_table(results: Mapping[str, Any]) -> list[str]:
+    """Time and memory: a row for every contestant and resolution."""
+    machine, dtype = results["machine"], results["machine"]["dtype"].removeprefix("torch.")
     lines = [
-        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}, "
-        f"{machine['dtype'].removeprefix('torch.')}.",
+        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}, {dtype}.",
         "",
-        "| Picture | | Time of a step | in units of plain | Peak memory over plain | Projecting, once |",
+        "| Picture | | A step | in units of plain | Peak memory over plain | Projecting, once |",
         "|---|---|---|---|---|---|",
     ]
-    plain: dict[int, Mapping[str, Any]] = {}
-    for row in results["rows"]:
-        size = row["size"]
-        base = plain.setdefault(size, row)  # the first row of a size is the plain UNet
-        more = "" if row is base else f"{row['peak_mib'] - base['peak_mib']:+d} MiB"
+    for row, plain in _with_plain(results["rows"]):
+        more = "" if row is plain else f"{row['peak_mib'] - plain['peak_mib']:+d} MiB"
         once = f"{row['preparation_seconds']:.2f} s" if row["preparation_seconds"] else ""
-        lines.append(
-            f"| {size} × {size} | {row['contestant']} | {row['seconds']:.2f} s | {row['ratio']:.3f} | {more} | {once} |"
-        )
+        cells = (f"{row['size']}²", row["contestant"], f"{row['seconds']:.2f} s", f"{row['ratio']:.3f}", more, once)
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
+def flops_table(rows: list[Mapping[str, Any]]) -> list[str]:
+    """Operations: a row for every contestant and resolution."""
+    lines = ["| Picture | | TFLOP a step | over plain | in units of plain |", "|---|---|---|---|---|"]
+    for row, plain in _with_plain(rows):
+        name = row["contestant"] + (f", {row['tokens']} tokens" if row["tokens"] else "")
+        more = "" if row is plain else f"+{row['tflop'] - plain['tflop']:.3f}"
+        ratio = f"{row['tflop'] / plain['tflop']:.3f}"
+        lines.append(f"| {row['size']}² | {name} | {row['tflop']:.3f} | {more} | {ratio} |")
+    return lines
+
+
+def _with_plain(rows: list[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Every row, and the one of the plain UNet at its resolution, which comes first there."""
+    plain: dict[int, Mapping[str, Any]] = {}
+    for row in rows:
+        yield row, plain.setdefault(row["size"], row)
+
+
 if __name__ == "__main__":
-    found = json.loads(Path(sys.argv[1]).read_text())
     for path in map(Path, sys.argv[2:]):
-        path.write_text(fill(path.read_text(), found))
+        path.write_text(fill(path.read_text(), Path(sys.argv[1])))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .adapter_checks import (
     BASE_FAMILY,
+    DEFAULT_ALPHA,
     FORMAT_VERSION,
     check_config,
     check_loaded_config,
@@ -39,8 +40,9 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         image_feature_dim: Width of the vision tower's features.
         num_queries: N, the number of subject tokens per image (paper: 1024 for faces, 256 for pets).
         subject_token: The word of the prompt that a subject takes by default.
-        alpha: Norm of a nested value in units of the word's own (paper: 2); None sets no norm.
-        mechanism: How subjects enter a layer.
+        alpha: Norm of a subject's value in units of the word's own (paper: 2); None sets no norm, as it must be for
+            mechanisms that replace no value.
+        mechanism: How subjects enter a layer: "nested", or one that it is compared with.
         qformer_hidden_size: Width of the Q-Former.
         qformer_num_layers: Blocks of the Q-Former; each attends to the image.
         qformer_num_heads: Heads of the Q-Former.
@@ -62,7 +64,7 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         image_feature_dim: int,
         num_queries: int = 256,
         subject_token: str = "person",
-        alpha: float | None = 2.0,
+        alpha: float | None = DEFAULT_ALPHA,
         mechanism: str = "nested",
         qformer_hidden_size: int = 768,
         qformer_num_layers: int = 6,
@@ -84,8 +86,10 @@ class NestedAdapter(ModelMixin, ConfigMixin):
             qformer_intermediate_size,
         )
         self.projections = nn.Module()
+        projection = get_mechanism(mechanism).projection
         for path, width in layers.items():
-            _add_module(self.projections, path, get_mechanism(mechanism).projection(token_dim, width))
+            if projection is not None:
+                _add_module(self.projections, path, projection(token_dim, width))
 
     @classmethod
     def from_unet(cls, unet: nn.Module, *, image_feature_dim: int, **config: Any) -> "NestedAdapter":
@@ -94,7 +98,8 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         Args:
             unet: The UNet that the adapter is for; it is read, not changed.
             image_feature_dim: Width of the vision tower's features.
-            **config: The other settings of the class, such as ``num_queries`` and ``subject_token``.
+            **config: The other settings of the class, such as ``num_queries`` and ``subject_token``. ``alpha`` is
+                None by default for a ``mechanism`` that replaces no value.
 
         Raises:
             NestedAdapterError: The UNet is not of the SDXL family, or a setting is out of its range.
@@ -105,10 +110,13 @@ class NestedAdapter(ModelMixin, ConfigMixin):
                 f"Adapters are for UNets of the {BASE_FAMILY!r} family, got one of the {family!r} family. "
                 "Pass the `unet` of an SDXL pipeline."
             )
+        mechanism = get_mechanism(config.get("mechanism", "nested"))
+        if not mechanism.has_norm:
+            config.setdefault("alpha", None)
         layers = cross_attention_layers(unet)
         token_dim = next(iter(layers.values())).cross_attention_dim
         adapter = cls(layer_widths(unet), token_dim=token_dim, image_feature_dim=image_feature_dim, **config)
-        for path, layer in layers.items():
+        for path, layer in layers.items() if mechanism.projection is not None else ():
             to_k, to_v = cast(nn.Linear, layer.to_k), cast(nn.Linear, layer.to_v)
             adapter._projection(path).copy_from(to_k.weight, to_v.weight)
         return adapter
@@ -130,14 +138,15 @@ class NestedAdapter(ModelMixin, ConfigMixin):
             )
         return self.encoder(image_features)
 
-    def project(self, tokens: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """K̆ and V̆ of every layer (section 3.2).
+    def project(self, tokens: Tensor) -> dict[str, tuple[Tensor, ...]]:
+        """What every layer reads of a subject, such as K̆ and V̆ (section 3.2).
 
         Args:
             tokens: Subject tokens (batch, N, token_dim); of several images of one subject, one after another.
 
         Returns:
-            Layer path -> (K̆, V̆), each (batch, N, inner width of the layer).
+            Layer path -> (K̆, V̆), each (batch, N, inner width of the layer); or (V̆,), or just (tokens,), as the
+            mechanism has it.
         """
         width = self.config["token_dim"]
         if tokens.ndim != 3 or tokens.shape[-1] != width:
@@ -145,9 +154,11 @@ class NestedAdapter(ModelMixin, ConfigMixin):
                 f"Subject tokens have shape {tuple(tokens.shape)}; expected (batch, tokens, {width}), as "
                 "`encode` returns them."
             )
+        if get_mechanism(self.config["mechanism"]).projection is None:
+            return dict.fromkeys(self.config["layers"], (tokens,))
         return {path: self._projection(path)(tokens) for path in self.config["layers"]}
 
-    def forward(self, image_features: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    def forward(self, image_features: Tensor) -> dict[str, tuple[Tensor, ...]]:
         """``project(encode(image_features))``: what training runs, one subject per row."""
         return self.project(self.encode(image_features))
 

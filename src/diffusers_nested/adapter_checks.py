@@ -12,6 +12,7 @@ from .layers import cross_attention_layers
 from .mechanisms import get_mechanism
 
 FORMAT_VERSION = 1
+DEFAULT_ALPHA = 2.0
 BASE_FAMILY = "sdxl"
 _REQUIRED = ("layers", "token_dim", "image_feature_dim")
 
@@ -34,8 +35,11 @@ def check_config(config: Mapping[str, Any]) -> None:
     for name, (is_valid, expected) in _SETTINGS.items():
         if name in config and not is_valid(config[name]):
             raise NestedAdapterError(f"{name} must be {expected}, got {config[name]!r}.")
-    if "mechanism" in config:
-        get_mechanism(config["mechanism"])
+    mechanism, alpha = get_mechanism(config.get("mechanism", "nested")), config.get("alpha", DEFAULT_ALPHA)
+    if alpha is not None and not mechanism.has_norm:
+        raise NestedAdapterError(
+            f"alpha must be None with the mechanism {mechanism.name!r}, which sets no norm, got {alpha!r}."
+        )
     width, heads = config.get("qformer_hidden_size", 0), config.get("qformer_num_heads", 1)
     if width % heads:
         raise NestedAdapterError(f"qformer_hidden_size {width} must be a multiple of qformer_num_heads {heads}.")

@@ -24,12 +24,14 @@ V_q[s*] = (1 − Σᵢ βᵢ mᵢ_q) V[s*] + Σᵢ βᵢ mᵢ_q v*ᵢ_q.
 Letters in shapes: B rows, H heads, S queries, T prompt tokens, N subject tokens, d head width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .errors import NestedAdapterError
 
 _HALF = (torch.bfloat16, torch.float16)
 _BLOCK = 256  # queries
@@ -40,17 +42,17 @@ class SubjectValues:
     """One subject, as a layer sees it.
 
     Attributes:
-        key: K̆, (B or 1, H, N, d).
+        key: K̆, (B or 1, H, N, d); None for mechanisms that have values only.
         value: V̆, (B or 1, H, N, d).
         positions: (B or 1, T), 1 at the prompt tokens s* of the subject's word and 0 elsewhere. A row of
             zeros has no subject.
-        scale: The dial, a number of at least 0 or a 0-d tensor.
+        scale: The dial, a number of at least 0 or a 0-d tensor; what it means is up to the mechanism.
         alpha: Norm of v*_q in units of the word's own; None leaves v*_q as it is.
         log_weights: Added to the nested logits, (N,) or (B or 1, N): log-weights of blended images.
         mask: Where the subject acts, (B or 1, S) from 0 to 1; None for everywhere.
     """
 
-    key: Tensor
+    key: Tensor | None
     value: Tensor
     positions: Tensor
     scale: Tensor | float = 1.0
@@ -79,19 +81,43 @@ def nested_attention(
     Returns:
         (B, H, S, d), before the output projection. Memory is O(B·H·S·(T + d)): the values of all queries,
         (B, H, S, T, d), are never formed.
+
+    Raises:
+        NestedAdapterError: A subject has no key.
+    """
+    return attention_with_values(query, key, value, subjects, attention_mask, nested_values)
+
+
+def attention_with_values(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    subjects: Sequence[SubjectValues],
+    attention_mask: Tensor | None,
+    values_of: Callable[[Tensor, SubjectValues], Tensor],
+) -> Tensor:
+    """``nested_attention`` with v*_q from elsewhere: dial, norm and masks are the same for whatever it is.
+
+    Args:
+        query: As there, like all arguments up to the mask.
+        key: As there.
+        value: As there.
+        subjects: As there.
+        attention_mask: As there.
+        values_of: (queries, subject) -> v*_q before its norm is set, (B or 1, H, S or 1, d).
     """
     weights = outer_weights(query, key, subjects, attention_mask)  # A, (B, H, S, T)
     out = _prompt_values(weights, value, subjects)
-    word_rms = _rms(value)  # ‖V[s]‖ / √(H d), (B, T)
+    word_rms = rms(value)  # ‖V[s]‖ / √(H d), (B, T)
     for subject in subjects:
-        nested = nested_values(query, subject)  # (B, H, S, d)
-        share = _blend(subject, weights)  # (B, T)
+        nested = values_of(query, subject)  # (B, H, S, d)
+        share = blend(subject, weights)  # (B, T)
         if subject.alpha is not None:
             share = share * word_rms * subject.alpha
         # Σ_s* A[q, s*] · share[s*]: (B, H · S, T) @ (B, T, 1) -> (B, H, S)
         amount = (weights.flatten(1, 2) @ share[..., None]).view(weights.shape[:3])
         if subject.alpha is not None:
-            amount = amount / _rms(nested)[:, None]
+            amount = amount / rms(nested)[:, None]
         if subject.mask is not None:
             amount = amount * subject.mask.to(amount.dtype)[:, None]
         # one pass over the wide tensors; amounts are narrow, and rounded as what they are multiplied with
@@ -106,9 +132,9 @@ def _prompt_values(weights: Tensor, value: Tensor, subjects: Sequence[SubjectVal
     lowered = None  # of masked subjects, which differs from query to query: (B, S, T)
     for subject in subjects:
         if subject.mask is None:
-            kept = kept - _blend(subject, weights)
+            kept = kept - blend(subject, weights)
         else:
-            part = subject.mask.to(weights.dtype)[:, :, None] * _blend(subject, weights)[:, None, :]
+            part = subject.mask.to(weights.dtype)[:, :, None] * blend(subject, weights)[:, None, :]
             lowered = part if lowered is None else lowered + part
     if lowered is None:
         return weights.to(value.dtype) @ (value * kept[:, None, :, None]).to(value.dtype)
@@ -119,6 +145,8 @@ def _prompt_values(weights: Tensor, value: Tensor, subjects: Sequence[SubjectVal
 
 def nested_values(query: Tensor, subject: SubjectValues) -> Tensor:
     """v*_q before its norm is set: attention of the queries (B, H, S, d) over the subject's tokens."""
+    if subject.key is None:
+        raise NestedAdapterError("A subject has no key, without which no query can read its tokens. Give it one.")
     shape = (query.shape[0], -1, -1, -1)
     key, value, mask = subject.key.expand(shape), subject.value.expand(shape), subject.log_weights
     if mask is not None:
@@ -148,14 +176,14 @@ def outer_weights(
     In float32 at least, as inside scaled_dot_product_attention: half-precision logits of 20 would be off by some
     per cent of the weight, and λ multiplies that.
     """
-    dtype = _accurate(query)
+    dtype = accurate(query)
     with torch.autocast(query.device.type, enabled=False):
         # scaled before the product, where it is one pass over T keys instead of S · T logits
         logits = query.to(dtype) @ (key.to(dtype) * query.shape[-1] ** -0.5).transpose(-1, -2)
     # λ at s*, 1 elsewhere, (B, 1, 1 or S, T); max() with the logits themselves never lowers one
     factor = torch.ones((), dtype=dtype, device=logits.device)
     for subject in subjects:
-        extra = ((_scale(subject, logits).clamp(min=1) - 1) * subject.positions.to(dtype))[:, None, None, :]
+        extra = ((dial(subject, logits).clamp(min=1) - 1) * subject.positions.to(dtype))[:, None, None, :]
         if subject.mask is not None:
             extra = extra * subject.mask.to(dtype)[:, None, :, None]
         factor = factor + extra
@@ -165,25 +193,27 @@ def outer_weights(
     return logits.softmax(dim=-1)
 
 
-def _blend(subject: SubjectValues, like: Tensor) -> Tensor:
+def blend(subject: SubjectValues, like: Tensor) -> Tensor:
     """β at the subject's positions, 0 elsewhere; (B or 1, T)."""
-    return subject.positions.to(like.dtype) * _scale(subject, like).clamp(max=1)
+    return subject.positions.to(like.dtype) * dial(subject, like).clamp(max=1)
 
 
-def _scale(subject: SubjectValues, like: Tensor) -> Tensor:
+def dial(subject: SubjectValues, like: Tensor) -> Tensor:
+    """The scale as a 0-d tensor."""
     return torch.as_tensor(subject.scale, dtype=like.dtype, device=like.device)
 
 
-def _rms(values: Tensor) -> Tensor:
+def rms(values: Tensor) -> Tensor:
     """Norm over the whole inner vector, all heads together, divided by √(H d): (B, H, L, d) -> (B, L).
 
     Only ratios of norms are used, which are the same as those of norms; but the norm of a wide vector, and the
     squares of entries beyond 255, overflow in fp16. In float32 at least.
     """
-    by_head = torch.linalg.vector_norm(values, dim=-1, dtype=_accurate(values))  # (B, H, L); much faster than at once
+    by_head = torch.linalg.vector_norm(values, dim=-1, dtype=accurate(values))  # (B, H, L); much faster than at once
     norm = torch.linalg.vector_norm(by_head, dim=1)
     return (norm * (values.shape[1] * values.shape[3]) ** -0.5).clamp(min=1e-12)
 
 
-def _accurate(values: Tensor) -> torch.dtype:
+def accurate(values: Tensor) -> torch.dtype:
+    """The type of the values, float32 at least."""
     return torch.promote_types(values.dtype, torch.float32)

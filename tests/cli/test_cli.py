@@ -1,13 +1,19 @@
 """The command line, as a user calls it."""
 
+import json
+
 import numpy as np
 import pytest
+from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
-from diffusers_nested import NestedAdapterError, miniature
+import tiny_pipeline
+from accelerate_state import own_accelerator
+from diffusers_nested import NestedAdapter, NestedAdapterError, miniature
 from diffusers_nested.cli import main
 from diffusers_nested.cli.generate import read_images
 
+__all__ = ["own_accelerator"]
 PROMPT = "a photo of a person on the beach"
 
 
@@ -58,3 +64,53 @@ def test_read_images_groups_by_word(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(NestedAdapterError):
         read_images([str(tmp_path / "text.png")])
+
+
+@pytest.fixture
+def training_files(tmp_path):
+    """Flags that name a pipeline, an image encoder and a folder of triplets."""
+    pipeline = StableDiffusionXLPipeline(**tiny_pipeline.components(), add_watermarker=False)
+    pipeline.save_pretrained(tmp_path / "pipeline")
+    made = tiny_pipeline.adapter(pipeline.unet)
+    tiny_pipeline.save_adapter(tmp_path / "adapter", made)
+    rows = []
+    for i in range(3):
+        tiny_pipeline.photo(i).save(tmp_path / f"{i}.png")
+        rows.append({"input_file_name": f"{i}.png", "file_name": f"{i}.png", "text": "a photo of a person"})
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    flags = {
+        "pretrained_model_name_or_path": tmp_path / "pipeline",
+        "image_encoder_name_or_path": tmp_path / "adapter" / "image_encoder",
+        "train_data_dir": tmp_path,
+        "output_dir": tmp_path / "run",
+        "resolution": 16,
+        "train_batch_size": 2,
+        "max_train_steps": 1,
+        "num_queries": 2,
+    }
+    return [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+
+
+@pytest.mark.parametrize(
+    ("flags", "mechanism", "alpha"),
+    [
+        ((), "nested", 2.0),
+        (("--alpha", "none"), "nested", None),
+        (("--mechanism", "decoupled"), "decoupled", None),
+        (("--mechanism", "global_value", "--alpha", "3"), "global_value", 3.0),
+    ],
+)
+def test_train_takes_the_mechanism_and_its_norm(training_files, tmp_path, flags, mechanism, alpha):
+    assert main(["train", *training_files, *flags]) == 0
+    config = NestedAdapter.from_pretrained(tmp_path / "run").config
+    assert (config["mechanism"], config["alpha"]) == (mechanism, alpha)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [(("--mechanism", "nestled"), "multiple_tokens"), (("--mechanism", "simple", "--alpha", "2"), "alpha")],
+)
+def test_train_refuses_what_does_not_fit(training_files, tmp_path, capsys, flags, named):
+    assert main(["train", *training_files, *flags]) == 2
+    assert named in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

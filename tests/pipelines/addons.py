@@ -93,9 +93,7 @@ class BesideProcessor(BruteProcessor):
         assert len(subjects) == len(query)
         # W_o and its LoRA, without the bias
         read, plain = (
-            attn.to_out[0](
-                torch.stack([self.row(attn.heads, *one) for one in zip(query, key, value, rows, strict=True)])
-            )
+            attn.to_out[0](torch.stack([self.row(attn, *one) for one in zip(query, key, value, rows, strict=True)]))
             for rows in (subjects, [[]] * len(query))
         )
         return out + (read - plain)

@@ -1,4 +1,4 @@
-"""Nested attention by the paper's equations, every V_q formed, as processors of a plain UNet."""
+"""The mechanisms by the paper's equations, every V_q formed, as processors of a plain UNet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +14,24 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from diffusers_nested import NestedAdapter
 from diffusers_nested.layers import cross_attention_layers
+from mechanism_formulas import FORMULAS, FormulaSubject
 
 
 @dataclass
 class BruteSubject:
-    """One subject: K̆ and V̆ per layer (N, inner), token positions, α, scale, log-weights (N,), mask by query."""
+    """One subject: what it has for each layer, token positions, α, scale, log-weights (N,), mask by query.
 
-    projected: dict[str, tuple[Tensor, Tensor]]
+    For each layer: K̆ and V̆ (N, inner), or V̆ only, or the tokens themselves (N, D).
+    """
+
+    projected: dict[str, tuple[Tensor, ...]]
     positions: tuple[int, ...]
     alpha: float | None = 2.0
     scale: float = 1.0
     log_weights: Tensor | None = None
     # number of a layer's queries -> where the subject acts, (S,)
     masks: dict[int, Tensor] | None = None
+    mechanism: str = "nested"
 
 
 class BruteProcessor:
@@ -46,10 +51,25 @@ class BruteProcessor:
         )
         subjects = self.rows_of(len(query))
         assert len(subjects) == len(query), f"{len(query)} rows in the UNet, not {len(subjects)}"
-        rows = [self.row(attn.heads, query[i], key[i], value[i], subjects[i]) for i in range(len(query))]
+        rows = [self.row(attn, query[i], key[i], value[i], subjects[i]) for i in range(len(query))]
         return attn.to_out[0](torch.stack(rows))
 
-    def row(self, heads: int, query: Tensor, key: Tensor, value: Tensor, subjects: list[BruteSubject]) -> Tensor:
+    def row(self, attn: Any, query: Tensor, key: Tensor, value: Tensor, subjects: list[BruteSubject]) -> Tensor:
+        if not subjects or subjects[0].mechanism == "nested":
+            return self.nested(attn.heads, query, key, value, subjects)
+        formula = FORMULAS[subjects[0].mechanism]
+        return formula(query, key, value, [self.seen(attn, one, query) for one in subjects], attn.heads, None)
+
+    def seen(self, attn: Any, subject: BruteSubject, query: Tensor) -> FormulaSubject:
+        """The subject as the formula of its mechanism takes it."""
+        *key, value = subject.projected[self.path]
+        if subject.mechanism == "simple":
+            key, value = [attn.to_k(value)], attn.to_v(value)
+        mask = None if subject.masks is None else subject.masks[len(query)]
+        own = (subject.positions, subject.alpha, subject.scale, subject.log_weights, mask)
+        return FormulaSubject(key[0] if key else None, value, *own)
+
+    def nested(self, heads: int, query: Tensor, key: Tensor, value: Tensor, subjects: list[BruteSubject]) -> Tensor:
         d = query.shape[-1] // heads
         lam = torch.ones(len(query), len(key))
         v_q = value.expand(len(query), -1, -1).clone()  # V_q for every query: (S, T, H * d)
@@ -118,8 +138,9 @@ def brute_subject_of(folder: Path, images, prompt: str = PROMPT, word: str = "pe
     pixels = extractor(images=list(images), return_tensors="pt").pixel_values
     tokens = adapter.encode(encoder(pixels).last_hidden_state)  # (images, N, D)
     projected = adapter.project(tokens.reshape(1, -1, tokens.shape[-1]))
-    by_layer = {path: (key[0], value[0]) for path, (key, value) in projected.items()}
-    return BruteSubject(by_layer, word_at(prompt, word), **values)
+    by_layer = {path: tuple(x[0] for x in read) for path, read in projected.items()}
+    known = {name: adapter.config[name] for name in ("alpha", "mechanism")}
+    return BruteSubject(by_layer, word_at(prompt, word), **{**known, **values})
 
 
 def word_at(prompt: str, word: str) -> tuple[int, ...]:

@@ -1,27 +1,20 @@
 """A tiny pipeline, an image encoder and a training set."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from accelerate.state import AcceleratorState
 from diffusers import StableDiffusionXLPipeline
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import tiny_pipeline as tiny
+from accelerate_state import own_accelerator
 from diffusers_nested.data import Triplet
 from diffusers_nested.encoder import ImageEncoder
 from diffusers_nested.training import TrainingConfig
 
+__all__ = ["own_accelerator"]
 CAPTIONS = ["a photo of a person", "a watercolor of a person in the snow"]
-
-
-@pytest.fixture(autouse=True)
-def own_accelerator() -> Iterator[None]:
-    """accelerate keeps the precision of a process's first run for all others."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

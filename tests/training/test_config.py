@@ -35,5 +35,10 @@ def test_bad_value_is_named(name: str, value: object):
         TrainingConfig("run", **{name: value})
 
 
+def test_a_cache_file_needs_a_cache():
+    with pytest.raises(NestedAdapterError, match="cache_features"):
+        TrainingConfig("run", cache_file="features.pt")
+
+
 def test_defaults_are_valid():
     assert TrainingConfig("run").folder.name == "run"

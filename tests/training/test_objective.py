@@ -8,6 +8,7 @@ import tiny_pipeline as tiny
 from diffusers_nested import NestedAdapterError
 from diffusers_nested.data import seeded_generator
 from diffusers_nested.injection import NestedInjector
+from diffusers_nested.mechanisms import MECHANISMS
 from diffusers_nested.training.frozen import FrozenModels
 from diffusers_nested.training.noise import Noise
 from diffusers_nested.training.objective import Objective
@@ -20,6 +21,18 @@ CPU, FLOAT = torch.device("cpu"), torch.float32
 @pytest.fixture
 def adapter(pipeline):
     return tiny.adapter(pipeline.unet)
+
+
+each_mechanism = pytest.mark.parametrize("mechanism", MECHANISMS)
+
+
+@pytest.fixture
+def by_mechanism(mechanism, pipeline, frozen):
+    """An adapter of the mechanism, and the objective for it."""
+    made = tiny.adapter(pipeline.unet, mechanism=mechanism)
+    injector = NestedInjector(frozen.unet)
+    injector.inject()
+    return made, Objective(frozen, injector, made, resolution=16, dropped_share=0.5)
 
 
 @pytest.fixture
@@ -57,7 +70,9 @@ def gradients(objective: Objective, adapter, samples: Samples) -> dict[str, Tens
     return {name: parameter.grad for name, parameter in adapter.named_parameters()}
 
 
-def test_gradients_reach_every_parameter(objective, adapter, samples):
+@each_mechanism
+def test_gradients_reach_every_parameter(by_mechanism, samples):
+    adapter, objective = by_mechanism
     found = gradients(objective, adapter, samples)
     assert all(gradient is not None and gradient.isfinite().all() for gradient in found.values())
     # a bias on the keys adds the same to all logits of a query, which the softmax does not see
@@ -65,7 +80,9 @@ def test_gradients_reach_every_parameter(objective, adapter, samples):
     assert unmoved == []
 
 
-def test_gradients_with_checkpointing_are_the_same(objective, adapter, samples, pipeline):
+@each_mechanism
+def test_gradients_with_checkpointing_are_the_same(by_mechanism, samples, pipeline):
+    adapter, objective = by_mechanism
     plain = {name: gradient.clone() for name, gradient in gradients(objective, adapter, samples).items()}
     pipeline.unet.enable_gradient_checkpointing()
     calls = []
@@ -75,7 +92,9 @@ def test_gradients_with_checkpointing_are_the_same(objective, adapter, samples, 
     assert len(calls) == 2  # computed again in the backward pass
 
 
-def test_rows_without_prompt_are_the_plain_unet(objective, adapter, samples, pipeline):
+@each_mechanism
+def test_rows_without_prompt_are_the_plain_unet(by_mechanism, samples, pipeline):
+    adapter, objective = by_mechanism
     drawn = drawn_for(objective, samples, [True, False, True, False])
     with torch.no_grad(), objective.acting(adapter(samples.features), objective.positions(samples, drawn)):
         losses = objective.losses(samples, drawn)
@@ -92,7 +111,9 @@ def test_rows_without_prompt_are_the_plain_unet(objective, adapter, samples, pip
     assert not torch.isclose(losses[[1, 3]], plain[[1, 3]], rtol=1e-5).any()
 
 
-def test_each_row_has_its_own_subject(objective, adapter, samples):
+@each_mechanism
+def test_each_row_has_its_own_subject(by_mechanism, samples):
+    adapter, objective = by_mechanism
     drawn = drawn_for(objective, samples, [False] * 4)
     with torch.no_grad():
         with objective.acting(adapter(samples.features), samples.positions):

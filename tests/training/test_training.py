@@ -10,6 +10,7 @@ from PIL import Image
 import tiny_pipeline as tiny
 from diffusers_nested import NestedAdapter, NestedAdapterError, PromptTokenError
 from diffusers_nested.data import Triplet, TripletFolder
+from diffusers_nested.mechanisms import MECHANISMS
 from diffusers_nested.training import TrainingConfig, read_log, train_adapter
 from diffusers_nested.training.checkpoints import load_checkpoint
 from diffusers_nested.training.learner import Learner
@@ -20,8 +21,9 @@ from diffusers_nested.training.loop import Run
 def train(pipeline, image_encoder, triplets):
     """Trains a new adapter, always from the same weights."""
 
-    def run(config: TrainingConfig, dataset=triplets, **more) -> NestedAdapter:
-        return train_adapter(pipeline, image_encoder, tiny.adapter(pipeline.unet), dataset, config, **more)
+    def run(config: TrainingConfig, dataset=triplets, mechanism="nested", **more) -> NestedAdapter:
+        adapter = tiny.adapter(pipeline.unet, mechanism=mechanism)
+        return train_adapter(pipeline, image_encoder, adapter, dataset, config, **more)
 
     return run
 
@@ -77,11 +79,12 @@ def test_base_is_left_as_it_was(train, settings, pipeline, image_encoder):
     assert not pipeline.unet.is_gradient_checkpointing
 
 
-def test_adapter_learns_and_is_saved(train, settings, triplets):
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_adapter_learns_and_is_saved(train, settings, triplets, mechanism):
     config = settings(
         max_train_steps=40, logging_steps=20, checkpointing_steps=100, lr_scheduler="constant", learning_rate=3e-2
     )
-    adapter = train(config, triplets[:2])
+    adapter = train(config, triplets[:2], mechanism)
     first, last = read_log(config.folder / "log.jsonl")
     assert last["loss_right"] < first["loss_right"] < first["loss_none"]
     assert last["loss_none"] == first["loss_none"]
@@ -141,13 +144,28 @@ def test_cached_features_change_little(train, settings):
     assert logs[0] == pytest.approx(logs[1], rel=1e-2)
 
 
-def test_mixed_precision(train, settings, pipeline):
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_mixed_precision(train, settings, pipeline, mechanism):
     config = settings(max_train_steps=2, mixed_precision="bf16", validation_steps=2)
-    adapter = train(config)
+    adapter = train(config, mechanism=mechanism)
     assert adapter.dtype == torch.float32
     assert "forward" not in vars(adapter)  # accelerate's wrapper is gone
     assert pipeline.unet.dtype == torch.bfloat16
     assert read_log(config.folder / "log.jsonl")[-1]["loss"] > 0
+
+
+def test_encoded_examples_are_shared_by_runs(train, settings, triplets, tmp_path):
+    file = tmp_path / "new" / "features.pt"
+    runs = [settings(name, max_train_steps=2, logging_steps=1, cache_file=file) for name in ("first", "second")]
+    first = train(runs[0])
+    assert same(train(runs[1]).state_dict(), first.state_dict())
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    captions = [Triplet(each.input_image, "a watercolor of a person", each.target_image) for each in triplets]
+    swapped = [Triplet(each.target_image, each.text, each.input_image) for each in triplets]
+    others = [(captions, {}), (swapped, {}), (triplets[:4], {}), (triplets, {"resolution": 8})]
+    for dataset, changes in others:
+        with pytest.raises(NestedAdapterError, match=r"features\.pt"):
+            train(settings("third", cache_file=file, **changes), dataset)
 
 
 def test_validation_pictures(train, settings, pipeline, monkeypatch):

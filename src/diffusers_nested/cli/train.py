@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapter import DEFAULT_IMAGE_ENCODER, NestedAdapter
+from ..mechanisms import MECHANISMS, get_mechanism
 from ..training import TrainingConfig
 
 HELP = "Train an adapter on an SDXL pipeline; start it with `accelerate launch -m diffusers_nested.cli train` on GPUs."
@@ -25,7 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train_data_dir", required=True, type=Path, help="folder with a metadata.jsonl")
     parser.add_argument("--subject_token", default="person", help="word of the captions that a subject stands for")
     parser.add_argument("--num_queries", type=int, default=256, help="subject tokens per image")
-    parser.add_argument("--alpha", type=float, default=2.0, help="norm of a nested value in units of the word's own")
+    known = ", ".join(MECHANISMS)
+    parser.add_argument("--mechanism", default="nested", help=f"how a subject enters a layer: {known}")
+    parser.add_argument(
+        "--alpha",
+        type=_number_or_none,
+        default=argparse.SUPPRESS,
+        help="norm of a subject's value in units of the word's own, or none (default: 2, for mechanisms that have one)",
+    )
     parser.add_argument("--validation_images", nargs="*", default=(), type=Path)
     hints = typing.get_type_hints(TrainingConfig)
     for field in fields(TrainingConfig):
@@ -42,6 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..hub import load_vision_tower
     from ..training import train_adapter
 
+    get_mechanism(arguments.mechanism)
     config = TrainingConfig(**{field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)})
     dataset = TripletFolder(arguments.train_data_dir)
     pipeline = DiffusionPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
@@ -52,10 +61,15 @@ def run(arguments: argparse.Namespace) -> None:
         image_feature_dim=encoder.feature_dim,
         num_queries=arguments.num_queries,
         subject_token=arguments.subject_token,
-        alpha=arguments.alpha,
+        mechanism=arguments.mechanism,
+        **{name: value for name, value in vars(arguments).items() if name == "alpha"},
         image_encoder=arguments.image_encoder_name_or_path,
     )
     train_adapter(pipeline, encoder, adapter, dataset, config, arguments.validation_images)
+
+
+def _number_or_none(text: str) -> float | None:
+    return None if text == "none" else float(text)
 
 
 def _argument(hint: Any, default: Any) -> dict[str, Any]:

@@ -17,7 +17,8 @@ class BoundSubject:
     """A subject whose tokens are projected for every layer.
 
     Attributes:
-        projected: Layer path -> (K̆, V̆), each (1 or rows, N, inner width).
+        projected: Layer path -> what the layer reads: (K̆, V̆) or (V̆,), each (1 or rows, N, inner width), or
+            (tokens,) for a mechanism without projections.
         dials: Layer path -> scale.
         alpha: Norm of the nested values in units of the word's own.
         log_weights: (N,), added to the nested logits; None for equal weights.
@@ -28,7 +29,7 @@ class BoundSubject:
             differ in their tokens, log-weights and masks only, and have as many of these.
     """
 
-    projected: Mapping[str, tuple[Tensor, Tensor]]
+    projected: Mapping[str, tuple[Tensor, ...]]
     dials: Mapping[str, Dial]
     alpha: float | None = 2.0
     log_weights: Tensor | None = None
@@ -66,7 +67,7 @@ class LayerGroup:
     Attributes:
         rows: Their numbers; None for all rows.
         others: The numbers of all other rows; None if there are none.
-        subjects: As ``nested_attention`` takes them.
+        subjects: As the mechanism takes them; for one without projections the values are still tokens, (rows, N, D).
         mechanism: How they enter the layer.
     """
 
@@ -129,17 +130,17 @@ class RowGroup:
 
     def _values(self, placed: Placed, path: str, heads: int, mask: Tensor | None) -> SubjectValues:
         subjects, first = placed.subjects, placed.subjects[0]
-        # (rows, N, H · d) -> (rows, H, N, d)
-        key, value = (
-            placed.stacked([one.projected[path][i] for one in subjects]).unflatten(-1, (heads, -1)).transpose(1, 2)
-            for i in (0, 1)
-        )
+        columns = zip(*(one.projected[path] for one in subjects), strict=True)
+        read = [placed.stacked(column) for column in columns]
+        if first.mechanism.projection is not None:
+            read = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in read]  # (rows, N, H · d) -> (rows, H, N, d)
+        *key, value = read
         weights = [one.log_weights[None] for one in subjects if one.log_weights is not None]
         return SubjectValues(
-            key,
+            key[0] if key else None,
             value,
             placed.positions,
-            first.dials[path].to(key.device),
+            first.dials[path].to(value.device),
             first.alpha,
             placed.stacked(weights) if weights else None,
             mask,

@@ -1,11 +1,14 @@
 """A cross-attention layer of diffusers from the inside: its heads, its output, a group of its rows."""
 
+from dataclasses import replace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from ..attention import SubjectValues
 from .binding import LayerGroup
 
 
@@ -13,22 +16,40 @@ def to_heads(
     attn: Attention, hidden_states: Tensor, text: Tensor, attention_mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Query (B, H, S, d), key and value (B, H, T, d) of a layer, and its mask (B, H, 1, T)."""
-    if attn.norm_cross is not None:
-        text = attn.norm_encoder_hidden_states(text)
-    layer: Any = attn  # whose to_k and to_v are None in layers with added projections only, which these are not
-    projected = (layer.to_q(hidden_states), layer.to_k(text), layer.to_v(text))
-    # (B, L, H · d) -> (B, H, L, d)
-    query, key, value = (x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in projected)
+    layer: Any = attn  # whose to_q is a module, and so are its to_k and to_v
+    query = _split(attn, layer.to_q(hidden_states))
+    key, value = _keys_and_values(attn, text)
     if attention_mask is not None:
         mask = attn.prepare_attention_mask(attention_mask, text.shape[1], len(text))
         attention_mask = mask.unflatten(0, (len(text), attn.heads))
     return query, key, value, attention_mask
 
 
-def attend_group(group: LayerGroup, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """What the group's rows read, by the subjects' mechanism: (rows, H, S, d)."""
-    query, key, value, mask = at_rows(group.rows, query, key, value, mask)
-    return group.mechanism.attend(query, key, value, group.subjects, mask)
+def attend_group(
+    attn: Attention, group: LayerGroup, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> Tensor:
+    """What the group's rows read, given queries, keys, values and mask of these rows: (rows, H, S, d)."""
+    subjects = group.subjects
+    if group.mechanism.projection is None:
+        subjects = tuple(_read_by_layer(attn, subject, key.dtype) for subject in subjects)
+    return group.mechanism.attend(query, key, value, subjects, mask)
+
+
+def _read_by_layer(attn: Attention, subject: SubjectValues, dtype: torch.dtype) -> SubjectValues:
+    """The subject with the layer's own keys and values of its tokens (rows, N, D), each (rows, H, N, d)."""
+    key, value = _keys_and_values(attn, subject.value.to(dtype))
+    return replace(subject, key=key, value=value)
+
+
+def _keys_and_values(attn: Attention, text: Tensor) -> tuple[Tensor, Tensor]:
+    if attn.norm_cross is not None:
+        text = attn.norm_encoder_hidden_states(text)
+    layer: Any = attn  # whose to_k and to_v are None in layers with added projections only, which these are not
+    return _split(attn, layer.to_k(text)), _split(attn, layer.to_v(text))
+
+
+def _split(attn: Attention, x: Tensor) -> Tensor:
+    return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # (B, L, H · d) -> (B, H, L, d)
 
 
 def attend_plainly(rows: Tensor | None, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
 from .binding import LayerGroup
-from .heads import attend_group, attend_plainly, project_out, to_heads
+from .heads import at_rows, attend_group, attend_plainly, project_out, to_heads
 
 
 class NestedAttnProcessor:
@@ -40,13 +40,13 @@ class NestedAttnProcessor:
         heads = to_heads(attn, hidden_states, encoder_hidden_states, attention_mask)
         first = self.acting[0]
         if first.others is None:
-            return project_out(attn, attend_group(first, *heads))
+            return project_out(attn, attend_group(attn, first, *heads))
         # where there are several groups, each writes its own rows over what the first one's others had
         out = torch.empty_like(heads[0])
         out = out.index_copy(0, first.others, attend_plainly(first.others, *heads).to(out.dtype))
         for group in self.acting:
             assert group.rows is not None  # as it leaves others
-            out = out.index_copy(0, group.rows, attend_group(group, *heads).to(out.dtype))
+            out = out.index_copy(0, group.rows, attend_group(attn, group, *at_rows(group.rows, *heads)).to(out.dtype))
         return project_out(attn, out)
 
 

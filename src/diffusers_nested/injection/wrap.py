@@ -17,7 +17,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from .binding import LayerGroup
-from .heads import at_rows, out_layers, to_heads
+from .heads import at_rows, attend_group, out_layers, to_heads
 
 _ORIGINAL = "_nested_original"  # of our subclasses: the class they stand for
 _BEHIND = "_nested_behind"  # of a twin: the module it stands for
@@ -117,7 +117,7 @@ def _with_difference(
     hidden_states, text, mask = at_rows(group.rows, hidden_states, text, mask)
     query, key, value, mask = to_heads(attn, hidden_states, text, mask)
     plain = F.scaled_dot_product_attention(query, key, value, mask)
-    delta = group.mechanism.attend(query, key, value, group.subjects, mask) - plain
+    delta = attend_group(attn, group, query, key, value, mask) - plain
     delta = delta.transpose(1, 2).flatten(2)  # (rows, H, S, d) -> (rows, S, H · d)
     linear = out_layers(attn)[0]
     change = linear(delta) - linear(delta.new_zeros(1, 1, delta.shape[-1]))  # without the bias

@@ -1,10 +1,20 @@
 """How a subject enters a cross-attention layer: one small file per mechanism, and the registry."""
 
 from ..errors import NestedAdapterError
-from .base import Mechanism
+from .base import KeyValueProjection, Mechanism, ValueProjection
+from .decoupled import DECOUPLED
+from .global_value import GLOBAL_VALUE
+from .multiple_tokens import MULTIPLE_TOKENS
 from .nested import NESTED
+from .simple import SIMPLE
 
-MECHANISMS: dict[str, Mechanism] = {NESTED.name: NESTED}
+MECHANISMS: dict[str, Mechanism] = {
+    NESTED.name: NESTED,
+    DECOUPLED.name: DECOUPLED,
+    SIMPLE.name: SIMPLE,
+    GLOBAL_VALUE.name: GLOBAL_VALUE,
+    MULTIPLE_TOKENS.name: MULTIPLE_TOKENS,
+}
 
 
 def get_mechanism(name: str) -> Mechanism:
@@ -18,4 +28,25 @@ def get_mechanism(name: str) -> Mechanism:
     return MECHANISMS[name]
 
 
-__all__ = ["MECHANISMS", "Mechanism", "get_mechanism"]
+def register_mechanism(mechanism: Mechanism) -> Mechanism:
+    """Make a mechanism known by its name, so that adapters can be built, loaded and run with it.
+
+    Raises:
+        NestedAdapterError: Another mechanism has this name.
+    """
+    if MECHANISMS.setdefault(mechanism.name, mechanism) is not mechanism:
+        raise NestedAdapterError(
+            f"There is a mechanism {mechanism.name!r} already. Choose another name than "
+            f"{', '.join(sorted(MECHANISMS))}."
+        )
+    return mechanism
+
+
+__all__ = [
+    "MECHANISMS",
+    "KeyValueProjection",
+    "Mechanism",
+    "ValueProjection",
+    "get_mechanism",
+    "register_mechanism",
+]

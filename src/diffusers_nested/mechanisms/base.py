@@ -1,9 +1,12 @@
-"""What every mechanism consists of."""
+"""What every mechanism consists of, and what several of them share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+
+from ..attention import SubjectValues, dial
 
 
 @dataclass(frozen=True)
@@ -12,12 +15,76 @@ class Mechanism:
 
     Attributes:
         name: What a config calls it.
-        projection: Builds a layer's trained part from (token_dim, inner_dim). The module maps tokens
-            (B, N, token_dim) to what the layer reads, a pair (K̆, V̆) of shape (B, N, inner_dim), and has
-            ``copy_from(to_k, to_v)`` to start from the layer's own projections.
-        attend: The layer itself: (query, key, value, subjects, attention_mask) -> (B, H, S, d).
+        attend: The layer itself: (query, key, value, subjects, attention_mask) -> (B, H, S, d), with queries
+            (B, H, S, d), keys and values of the prompt (B, H, T, d), a sequence of ``SubjectValues``, and None or a
+            mask that is added to the prompt's logits. Each subject acts by its own scale, log-weights and mask, and
+            in no row whose positions are all zero.
+        projection: Builds a layer's trained part from (token_dim, inner_dim): a module that maps tokens
+            (B, N, token_dim) to what the layer reads, a pair (K̆, V̆) or values only (V̆,), each (B, N, inner_dim);
+            ``copy_from(to_k, to_v)`` starts it from the layer's own weights. None if the layer's own keys and values
+            are used, so that nothing is trained but the encoder.
+        has_norm: Whether ``alpha`` sets the norm of a subject's values.
+        scales: The values of the dial at which the mechanism is compared with others.
     """
 
     name: str
-    projection: Callable[[int, int], nn.Module]
     attend: Callable[..., Tensor]
+    projection: "Callable[[int, int], ValueProjection] | None" = None
+    has_norm: bool = False
+    scales: tuple[float, ...] = (1.0,)
+
+
+class ValueProjection(nn.Module):
+    """V̆ = W_V̆ · tokens of one layer."""
+
+    def __init__(self, token_dim: int, inner_dim: int) -> None:
+        super().__init__()
+        self.value = nn.Linear(token_dim, inner_dim, bias=False)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Tokens (B, N, token_dim) -> V̆, (B, N, inner_dim)."""
+        return (self.value(tokens),)
+
+    @torch.no_grad()
+    def copy_from(self, to_k: Tensor, to_v: Tensor) -> None:
+        """Start from the layer's own key and value weights, each (inner_dim, token_dim)."""
+        self.value.weight.copy_(to_v)
+
+
+class KeyValueProjection(ValueProjection):
+    """K̆ = W_K̆ · tokens and V̆ = W_V̆ · tokens of one layer."""
+
+    def __init__(self, token_dim: int, inner_dim: int) -> None:
+        nn.Module.__init__(self)
+        self.key = nn.Linear(token_dim, inner_dim, bias=False)
+        self.value = nn.Linear(token_dim, inner_dim, bias=False)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Tokens (B, N, token_dim) -> K̆ and V̆, each (B, N, inner_dim)."""
+        return self.key(tokens), self.value(tokens)
+
+    @torch.no_grad()
+    def copy_from(self, to_k: Tensor, to_v: Tensor) -> None:
+        """Start from the layer's own key and value weights, each (inner_dim, token_dim)."""
+        self.key.weight.copy_(to_k)
+        self.value.weight.copy_(to_v)
+
+
+def strength(subject: SubjectValues, like: Tensor) -> Tensor:
+    """Scale times mask of a subject that acts beside the prompt, 0 in rows without it: (B or 1, 1, S or 1, 1)."""
+    amount = dial(subject, like) * subject.positions.to(like.dtype).amax(dim=1)[:, None]  # (B, 1)
+    if subject.mask is not None:
+        amount = amount * subject.mask.to(like.dtype)  # (B, S)
+    return amount[:, None, :, None]
+
+
+def share_of_tokens(subject: SubjectValues, like: Tensor) -> Tensor | None:
+    """How much each token counts where tokens add to one another, (B or 1, N); None for 1 each.
+
+    An image of the largest weight counts as it does alone, so that equal weights change nothing and an image of
+    weight 0 is not there.
+    """
+    if subject.log_weights is None:
+        return None
+    log_weights = subject.log_weights.to(like.dtype).reshape(-1, subject.log_weights.shape[-1])
+    return (log_weights - log_weights.amax(dim=-1, keepdim=True)).exp()

@@ -24,9 +24,7 @@ def bind_subject(pipeline: Any, state: NestedState, subject: ResolvedSubject) ->
     with _on_device(adapter, device, unet):
         # Photos of one subject: their tokens one after another, (images, N, D) -> (1, images · N, D) (section 5.2)
         tokens = embeds.to(device, adapter.dtype).flatten(0, 1)[None]
-        projected = {
-            path: (key.to(unet.dtype), value.to(unet.dtype)) for path, (key, value) in adapter.project(tokens).items()
-        }
+        projected = {path: tuple(x.to(unet.dtype) for x in read) for path, read in adapter.project(tokens).items()}
     dials: Mapping[str, Dial] = state.dials[name]
     if subject.scale is not None:
         # one each, as for an adapter: a compiled UNet would have to be compiled anew for a dial that layers share

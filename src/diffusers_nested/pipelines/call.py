@@ -44,6 +44,8 @@ class NestedCall:
         positions = find_positions(pipeline, resolved, prompts)
         for subject in _distinct(resolved):
             _check_subject(self._state, subject)
+        for row in resolved:
+            _check_same_mechanism(self._state, row)
         bound = {id(subject): bind_subject(pipeline, self._state, subject) for subject in _distinct(resolved)}
         self._prompts: list[list[PlacedSubject]] = [
             [(bound[id(subject)], where) for subject, where in zip(row, found, strict=True)]
@@ -91,6 +93,17 @@ def _check_subject(state: NestedState, subject: ResolvedSubject) -> None:
         raise SubjectError(
             f"nested_adapter_image_embeds have shape {tuple(subject.embeds.shape)}; the adapter "
             f"{subject.adapter_name!r} expects (images, tokens, {width}), as encode_nested_adapter_image returns."
+        )
+
+
+def _check_same_mechanism(state: NestedState, row: Sequence[ResolvedSubject]) -> None:
+    """The mechanisms change the same attention, and the paper says of none how it would go together with another."""
+    found = {state.adapters[subject.adapter_name].config["mechanism"]: subject.token for subject in row}
+    if len(found) > 1:
+        listed = ", ".join(f"{token!r} by {mechanism!r}" for mechanism, token in found.items())
+        raise SubjectError(
+            f"The subjects of one prompt enter it by different mechanisms: {listed}. Use adapters of one mechanism for "
+            "all subjects of a prompt."
         )
 
 

@@ -103,10 +103,12 @@ class NestedAdapterMixin:
         """Set how strongly subjects act.
 
         Args:
-            scale: A number of at least 0: 0 is off (bitwise the plain pipeline); from 0 to 1 the word's own value
-                and the subject's are blended (an extension of ours); 1 is the paper's layer; above 1 it is the
-                paper's λ, which gives the word more attention (section 5.1; 1 to 4 there). Or a dict adapter
-                name -> scale. In place of a number, a dict by block as ``set_ip_adapter_scale`` takes it:
+            scale: A number of at least 0: 0 is off (bitwise the plain pipeline), 1 the paper's layer. For nested
+                attention, from 0 to 1 the word's own value and the subject's are blended (an extension of ours);
+                above 1 it is the paper's λ, which gives the word more attention (section 5.1; 1 to 4 there). So it
+                is for adapters with the mechanisms "global_value" and "multiple_tokens"; for "decoupled" it is
+                IP-Adapter's scale, for "simple" the weight of the subject's tokens against the prompt's. Or a dict
+                adapter name -> scale. In place of a number, a dict by block as ``set_ip_adapter_scale`` takes it:
                 ``{"down": {"block_2": [0.0, 1.0]}, "up": 1.5}``; blocks that it does not name are off.
 
         Raises:

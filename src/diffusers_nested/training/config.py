@@ -76,6 +76,8 @@ class TrainingConfig:
         logging_steps: Steps between two rows of the log, each with the paired loss.
         dataloader_num_workers: Processes that read images; without use if features are cached.
         cache_features: Encode all images and captions once before training, and keep the results in memory (fp16).
+        cache_file: With ``cache_features``, a file that the results are written to, or read from if it is there: for
+            further runs with the same models and triplets.
 
     Raises:
         NestedAdapterError: A value is out of its range.
@@ -109,6 +111,7 @@ class TrainingConfig:
     logging_steps: int = 50
     dataloader_num_workers: int = 0
     cache_features: bool = False
+    cache_file: str | Path | None = None
 
     def __post_init__(self) -> None:
         for name, least in _COUNTS:
@@ -123,6 +126,10 @@ class TrainingConfig:
             raise NestedAdapterError(
                 f"lr_warmup_steps {self.lr_warmup_steps} must be less than max_train_steps {self.max_train_steps}: "
                 "the learning rate would never be reached."
+            )
+        if self.cache_file is not None and not self.cache_features:
+            raise NestedAdapterError(
+                f"cache_file {str(self.cache_file)!r} needs cache_features=True, without which nothing is kept."
             )
 
     @property

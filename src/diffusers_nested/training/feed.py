@@ -1,18 +1,17 @@
 """The examples of a run, batch by batch: encoded as they are needed, or once and kept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from ..data import EndlessOrder, Triplets
+from .cache import encode_all, read_or_encode
 from .config import TrainingConfig
 from .samples import RawExamples, SampleEncoder, Samples, collate
-
-_CHUNK = 32  # examples that are encoded together for the cache
 
 
 class Feed:
@@ -35,7 +34,7 @@ class Feed:
         """The batches with these numbers."""
         order = self._order(self._triplets, "train", self._config.train_batch_size)
         if self._config.cache_features:
-            cache = SampleCache(self._triplets, self._encoder, self._accelerator.is_main_process)
+            cache = self._cache()
             return (cache.samples(order.batch(number)) for number in range(first, stop))
         loader = DataLoader(
             RawExamples(self._triplets, self._encoder.resolution),
@@ -52,6 +51,12 @@ class Feed:
         raw = RawExamples(triplets, self._encoder.resolution)
         return self._encoder.encode(*collate([raw[i] for i in chosen]))
 
+    def _cache(self) -> "SampleCache":
+        file, is_main = self._config.cache_file, self._accelerator.is_main_process
+        if file is None:
+            return SampleCache(encode_all(self._triplets, self._encoder, is_main), self._encoder)
+        return SampleCache(read_or_encode(Path(file), self._triplets, self._encoder, is_main), self._encoder)
+
     def _order(self, triplets: Triplets, purpose: str, batch_size: int) -> EndlessOrder:
         process, count = self._accelerator.process_index, self._accelerator.num_processes
         return EndlessOrder(len(triplets), batch_size, (purpose, self._config.seed), process, count)
@@ -61,36 +66,22 @@ class SampleCache:
     """All examples of a training set, encoded once and kept in memory in fp16; captions once each.
 
     Every process of a run keeps one of its own.
+
+    Args:
+        kept: What ``encode_all`` returned.
+        encoder: Tells on which device the models are.
     """
 
-    def __init__(self, triplets: Triplets, encoder: SampleEncoder, show_progress: bool = False) -> None:
+    def __init__(self, kept: Mapping[str, Tensor], encoder: SampleEncoder) -> None:
+        self._kept = kept
         self._device = next(encoder.frozen.unet.parameters()).device
-        raw = RawExamples(triplets, encoder.resolution)
-        latents, features, captions = [], [], []
-        chunks = range(0, len(raw), _CHUNK)
-        for first in tqdm(chunks, desc="Caching features", disable=not show_progress):
-            part = collate([raw[i] for i in range(first, min(first + _CHUNK, len(raw)))])
-            latents.append(_kept(encoder.frozen.latents(part[0])))
-            captions += part[1]
-            features.append(_kept(encoder.frozen.features(part[2])))
-        self._latents, self._features = torch.cat(latents), torch.cat(features)
-        distinct = list(dict.fromkeys(captions))
-        row = {caption: i for i, caption in enumerate(distinct)}
-        self._caption = torch.tensor([row[caption] for caption in captions])
-        parts = [encoder.encode_captions(distinct[i : i + _CHUNK]) for i in range(0, len(distinct), _CHUNK)]
-        self._prompts = [_kept(torch.cat(column)) for column in zip(*parts, strict=True)]
 
     def samples(self, indices: Sequence[int]) -> Samples:
         """The examples with these indices, on the models' device in float32."""
         chosen = torch.tensor(indices)
-        embeds, pooled, positions = (self._ready(x, self._caption[chosen]) for x in self._prompts)
-        return Samples(
-            self._ready(self._latents, chosen), embeds, pooled, positions, self._ready(self._features, chosen)
-        )
+        caption = self._kept["caption"][chosen]
+        prompt = {name: self._ready(name, caption) for name in ("prompt_embeds", "pooled", "positions")}
+        return Samples(latents=self._ready("latents", chosen), features=self._ready("features", chosen), **prompt)
 
-    def _ready(self, kept: Tensor, rows: Tensor) -> Tensor:
-        return kept.index_select(0, rows).to(self._device).float()
-
-
-def _kept(x: Tensor) -> Tensor:
-    return x.cpu().half()
+    def _ready(self, name: str, rows: Tensor) -> Tensor:
+        return self._kept[name].index_select(0, rows).to(self._device).float()

@@ -13,7 +13,7 @@ from .frozen import FrozenModels
 from .noise import Noise, draw_noise, min_snr_weights, prediction_target, training_scheduler
 from .samples import Samples
 
-Projected = Mapping[str, tuple[Tensor, Tensor]]
+Projected = Mapping[str, tuple[Tensor, ...]]
 
 
 class Objective:

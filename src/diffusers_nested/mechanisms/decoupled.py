@@ -1,0 +1,41 @@
+"""Decoupled cross-attention, that of IP-Adapter (arXiv 2308.06721; section 5.2 of arXiv 2501.01407).
+
+    out = softmax(QKᵀ/√d) V + scale · softmax(QK'ᵀ/√d) V'
+
+with K' = W_K' · tokens and V' = W_V' · tokens, trained for every layer. The prompt's attention is as it was; the
+subject is added to it at every query, wherever its word stands. Several subjects add one term each.
+
+The dial is the scale of the formula; a mask multiplies it. Rows without the subject's word, such as the
+unconditional ones, are left as they are. (IP-Adapter itself adds the attention to an empty image there.)
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..attention import SubjectValues, nested_values
+from .base import KeyValueProjection, Mechanism, strength
+
+
+def decoupled_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    subjects: Sequence[SubjectValues],
+    attention_mask: Tensor | None = None,
+) -> Tensor:
+    """Cross-attention over the prompt, and one attention more for every subject; see ``Mechanism.attend``."""
+    out = F.scaled_dot_product_attention(query, key, value, attention_mask)
+    for subject in subjects:
+        added = nested_values(query, subject)  # (B, H, S, d), the attention over the subject's tokens
+        out = out + (strength(subject, added) * added).to(out.dtype)
+    return out
+
+
+DECOUPLED = Mechanism(
+    name="decoupled",
+    attend=decoupled_attention,
+    projection=KeyValueProjection,
+    scales=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+)

@@ -1,0 +1,46 @@
+"""Global V: one value for the word, the same for every query (section 5.2 of arXiv 2501.01407).
+
+    V[s*] := W · mean(tokens)
+
+with W trained for every layer. It is nested attention whose inner weights are all equal. Dial, masks and norm are
+those of nested attention: from 0 to 1 the word's own value and the subject's are blended, 1 is the paper's layer, above
+1 it is λ; and ‖V[s*]‖ is set to α times that of the word, if α is given. (The paper says of the norm only that it is
+set for v*, which this value stands for.)
+
+Over several images the mean is that of all their tokens, each counting with its image's weight.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..attention import SubjectValues, accurate, attention_with_values
+from .base import Mechanism, ValueProjection
+
+
+def global_value_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    subjects: Sequence[SubjectValues],
+    attention_mask: Tensor | None = None,
+) -> Tensor:
+    """Cross-attention in which some prompt tokens have another value; see ``Mechanism.attend``."""
+    return attention_with_values(query, key, value, subjects, attention_mask, _mean_value)
+
+
+def _mean_value(query: Tensor, subject: SubjectValues) -> Tensor:
+    """W · mean(tokens), which is the mean of W · tokens: (B or 1, H, 1, d)."""
+    if subject.log_weights is None:
+        return subject.value.mean(dim=2, keepdim=True)
+    weights = subject.log_weights.to(accurate(subject.value)).softmax(dim=-1)
+    return (weights.reshape(-1, 1, weights.shape[-1], 1) * subject.value).sum(dim=2, keepdim=True)
+
+
+GLOBAL_VALUE = Mechanism(
+    name="global_value",
+    attend=global_value_attention,
+    projection=ValueProjection,
+    has_norm=True,
+    scales=(1.0, 1.5, 2.0, 2.5, 3.0, 4.0),
+)

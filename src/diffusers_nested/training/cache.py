@@ -1,0 +1,100 @@
+"""A whole training set encoded once, in memory or in a file that several runs share."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..data import Triplets, each
+from ..errors import NestedAdapterError
+from .samples import RawExamples, SampleEncoder, collate
+
+_CHUNK = 32  # examples that are encoded together
+_SLACK = 0.02  # what fp16 and another order of additions may change, in units of the largest entry
+
+Kept = dict[str, Tensor]
+
+
+def encode_all(triplets: Triplets, encoder: SampleEncoder, show_progress: bool = False) -> Kept:
+    """Every example in fp16; captions once each.
+
+    Returns:
+        ``latents`` and ``features`` with a row per example, ``prompt_embeds``, ``pooled`` and ``positions`` with a row
+        per caption, and ``caption``, the row of each example's caption.
+    """
+    raw = RawExamples(triplets, encoder.resolution)
+    latents, features, captions = [], [], []
+    for first in tqdm(range(0, len(raw), _CHUNK), desc="Caching features", disable=not show_progress):
+        part = collate([raw[i] for i in range(first, min(first + _CHUNK, len(raw)))])
+        latents.append(_kept(encoder.frozen.latents(part[0])))
+        captions += part[1]
+        features.append(_kept(encoder.frozen.features(part[2])))
+    distinct = list(dict.fromkeys(captions))
+    row = {caption: i for i, caption in enumerate(distinct)}
+    parts = [encoder.encode_captions(distinct[i : i + _CHUNK]) for i in range(0, len(distinct), _CHUNK)]
+    prompts = [_kept(torch.cat(column)) for column in zip(*parts, strict=True)]
+    return {
+        "latents": torch.cat(latents),
+        "features": torch.cat(features),
+        "caption": torch.tensor([row[caption] for caption in captions]),
+        **dict(zip(("prompt_embeds", "pooled", "positions"), prompts, strict=True)),
+    }
+
+
+def read_or_encode(file: Path, triplets: Triplets, encoder: SampleEncoder, is_main: bool) -> Kept:
+    """The set from a file, which is written if it is not there.
+
+    The captions of the file are compared with the set's, and its first examples with what the models make of them.
+
+    Args:
+        file: Read by several runs, written by the main process of the first one.
+        triplets: The training set.
+        encoder: Encodes it.
+        is_main: Whether this is a run's main process.
+
+    Raises:
+        NestedAdapterError: The file holds another training set, or one that other models encoded.
+    """
+    digest = _digest([triplet.text for triplet in each(triplets)])
+    if file.is_file():
+        # mapped into memory, which processes of a machine then share
+        kept: Kept = torch.load(file, weights_only=True, mmap=True)
+        _check_same(file, kept, digest, triplets, encoder)
+        return kept
+    kept = encode_all(triplets, encoder, is_main)
+    if is_main:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+        torch.save({**kept, "digest": digest}, partial)
+        partial.replace(file)
+    return kept
+
+
+def _check_same(file: Path, kept: Kept, digest: Tensor, triplets: Triplets, encoder: SampleEncoder) -> None:
+    first = encode_all([triplets[i] for i in range(min(_CHUNK, len(triplets)))], encoder)
+    if torch.equal(kept["digest"], digest) and all(_is_close(first[name], kept[name]) for name in first):
+        return
+    raise NestedAdapterError(
+        f"{file} holds another training set, or was written with other models or another resolution. Delete it, or "
+        "name another cache_file."
+    )
+
+
+def _is_close(found: Tensor, expected: Tensor) -> bool:
+    if found.shape[1:] != expected.shape[1:] or len(found) > len(expected):
+        return False
+    found, expected = found.float(), expected[: len(found)].float()
+    return bool((found - expected).abs().max() <= _SLACK * expected.abs().max())
+
+
+def _digest(captions: Sequence[str]) -> Tensor:
+    found = hashlib.sha256("\n".join(captions).encode()).digest()
+    return torch.frombuffer(bytearray(found), dtype=torch.uint8)
+
+
+def _kept(x: Tensor) -> Tensor:
+    return x.cpu().half()
