@@ -12,8 +12,6 @@ from .function import Function
 from .ip_adapter import IPAdapter
 from .nested import Nested
 
-_HUB = {"subfolder": (str, None), "weight_name": (str, None), "revision": (str, None)}
-
 
 def _plain(name: str, table: Mapping[str, Any], scales: Sequence[float]) -> Contestant:
     take(f"contestants.{name}", table, kind=str)
@@ -23,7 +21,11 @@ def _plain(name: str, table: Mapping[str, Any], scales: Sequence[float]) -> Cont
 def _nested(name: str, table: Mapping[str, Any], scales: Sequence[float]) -> Contestant:
     several = isinstance(table.get("adapter"), list)
     options = take(
-        f"contestants.{name}", table, kind=str, adapter=list if several else str, variant=(str, None), **_HUB
+        f"contestants.{name}",
+        table,
+        kind=str,
+        adapter=list if several else str,
+        **dict.fromkeys(("subfolder", "weight_name", "variant", "revision"), (str, None)),
     )
     adapters = options.pop("adapter")
     del options["kind"]
@@ -32,10 +34,17 @@ def _nested(name: str, table: Mapping[str, Any], scales: Sequence[float]) -> Con
 
 def _ip_adapter(name: str, table: Mapping[str, Any], scales: Sequence[float]) -> Contestant:
     options = take(
-        f"contestants.{name}", table, kind=str, adapter=str, image_encoder_folder=(str, "image_encoder"), **_HUB
+        f"contestants.{name}",
+        table,
+        kind=str,
+        adapter=str,
+        subfolder=(str, ""),
+        weight_name=str,
+        revision=(str, None),
+        image_encoder_folder=(str, "image_encoder"),
     )
     del options["kind"]
-    return IPAdapter(name, scales, **{key: value for key, value in options.items() if value is not None})
+    return IPAdapter(name, scales, **options)
 
 
 def _function(name: str, table: Mapping[str, Any], scales: Sequence[float]) -> Contestant:

@@ -43,7 +43,10 @@ class Nested(Contestant):
                 f"The pipeline has adapters loaded already: {', '.join(pipeline.nested_adapters)}. Call "
                 "unload_nested_adapter() first."
             )
-        pipeline.load_nested_adapter(self._adapters, **self._options)
+        try:
+            pipeline.load_nested_adapter(self._adapters, **self._options)
+        except (OSError, NestedAdapterError) as error:
+            raise NestedAdapterError(f"The contestant {self.name!r} cannot be loaded: {error}") from error
 
         def generate(shots: Sequence[Shot], scale: float) -> list[Image.Image]:
             pipeline.set_nested_adapter_scale(scale)
