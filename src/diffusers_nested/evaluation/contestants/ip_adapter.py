@@ -38,6 +38,7 @@ class IPAdapter(Contestant):
     def loaded(self, pipeline: Any, call: Mapping[str, Any]) -> Iterator[Generate]:
         """The adapter loaded, and unloaded again."""
         kept = {part: getattr(pipeline, part, None) for part in _KEPT}
+        processors = dict(pipeline.unet.attn_processors)
         try:
             pipeline.load_ip_adapter(self._adapter, **self._options)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -55,4 +56,5 @@ class IPAdapter(Contestant):
             yield generate
         finally:
             pipeline.unload_ip_adapter()
+            pipeline.unet.set_attn_processor(processors)
             pipeline.register_modules(**{part: value for part, value in kept.items() if value is not None})

@@ -111,7 +111,7 @@ def dino(name: str, model: str = DINO, word: str | None = None) -> ImageSimilari
 def _loaded(name: str, cls: Any, model: str, **options: Any) -> Any:
     try:
         return cls.from_pretrained(model, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise NestedAdapterError(
             f"metrics.{name}: {model!r} cannot be loaded as a {cls.__name__}: {error}. Name a repository or a folder "
             "that holds one."
