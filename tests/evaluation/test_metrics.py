@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import (
+    CLIPConfig,
     CLIPModel,
     CLIPTextConfig,
     CLIPVisionConfig,
@@ -39,7 +40,7 @@ def clip(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("clip")
     torch.manual_seed(3)
     text, image = tiny.text_config(16), tiny.image_encoder().config
-    config = CLIPModel.config_class(
+    config = CLIPConfig(
         text_config=CLIPTextConfig(**{**text.to_dict(), "max_position_embeddings": 20}).to_dict(),
         vision_config=CLIPVisionConfig(**{**image.to_dict(), "projection_dim": 8}).to_dict(),
         projection_dim=8,
@@ -80,7 +81,7 @@ def test_clip_text(clip, shots):
 def test_clip_text_reads_prompts_longer_than_its_encoder(clip, references):
     long = [Shot(references[0], "a photo of a person " * 20, 0, 0)]
     (score,) = make_metric("text", {"kind": "clip-text", "model": str(clip)}).score(PICTURES[:1], long, None)
-    assert -1 <= score["text"] <= 1
+    assert score["text"] is not None and abs(score["text"]) <= 1
 
 
 def test_clip_image_is_the_mean_over_photos(clip, references, shots):
