@@ -50,7 +50,7 @@ class Pair:
 
 
 def choose_pairs(folders: Sequence[Path], named: Sequence[str], count: int, seed: int = 0) -> list[Pair]:
-    """Draw pairs by lot: the first contestant with each of the others, in equal parts, in random order, each as often at the left.
+    """Draw pairs by lot: the first contestant with each of the others in equal parts, each as often at the left.
 
     Args:
         folders: Of comparisons that kept their pictures.
@@ -120,7 +120,8 @@ def _pairs_with(
     for number, index in enumerate(rng.permutation(len(shared))):
         sides = (first, other) if (number + turn) % 2 else (other, first)
         left, right = (made[side][shared[index]] for side in sides)
-        pairs.append(Pair(*shared[index], _photos(left, shared[index][0]), first, sides, (left, right)))
+        subject, prompt, seed = shared[index]
+        pairs.append(Pair(subject, prompt, seed, _photos(left, subject), first, sides, (left, right)))
     return pairs
 
 
