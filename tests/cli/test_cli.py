@@ -102,9 +102,9 @@ def test_evaluate_compares_and_flags_override_the_file(tmp_path, monkeypatch):
 
 def test_evaluate_ends_with_a_message(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "settings.toml").write_text(SETTINGS)
+    (tmp_path / "settings.toml").write_text(SETTINGS.replace("my_method", "no_such_method"))
     monkeypatch.setattr("sys.path", list(sys.path))
-    assert main(["evaluate", "settings.toml"]) == 2  # there is no my_method
+    assert main(["evaluate", "settings.toml"]) == 2
     assert main(["evaluate", "nowhere.toml"]) == 2
-    assert "my_method" in capsys.readouterr().err
+    assert "no_such_method" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

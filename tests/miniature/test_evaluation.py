@@ -60,7 +60,7 @@ def test_drawn_pictures_score_high_and_others_low(both):
         words = [word(scene, n) for n in range(len(scene.subjects))]
         photo = Image.fromarray(render(scene, np.random.default_rng(i)))
         caption = describe(scene, np.random.default_rng(0), traits=0.0)
-        shots.append(Shot(Reference(str(i), dict.fromkeys(words, [photo])), caption, 0, 0))
+        shots.append(Shot(Reference(str(i), {one: [photo] for one in words}), caption, 0, 0))
         pictures.append(photo)
     metric = make_metric("text", "miniature-text")
     right = np.mean([row["text"] for row in metric.score(pictures, shots, None)])

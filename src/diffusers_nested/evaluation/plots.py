@@ -40,8 +40,8 @@ def trade_off(conditions: Sequence[Mapping[str, Any]], x: str, y: str, path: Pat
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
         axes.margins(0.08)
-        figure.savefig(path.with_suffix(".png"), dpi=150)
-        figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(path.with_name(f"{path.name}.png"), dpi=150)
+        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
 
 
 def _curves(conditions: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, list[tuple[float, Any, Any]]]:

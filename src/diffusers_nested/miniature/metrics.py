@@ -92,8 +92,9 @@ def wanted(prompt: str, order: Sequence[str]) -> list[dict[str, str]]:
     """
     words = _words(prompt)
     text = f" {' '.join(words)} "
-    shared = {"style": answer for style, answer in _STYLES.items() if f" {style} of " in text}
-    shared |= {"place": word for word in words if word in TRAITS["scene.place"]}
+    styles = [answer for style, answer in _STYLES.items() if f" {style} of " in text]
+    sites = [word for word in words if word in TRAITS["scene.place"]]
+    shared = [*(("style", style) for style in styles[:1]), *(("place", site) for site in sites[:1])]
     named = [dict(shared) for _ in order]
     places = [words.index(word) for word in order]
     for i, word in enumerate(words):
