@@ -7,9 +7,10 @@ import pytest
 import torch
 from addons import add_image_encoder, ip_adapter
 from diffusers import StableDiffusionXLPipeline
+from PIL import Image
 
 import tiny_pipeline as tiny
-from diffusers_nested import NestedAdapterError
+from diffusers_nested import NestedAdapterError, miniature
 from diffusers_nested.evaluation import Reference, Shot
 from diffusers_nested.evaluation.contestants import IPAdapter, Nested, Plain
 
@@ -32,6 +33,15 @@ def shots() -> list[Shot]:
         Reference("ben", {"person": [tiny.photo(1), tiny.photo(2)]}),
     )
     return [Shot(one, prompt, i, 0) for one in references for i, prompt in enumerate(PROMPTS)]
+
+
+def adapter_of(pipeline: Any, folder: Any, **config: Any) -> Any:
+    """An adapter to which it matters much what is in the photos."""
+    made = tiny.adapter(pipeline.unet, **config)
+    with torch.no_grad():
+        for weight in made.encoder.qformer.parameters():
+            weight.mul_(30 if weight.ndim > 1 else 1)
+    return tiny.save_adapter(folder, made)
 
 
 def near(pictures: list, expected: list) -> bool:
@@ -63,7 +73,7 @@ def test_plain(pipeline, shots):
 @pytest.mark.parametrize("count", [2, 4], ids=["one subject", "two subjects"])
 def test_nested(pipeline, shots, tmp_path, count):
     shots = shots[:count]
-    folder = tiny.save_adapter(tmp_path / "adapter", tiny.adapter(pipeline.unet))
+    folder = adapter_of(pipeline, tmp_path / "adapter")
     plain = one_by_one(pipeline, shots)
     contestant = Nested("it", [2.0], [folder])
     pictures = generated(contestant, pipeline, shots, 2.0)
@@ -72,8 +82,24 @@ def test_nested(pipeline, shots, tmp_path, count):
     pipeline.set_nested_adapter_scale(2.0)
     expected = one_by_one(pipeline, shots, nested_adapter_image=lambda shot: {"person": shot.reference.photos()})
     assert near(pictures, expected) and not near(pictures, plain)
+    other = {"person": [Image.new("RGB", (16, 16), "blue")]}
+    assert not near(pictures, one_by_one(pipeline, shots, nested_adapter_image=lambda shot: other))
     with pytest.raises(NestedAdapterError, match="loaded already"), contestant.loaded(pipeline, CALL):
         pass
+
+
+def test_nested_with_the_first_photo_of_several(loaded_once):
+    one, two = ([miniature.example(name).resize((32, 32))] for name in ("mira", "otto"))
+    call = {"num_inference_steps": 2, "output_type": "pil"}
+    prompt = "a photo of a person on the beach"
+
+    def picture(photos: list, count: int | None) -> Any:
+        contestant = Nested("it", [1.0], [miniature.path("people")], photos=count)
+        with torch.no_grad(), contestant.loaded(loaded_once, call) as generate:
+            return generate([Shot(Reference("ada", {"person": photos}), prompt, 0, 0)], 1.0)
+
+    assert near(picture(one + two, 1), picture(one, None))
+    assert not near(picture(one + two, None), picture(one, None))
 
 
 def test_ip_adapter(pipeline, shots):
@@ -93,7 +119,7 @@ def test_ip_adapter(pipeline, shots):
 
 def test_two_adapters_act_together(pipeline, tmp_path):
     folders = [
-        tiny.save_adapter(tmp_path / word, tiny.adapter(pipeline.unet, seed, subject_token=word))
+        adapter_of(pipeline, tmp_path / word, seed=seed, subject_token=word)
         for seed, word in ((1, "person"), (5, "pet"))
     ]
     both = Reference("both", {"person": [tiny.photo(0)], "pet": [tiny.photo(1)]})

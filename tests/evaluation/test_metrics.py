@@ -1,6 +1,8 @@
 """Metrics against formulas written here."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -140,3 +142,12 @@ def test_outside_counts_what_is_outside(shots):
     assert row == {"outside": pytest.approx(1 / 100 / 3)}
     with pytest.raises(NestedAdapterError, match="one size"):
         metric.score([Image.fromarray(changed)], shots[:1], [plain.resize((5, 5))])
+
+
+@pytest.mark.parametrize("given", ["dlib", {"kind": "outside", "box": "face"}])
+@pytest.mark.parametrize("missing", ["dlib", "face_recognition_models"])
+def test_faces_name_their_extra(given, missing, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dlib", ModuleType("dlib"))
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(NestedAdapterError, match=r"diffusers-nested\[faces\]"):
+        make_metric("identity", given)

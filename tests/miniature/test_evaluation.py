@@ -6,8 +6,9 @@ from PIL import Image
 
 from diffusers_nested import NestedAdapterError, miniature
 from diffusers_nested.evaluation import Reference, Shot, make_metric
+from diffusers_nested.miniature.backgrounds import draw_place
 from diffusers_nested.miniature.captions import describe
-from diffusers_nested.miniature.drawing import render
+from diffusers_nested.miniature.drawing import Canvas, render
 from diffusers_nested.miniature.evaluation import adapter, references
 from diffusers_nested.miniature.metrics import wanted
 from diffusers_nested.miniature.world import (
@@ -112,6 +113,17 @@ def test_each_of_a_pair_is_looked_for_in_its_half():
     right = [value for (_, _, fits), value in rows.items() if fits]
     wrong = [value for (_, _, fits), value in rows.items() if not fits]
     assert min(right) > 0.6 and max(wrong) < 0.4
+
+
+def test_nobody_reaches_the_strips_at_the_sides():
+    """What the page on evaluation says of the box of the metric "outside"."""
+    metric = make_metric("outside", {"kind": "outside", "box": [0.09, 0.0, 0.91, 1.0]})
+    for seed, scene in enumerate(scenes(150, seed=3, both=True)):
+        alone = Scene((scene.subjects[-1],), (scene.looks[-1],), scene.place)
+        canvas = Canvas()
+        draw_place(canvas, scene.place, np.random.default_rng(seed))
+        pictures = [Image.fromarray(render(alone, np.random.default_rng(seed)))]
+        assert metric.score(pictures, [], [Image.fromarray(canvas.pixels)]) == [{"outside": 0.0}]
 
 
 def test_what_there_is_not():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import islice
 
 import numpy as np
 from PIL import Image
@@ -50,15 +51,20 @@ class MiniatureText(Metric):
         self, pictures: Sequence[Image.Image], shots: Sequence[Shot], plain: Sequence[Image.Image] | None
     ) -> list[Scores]:
         """The share under the metric's name, and the parts."""
-        return [self._row(*pair) for pair in zip(pictures, shots, strict=True)]
+        orders = [in_order(shot) for shot in shots]
+        views = [_views(_pixels(picture), len(order)) for picture, order in zip(pictures, orders, strict=True)]
+        _, read = _recogniser().read(np.stack([view for each in views for view in each]))
+        answers = iter(read)
+        return [
+            self._row(wanted(shot.prompt, order), list(islice(answers, len(order))))
+            for shot, order in zip(shots, orders, strict=True)
+        ]
 
-    def _row(self, picture: Image.Image, shot: Shot) -> Scores:
-        order, pixels = in_order(shot), _pixels(picture)
-        views = [pixels] if len(order) == 1 else [crop_subject(pixels, i) for i in range(2)]
-        _, read = _recogniser().read(np.stack(views))
+    def _row(self, named: Sequence[dict[str, str]], read: Sequence[dict[str, str]]) -> Scores:
+        """The columns of a picture from what its prompt names of each subject, and what was read of it."""
         hits: dict[str, list[bool]] = {}
-        for found, named in zip(read, wanted(shot.prompt, order), strict=True):
-            for trait, answer in named.items():
+        for wanted_of_one, found in zip(named, read, strict=True):
+            for trait, answer in wanted_of_one.items():
                 hits.setdefault(trait, []).append(found[f"scene.{trait}"] == answer)
         if not hits:
             return {}
@@ -105,6 +111,11 @@ def wanted(prompt: str, order: Sequence[str]) -> list[dict[str, str]]:
         elif word in TRAITS["scene.expression"]:
             named[after]["expression"] = word
     return named
+
+
+def _views(pixels: np.ndarray, subjects: int) -> list[np.ndarray]:
+    """The picture, or the half of each of two subjects."""
+    return [pixels] if subjects == 1 else [crop_subject(pixels, i) for i in range(subjects)]
 
 
 class _Embedder:

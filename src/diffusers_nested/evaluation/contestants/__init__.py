@@ -25,6 +25,7 @@ def _nested(name: str, table: Mapping[str, Any], scales: Sequence[float]) -> Con
         table,
         kind=str,
         adapter=list if several else str,
+        photos=(int, None),
         **dict.fromkeys(("subfolder", "weight_name", "variant", "revision"), (str, None)),
     )
     adapters = options.pop("adapter")

@@ -21,14 +21,21 @@ class Nested(Contestant):
         name: In the results.
         scales: Strengths, for ``set_nested_adapter_scale``.
         adapters: What ``load_nested_adapter`` takes.
+        photos: How many of a subject's photos they get; all by default.
         **options: Further keywords of ``load_nested_adapter``, such as ``subfolder`` and ``revision``.
     """
 
     def __init__(
-        self, name: str, scales: Sequence[float], adapters: Sequence[str | Path | NestedAdapter], **options: Any
+        self,
+        name: str,
+        scales: Sequence[float],
+        adapters: Sequence[str | Path | NestedAdapter],
+        photos: int | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(name, scales)
         self._adapters = list(adapters)
+        self._photos = photos
         self._options = options
 
     def fingerprint(self) -> str:
@@ -50,7 +57,7 @@ class Nested(Contestant):
 
         def generate(shots: Sequence[Shot], scale: float) -> list[Image.Image]:
             pipeline.set_nested_adapter_scale(scale)
-            return run(pipeline, shots, call, nested_adapter_image=_images(shots))
+            return run(pipeline, shots, call, nested_adapter_image=_images(shots, self._photos))
 
         try:
             yield generate
@@ -58,8 +65,8 @@ class Nested(Contestant):
             pipeline.unload_nested_adapter()
 
 
-def _images(shots: Sequence[Shot]) -> Any:
+def _images(shots: Sequence[Shot], count: int | None) -> Any:
     """Word -> photos, once if all shots show the same subject, as its values are projected once then."""
     references = dict.fromkeys(shot.reference for shot in shots)
-    images = {one: {word: one.photos(word) for word in one.words} for one in references}
+    images = {one: {word: one.photos(word)[:count] for word in one.words} for one in references}
     return next(iter(images.values())) if len(images) == 1 else [images[shot.reference] for shot in shots]
