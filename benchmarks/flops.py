@@ -1,6 +1,6 @@
 """Floating-point operations of a step of SDXL's UNet, counted on fake tensors: no memory, no time, no noise.
 
-    python benchmarks/flops.py --sizes 512 1024 --tokens 16 256 1024 --output docs/results/flops.json
+python benchmarks/flops.py --sizes 512 1024 --tokens 16 256 1024 --output docs/results/flops.json
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """The pages and the README: what they show runs, imports and parses.
 
-A fenced block of `python` or `sh` right below a line `<!-- test -->` is executed. The blocks of a page share one
-namespace and one empty folder, and take 2 denoising steps whatever they say.
+A fenced block of `python` or `sh` right below a line `<!-- test -->` is executed, and one of `toml` is written to the
+file that its first line names. The blocks of a page share one namespace and one empty folder, and take 2 denoising
+steps whatever they say.
 """
 
 import ast
@@ -73,6 +74,9 @@ def run(block: Block, namespace: dict) -> None:
         # blank lines above, so that a traceback names the line of the page
         exec(compile("\n" * (block.line - 1) + code, str(block.page), "exec"), namespace)
         return
+    if block.language == "toml":
+        Path(code.split()[1]).write_text(f"call = {{ num_inference_steps = 2 }}\n{code}")
+        return
     for line in code.splitlines():
         arguments = our_arguments(line)
         assert arguments is not None, f"{line!r} is no command of ours"
@@ -93,9 +97,9 @@ def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_marks_are_above_blocks_that_can_run():
     marks = sum(page.read_text(encoding="utf-8").splitlines().count("<!-- test -->") for page in PAGES)
-    runnable = [block for block in BLOCKS if block.runs and block.language in ("python", "sh")]
+    runnable = [block for block in BLOCKS if block.runs and block.language in ("python", "sh", "toml")]
     assert marks == len(runnable)
-    assert {"quickstart.md", "training.md"} <= {block.page.name for block in runnable}
+    assert {"evaluation.md", "quickstart.md", "training.md"} <= {block.page.name for block in runnable}
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
@@ -112,7 +116,7 @@ def test_python_imports_what_exists(block: Block):
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_exist(line: str, monkeypatch: pytest.MonkeyPatch):
-    for command in (cli.demo, cli.generate, cli.train):
+    for command in (cli.demo, cli.evaluate, cli.generate, cli.study, cli.train):
         monkeypatch.setattr(command, "run", lambda arguments: None)
     arguments, words = our_arguments(line), shlex.split(line, comments=True)
     if arguments is not None:

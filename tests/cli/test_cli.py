@@ -1,6 +1,8 @@
 """The command line, as a user calls it."""
 
 import json
+import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -114,3 +116,49 @@ def test_train_refuses_what_does_not_fit(training_files, tmp_path, capsys, flags
     assert main(["train", *training_files, *flags]) == 2
     assert named in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+SETTINGS = """
+output = "out"
+prompts = ["a photo of a {} on the beach"]
+scales = [1.0, 2.0]
+subjects = { source = "miniature:people", count = 2 }
+[contestants]
+plain = { kind = "plain" }
+people = { kind = "nested", adapter = "miniature:people" }
+mine = { kind = "function", function = "my_method:draw", scales = [3.0] }
+[metrics]
+text = "miniature-text"
+identity = "miniature-identity"
+"""
+METHOD = """
+def draw(pipeline, shots, scale, call):
+    assert scale == 3.0 and call["num_inference_steps"] == 2
+    return [shot.reference.photos()[0] for shot in shots]
+"""
+
+
+def test_evaluate_compares_and_flags_override_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "settings.toml").write_text(SETTINGS)
+    (tmp_path / "my_method.py").write_text(METHOD)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    flags = ["--num-inference-steps", "2", "--seeds", "2", "--scales", "0.5", "--batch-size", "3", "--output", "other"]
+    assert main(["evaluate", "settings.toml", *flags]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "other" / "results.jsonl").read_text().splitlines()]
+    assert Counter((row["contestant"], row["scale"]) for row in rows) == {
+        ("plain", 0.0): 4,
+        ("people", 0.5): 4,
+        ("mine", 3.0): 4,
+    }
+    assert all(row["scores"]["identity"] == pytest.approx(1.0) for row in rows if row["contestant"] == "mine")
+
+
+def test_evaluate_ends_with_a_message(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "settings.toml").write_text(SETTINGS.replace("my_method", "no_such_method"))
+    monkeypatch.setattr("sys.path", list(sys.path))
+    assert main(["evaluate", "settings.toml"]) == 2
+    assert main(["evaluate", "nowhere.toml"]) == 2
+    assert "no_such_method" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

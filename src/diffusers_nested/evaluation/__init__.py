@@ -1,5 +1,25 @@
 """Measuring how well an adapter does what it is for."""
 
 from .bootstrap import Interval, bootstrap_mean
+from .metrics import Metric, make_metric, register_metric
+from .references import Reference, load_references
+from .settings import EvaluationSettings, read_settings
+from .shots import Shot
+from .sweep import evaluate
+from .worlds import World, register_world
 
-__all__ = ["Interval", "bootstrap_mean"]
+__all__ = [
+    "EvaluationSettings",
+    "Interval",
+    "Metric",
+    "Reference",
+    "Shot",
+    "World",
+    "bootstrap_mean",
+    "evaluate",
+    "load_references",
+    "make_metric",
+    "read_settings",
+    "register_metric",
+    "register_world",
+]

@@ -1,0 +1,57 @@
+"""``diffusers-nested study``: a page of blind comparisons, and win rates from its answers."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from ..errors import NestedAdapterError
+
+HELP = "Write a page of blind comparisons from the folders of `evaluate`, or compute win rates from saved answers."
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's own arguments."""
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="output of `evaluate`, with pictures")
+    parser.add_argument(
+        "--contestant",
+        action="append",
+        default=[],
+        metavar="NAME[@SCALE]",
+        help="the first is compared with each of the others",
+    )
+    parser.add_argument("--pairs", type=int, default=24, help="comparisons on the page (default: 24)")
+    parser.add_argument("--seed", type=int, default=0, help="chooses them, their order and sides (default: 0)")
+    parser.add_argument("--output", type=Path, help="file to write (default: study.html; for win rates, none)")
+    parser.add_argument("--answers", nargs="+", type=Path, metavar="FILE", help="compute win rates from these files")
+    parser.add_argument("--key", type=Path, default=Path("study.key.json"), help="the page's (default: study.key.json)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the page, or the win rates."""
+    if bool(arguments.folders) == bool(arguments.answers):
+        raise NestedAdapterError("Name either folders of `evaluate`, for a page, or --answers, for win rates.")
+    if arguments.answers:
+        _rates(arguments)
+    else:
+        _page(arguments)
+
+
+def _page(arguments: argparse.Namespace) -> None:
+    from ..evaluation.study import choose_pairs, write_page
+
+    output = arguments.output or Path("study.html")
+    pairs = choose_pairs(arguments.folders, arguments.contestant, arguments.pairs, arguments.seed)
+    key = write_page(pairs, output)
+    logger.info("wrote %s with %d comparisons; keep %s to yourself", output.resolve(), len(pairs), key.resolve())
+
+
+def _rates(arguments: argparse.Namespace) -> None:
+    from ..evaluation.study.answers import as_table, win_rates
+
+    rows = win_rates(arguments.key, arguments.answers)
+    sys.stdout.write(as_table(rows))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,33 @@
+"""Any other method, as a function of the user's."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image
+
+from ..shots import Shot
+from .base import Contestant, Generate
+
+Method = Callable[[Any, Sequence[Shot], float, Mapping[str, Any]], list[Image.Image]]
+
+
+class Function(Contestant):
+    """A function that makes the pictures.
+
+    Args:
+        name: In the results.
+        scales: Strengths, handed on as they are.
+        function: ``function(pipeline, shots, scale, call)`` returns one picture per shot; ``shot.prompt``,
+            ``shot.generator()`` and ``shot.reference.photos()`` are what it needs, ``call`` are keywords for the
+            pipeline's call. It leaves the pipeline as it was, or uses one of its own.
+    """
+
+    def __init__(self, name: str, scales: Sequence[float], function: Method) -> None:
+        super().__init__(name, scales)
+        self._function = function
+
+    @contextmanager
+    def loaded(self, pipeline: Any, call: Mapping[str, Any]) -> Iterator[Generate]:
+        """The function with the pipeline."""
+        yield lambda shots, scale: self._function(pipeline, shots, scale, call)

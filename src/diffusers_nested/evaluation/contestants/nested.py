@@ -1,0 +1,72 @@
+"""Adapters of this package, whatever their mechanism."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ...adapter import NestedAdapter
+from ...errors import NestedAdapterError
+from ..shots import Shot
+from .base import Contestant, Generate, run
+from .digest import digest_of
+
+
+class Nested(Contestant):
+    """One adapter, or several that act together, each at its own word.
+
+    Args:
+        name: In the results.
+        scales: Strengths, for ``set_nested_adapter_scale``.
+        adapters: What ``load_nested_adapter`` takes.
+        photos: How many of a subject's photos they get; all by default.
+        **options: Further keywords of ``load_nested_adapter``, such as ``subfolder`` and ``revision``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scales: Sequence[float],
+        adapters: Sequence[str | Path | NestedAdapter],
+        photos: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(name, scales)
+        self._adapters = list(adapters)
+        self._photos = photos
+        self._options = options
+
+    def fingerprint(self) -> str:
+        """Digest of the files of adapters that are in folders."""
+        return digest_of(path for path in self._adapters if isinstance(path, str | Path))
+
+    @contextmanager
+    def loaded(self, pipeline: Any, call: Mapping[str, Any]) -> Iterator[Generate]:
+        """The adapters loaded, and unloaded again."""
+        if pipeline.nested_adapters:
+            raise NestedAdapterError(
+                f"The pipeline has adapters loaded already: {', '.join(pipeline.nested_adapters)}. Call "
+                "unload_nested_adapter() first."
+            )
+        try:
+            pipeline.load_nested_adapter(self._adapters, **self._options)
+        except (OSError, NestedAdapterError) as error:
+            raise NestedAdapterError(f"The contestant {self.name!r} cannot be loaded: {error}") from error
+
+        def generate(shots: Sequence[Shot], scale: float) -> list[Image.Image]:
+            pipeline.set_nested_adapter_scale(scale)
+            return run(pipeline, shots, call, nested_adapter_image=_images(shots, self._photos))
+
+        try:
+            yield generate
+        finally:
+            pipeline.unload_nested_adapter()
+
+
+def _images(shots: Sequence[Shot], count: int | None) -> Any:
+    """Word -> photos, once if all shots show the same subject, as its values are projected once then."""
+    references = dict.fromkeys(shot.reference for shot in shots)
+    images = {one: {word: one.photos(word)[:count] for word in one.words} for one in references}
+    return next(iter(images.values())) if len(images) == 1 else [images[shot.reference] for shot in shots]

@@ -1,0 +1,93 @@
+"""Whether a picture shows the subject of the photos, by any recogniser."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from ...errors import NestedAdapterError
+from ..references import Reference
+from ..shots import Shot
+from .base import Metric, Scores
+
+
+class Recogniser(Protocol):
+    """Embeds whom a picture shows, and compares two embeddings."""
+
+    def embed(self, pictures: Sequence[Image.Image]) -> list[np.ndarray | None]:
+        """One vector per picture; None where nobody is found."""
+        ...
+
+    def similarity(self, one: np.ndarray, other: np.ndarray) -> float:
+        """How alike two embeddings are; more is more alike."""
+        ...
+
+
+class FunctionRecogniser:
+    """A recogniser from a function that embeds one picture; embeddings are compared by their cosine.
+
+    Args:
+        embed: From an RGB picture to a vector, or None if nobody is found.
+    """
+
+    def __init__(self, embed: Callable[[Image.Image], np.ndarray | None]) -> None:
+        self._embed = embed
+
+    def embed(self, pictures: Sequence[Image.Image]) -> list[np.ndarray | None]:
+        """One picture after the other."""
+        return [self._embed(picture) for picture in pictures]
+
+    def similarity(self, one: np.ndarray, other: np.ndarray) -> float:
+        """The cosine."""
+        return cosine(one, other)
+
+
+class IdentitySimilarity(Metric):
+    """Similarity of the picture's subject to the subject of the photos; the mean over the photos.
+
+    Args:
+        name: Column of the results.
+        recogniser: Finds and compares them.
+        word: Whose photos, where prompts hold several subjects.
+    """
+
+    def __init__(self, name: str, recogniser: Recogniser, word: str | None = None) -> None:
+        super().__init__(name)
+        self._recogniser = recogniser
+        self._word = word
+        self._known: dict[str, list[np.ndarray]] = {}
+
+    def check(self, references: Sequence[Reference]) -> None:
+        """Embed all photos.
+
+        Raises:
+            NestedAdapterError: Nobody is found in one of them.
+        """
+        for reference in references:
+            found = self._recogniser.embed(reference.photos(self._word))
+            missing = [str(number) for number, one in enumerate(found, 1) if one is None]
+            if missing:
+                raise NestedAdapterError(
+                    f"metrics.{self.name} finds nobody in photo {', '.join(missing)} of the subject "
+                    f"{reference.name!r}. Give photos that it can recognise, or leave the metric out."
+                )
+            self._known[reference.name] = [one for one in found if one is not None]
+
+    def score(
+        self, pictures: Sequence[Image.Image], shots: Sequence[Shot], plain: Sequence[Image.Image] | None
+    ) -> list[Scores]:
+        """One column; None where nobody is found."""
+        found = self._recogniser.embed(pictures)
+        return [{self.name: self._compared(one, shot)} for one, shot in zip(found, shots, strict=True)]
+
+    def _compared(self, embedding: np.ndarray | None, shot: Shot) -> float | None:
+        if embedding is None:
+            return None
+        known = self._known[shot.reference.name]
+        return float(np.mean([self._recogniser.similarity(embedding, photo) for photo in known]))
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    """Cosine of the angle between two vectors."""
+    return float(np.dot(one, other) / (np.linalg.norm(one) * np.linalg.norm(other)))

@@ -1,0 +1,84 @@
+"""The trade-off between prompt and identity: a curve per contestant, a point per scale."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import NestedAdapterError
+
+_COLOURS = ("#3b5bdb", "#e8590c", "#2b8a3e", "#9c36b5", "#0b7285", "#a61e4d", "#5c940d", "#862e9c")
+
+
+def trade_off(conditions: Sequence[Mapping[str, Any]], x: str, y: str, path: Path) -> None:
+    """Draw the plot as PNG and as SVG.
+
+    Args:
+        conditions: From ``summarise``.
+        x: Column of the horizontal axis.
+        y: Column of the vertical axis.
+        path: Without suffix.
+
+    Raises:
+        NestedAdapterError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise NestedAdapterError("Plots need matplotlib: pip install 'diffusers-nested[plots]'.") from error
+    with matplotlib.rc_context({"svg.hashsalt": "diffusers-nested", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(7.2, 5.2), layout="constrained")
+        axes = figure.add_subplot()
+        curves = _curves(conditions, x, y)
+        for colour, (name, points) in zip(_cycle(len(curves)), curves.items(), strict=True):
+            _draw(axes, name, points, colour)
+        axes.set_xlabel(f"{x} (more is closer to the prompt)" if x == "text" else x)
+        axes.set_ylabel(f"{y} (more is closer to the photos)" if y == "identity" else y)
+        axes.set_title(_title(conditions, x, y), fontsize=10, loc="left")
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+        axes.margins(0.08)
+        figure.savefig(path.with_name(f"{path.name}.png"), dpi=150)
+        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
+
+
+def _curves(conditions: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, list[tuple[float, Any, Any]]]:
+    """Contestant -> (scale, horizontal score, vertical score) by scale, as far as there are any."""
+    curves = defaultdict(list)
+    for one in conditions:
+        across, up = one["scores"].get(x), one["scores"].get(y)
+        if across and up and across["mean"] is not None and up["mean"] is not None:
+            curves[one["contestant"]].append((one["scale"], across, up))
+    return {name: sorted(points, key=lambda point: point[0]) for name, points in curves.items()}
+
+
+def _draw(axes: Any, name: str, points: Sequence[tuple[float, Any, Any]], colour: str) -> None:
+    means = [[score["mean"] for score in column] for column in ([p[1] for p in points], [p[2] for p in points])]
+    reach = [
+        [[score["mean"] - score["low"] for score in column], [score["high"] - score["mean"] for score in column]]
+        for column in ([p[1] for p in points], [p[2] for p in points])
+    ]
+    axes.errorbar(
+        *means, xerr=reach[0], yerr=reach[1], fmt="none", ecolor=colour, alpha=0.35, elinewidth=1.2, capsize=2
+    )
+    axes.plot(*means, "-o", color=colour, label=name, markersize=5, linewidth=1.6)
+    if len(points) > 1:
+        for scale, across, up in points:
+            place = (across["mean"], up["mean"])
+            axes.annotate(f"{scale:g}", place, (6, 5), textcoords="offset points", fontsize=8, color=colour)
+
+
+def _title(conditions: Sequence[Mapping[str, Any]], x: str, y: str) -> str:
+    """How many pictures the plot is about, and how many of them could not be measured."""
+    subjects, pictures = (max(one[name] for one in conditions) for name in ("subjects", "pictures"))
+    scores = [(column, one["scores"][column]) for one in conditions for column in (x, y) if column in one["scores"]]
+    failed = {column: sum(score["failed"] for name, score in scores if name == column) for column in (x, y)}
+    parts = [f"{subjects} subjects, {pictures} pictures per point, 95 % intervals over subjects"]
+    parts += [f"{column} failed on {count} pictures, which are left out" for column, count in failed.items() if count]
+    return "\n".join(parts)
+
+
+def _cycle(count: int) -> list[str]:
+    return [_COLOURS[i % len(_COLOURS)] for i in range(count)]

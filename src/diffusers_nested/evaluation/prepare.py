@@ -1,0 +1,133 @@
+"""Everything that a comparison needs, loaded and checked before its first picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import NestedAdapterError
+from .contestants import Contestant, Plain, make_contestant
+from .metrics import Metric, make_metric
+from .pictures import check_names
+from .pipeline import load_pipeline
+from .references import Reference, load_references
+from .settings import EvaluationSettings
+from .shots import Shot, check_words, load_prompts, plan_shots
+from .worlds import WORLDS
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared, on what, by what.
+
+    Attributes:
+        settings: As given.
+        references: The subjects.
+        shots: The pictures that every contestant makes, in their order.
+        contestants: Who makes them; the plain pipeline first.
+        metrics: What is measured on them.
+        pipeline: What they are made with.
+        call: Keywords of its call.
+        definition: All that the results depend on, to tell whether a comparison can be gone on with.
+    """
+
+    settings: EvaluationSettings
+    references: Sequence[Reference]
+    shots: Sequence[Shot]
+    contestants: Sequence[Contestant]
+    metrics: Sequence[Metric]
+    pipeline: Any
+    call: dict[str, Any]
+    definition: dict[str, Any]
+
+    @property
+    def plain(self) -> Plain | None:
+        """The plain pipeline, if metrics need its pictures."""
+        if not any(metric.needs_plain for metric in self.metrics):
+            return None
+        return next(one for one in self.contestants if isinstance(one, Plain))
+
+    def batches(self) -> list[Sequence[Shot]]:
+        """The shots in batches: always the same ones together, whoever makes them and whatever is there already."""
+        size = self.settings.batch_size
+        return [self.shots[start : start + size] for start in range(0, len(self.shots), size)]
+
+
+def prepare(settings: EvaluationSettings, device: str) -> Comparison:
+    """Load and check everything.
+
+    Raises:
+        NestedAdapterError: Anything does not fit together; no picture has been made then.
+    """
+    prompts = load_prompts(settings.prompts)
+    references = load_references(settings.subjects)
+    shots = plan_shots(references, prompts, settings.seeds)  # pyright: ignore[reportArgumentType]
+    contestants = _contestants(settings)
+    check_names("subject", (one.name for one in references))
+    check_names("contestant", (one.name for one in contestants))
+    metrics = [make_metric(name, given) for name, given in settings.metrics.items()]
+    _check_together(settings, contestants, metrics)
+    for metric in metrics:
+        metric.to(device)
+        metric.check(references)
+    pipeline = load_pipeline(settings.pipeline, device, settings.dtype)
+    world = WORLDS.get(settings.pipeline)
+    call = {**(world.call if world else {}), **settings.call, "output_type": "pil"}
+    check_words(shots, pipeline)
+    for contestant in contestants:
+        with contestant.loaded(pipeline, call):
+            pass  # that it can be loaded is what is to be known now
+    definition = _definition(settings, prompts, references, contestants, call)
+    return Comparison(settings, references, shots, contestants, metrics, pipeline, call, definition)
+
+
+def _contestants(settings: EvaluationSettings) -> list[Contestant]:
+    contestants = []
+    for name, table in settings.contestants.items():
+        scales = settings.scales_of(name)
+        if isinstance(table, dict):
+            table = {key: value for key, value in table.items() if key != "scales"}
+        contestants.append(make_contestant(name, table, scales))
+    return sorted(contestants, key=lambda one: not isinstance(one, Plain))
+
+
+def _check_together(settings: EvaluationSettings, contestants: Sequence[Contestant], metrics: Sequence[Metric]) -> None:
+    needy = [metric.name for metric in metrics if metric.needs_plain]
+    if needy and not any(isinstance(one, Plain) for one in contestants):
+        raise NestedAdapterError(
+            f"metrics.{needy[0]} compares with the plain pipeline, which does not take part. Add a contestant of the "
+            'kind "plain".'
+        )
+    missing = [column for column in (settings.x, settings.y) if column not in settings.metrics]
+    if missing:
+        raise NestedAdapterError(
+            f"The plot's axes are {settings.x!r} and {settings.y!r}, but there is no metric {missing[0]!r}. Set x and "
+            f"y to two of {', '.join(settings.metrics)}."
+        )
+
+
+def _definition(
+    settings: EvaluationSettings,
+    prompts: Sequence[str],
+    references: Sequence[Reference],
+    contestants: Sequence[Contestant],
+    call: dict[str, Any],
+) -> dict[str, Any]:
+    return {
+        "pipeline": settings.pipeline,
+        "dtype": settings.dtype,
+        "call": call,
+        "batch_size": settings.batch_size,
+        "prompts": list(prompts),
+        "seeds": list(settings.seeds),  # pyright: ignore[reportArgumentType]
+        "subjects": {one.name: {"words": list(one.words), "photos": one.fingerprint} for one in references},
+        "metrics": {name: given for name, given in settings.metrics.items()},
+        "save_pictures": settings.save_pictures,
+        "contestants": {
+            one.name: {
+                **settings.contestants[one.name],
+                "scales": list(one.scales),
+                "files": one.fingerprint(),
+            }
+            for one in contestants
+        },
+    }

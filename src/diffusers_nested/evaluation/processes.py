@@ -1,0 +1,58 @@
+"""One process, or several that share the work under ``accelerate launch``."""
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from ..errors import NestedAdapterError
+
+_PATIENCE = timedelta(days=7)  # how long the first to finish wait for the others
+
+
+class Processes:
+    """Which of several processes this is; the only one unless accelerate launched more.
+
+    Attributes:
+        index: Number of this process.
+        count: How many there are.
+    """
+
+    def __init__(self, device: str | None = None) -> None:
+        self._state: Any = _accelerate_state(device) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
+        self.index: int = 0 if self._state is None else self._state.process_index
+        self.count: int = 1 if self._state is None else self._state.num_processes
+        self._device = device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one that writes what there is once."""
+        return self.index == 0
+
+    @property
+    def device(self) -> str:
+        """Where this process computes."""
+        if self._device is not None and (self._state is None or self._device != "cuda"):
+            return self._device
+        if self._state is not None:
+            return str(self._state.device)
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self._state is not None:
+            self._state.wait_for_everyone()
+
+    def close(self) -> None:
+        """Leave the group of processes."""
+        if self._state is not None:
+            self._state.destroy_process_group()
+
+
+def _accelerate_state(device: str | None) -> Any:
+    try:
+        from accelerate import PartialState
+    except ImportError as error:
+        raise NestedAdapterError("Several processes need accelerate: pip install 'diffusers-nested[train]'.") from error
+    return PartialState(cpu=device == "cpu", timeout=_PATIENCE)

@@ -1,0 +1,133 @@
+"""Whom to generate: named subjects with their photos, from folders, files or a registered world."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..data import load_image
+from ..errors import NestedAdapterError
+from .options import take
+from .worlds import split_name, world_of
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """One subject of a comparison, or several that appear together.
+
+    Attributes:
+        name: Unique among the subjects; part of the noise's seed and of file names.
+        images: Word of the prompts -> photos of whom it stands for, as paths or images. Paths are opened when the
+            photos are needed.
+    """
+
+    name: str
+    images: Mapping[str, Sequence[Any]]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that a prompt must contain."""
+        return tuple(self.images)
+
+    def photos(self, word: str | None = None) -> list[Image.Image]:
+        """The photos of a word, by default of the only one, as RGB.
+
+        Raises:
+            NestedAdapterError: Several words to choose from, another word, or a photo that cannot be read.
+        """
+        if word is None and len(self.images) > 1:
+            raise NestedAdapterError(
+                f"The subject {self.name!r} has photos for the words {', '.join(self.words)}; name one of them with "
+                "`word`."
+            )
+        word = self.words[0] if word is None else word
+        if word not in self.images:
+            raise NestedAdapterError(
+                f"The subject {self.name!r} has no photos for the word {word!r}, only for {', '.join(self.words)}."
+            )
+        return [load_image(image) for image in self.images[word]]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of words and pixels; every photo is read for it."""
+        digest = hashlib.blake2b(digest_size=12)
+        for word in self.images:
+            for photo in self.photos(word):
+                digest.update(f"{word} {photo.size} ".encode() + photo.tobytes())
+        return digest.hexdigest()
+
+
+def load_references(given: Any) -> list[Reference]:
+    """The subjects of a comparison.
+
+    Args:
+        given: A list of ``Reference``; a list of ``{"name", "word", "images"}`` with ``images`` a list of files or,
+            without ``word``, a dict word -> files; or a dict with either ``source``, such as ``"miniature:people"``,
+            or ``folder`` and ``word``: every picture in it, and every sub-folder with its pictures, is a subject.
+            Beside these, ``count`` takes the first subjects only, and ``photos`` the first photos of each; a source
+            draws as many of both.
+
+    Raises:
+        NestedAdapterError: No subjects, two of one name, or a photo that cannot be read.
+    """
+    if isinstance(given, Mapping):
+        references = _from_source(given) if "source" in given else _from_folder(given)
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        references = [one if isinstance(one, Reference) else _from_entry(one) for one in given]
+    else:
+        raise NestedAdapterError(f"subjects must be a table or an array of tables, got {given!r}.")
+    if not references:
+        raise NestedAdapterError(f"There are no subjects in {given!r}.")
+    names = [reference.name for reference in references]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise NestedAdapterError(f"Several subjects are called {', '.join(twice)}. Give each a name of its own.")
+    for reference in references:
+        _ = reference.fingerprint  # reads every photo
+    return references
+
+
+def _from_source(given: Mapping[str, Any]) -> list[Reference]:
+    options = take("subjects", given, source=str, count=(int, 100), photos=(int, 1))
+    world, kind = split_name(options["source"])
+    return world_of(world).references(kind, options["count"], options["photos"])
+
+
+def _from_folder(given: Mapping[str, Any]) -> list[Reference]:
+    options = take("subjects", given, folder=str, word=str, count=(int, None), photos=(int, None))
+    folder = Path(options["folder"])
+    if not folder.is_dir():
+        raise NestedAdapterError(f"The folder of the subjects, {folder}, does not exist.")
+    references = []
+    for path in sorted(folder.iterdir()):
+        files = _pictures(path) if path.is_dir() else [path] if path.suffix.lower() in _SUFFIXES else []
+        if files:
+            references.append(Reference(path.stem, {options["word"]: files[: options["photos"]]}))
+        elif path.is_dir():
+            raise NestedAdapterError(f"{path} holds no pictures ({', '.join(_SUFFIXES)}), so it is no subject.")
+    return references[: options["count"]]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+
+
+def _from_entry(given: Any) -> Reference:
+    if not isinstance(given, Mapping):
+        raise NestedAdapterError(f"A subject must be a table with name, word and images, got {given!r}.")
+    if isinstance(given.get("images"), Mapping):
+        options = take("subjects", given, name=str, images=dict)
+        images = options["images"]
+    else:
+        options = take("subjects", given, name=str, word=str, images=list)
+        images = {options["word"]: options["images"]}
+    empty = [word for word, files in images.items() if not isinstance(files, list) or not files]
+    if empty or not images:
+        raise NestedAdapterError(f"The subject {options['name']!r} has no images; list at least one file.")
+    return Reference(options["name"], {word: tuple(files) for word, files in images.items()})

@@ -1,0 +1,29 @@
+"""What is written when all pictures are measured: the summary, the plot, the sheets."""
+
+import json
+import logging
+from pathlib import Path
+
+from ..errors import NestedAdapterError
+from .plots import trade_off
+from .prepare import Comparison
+from .rows import RESULTS, read_rows, write_atomically
+from .sheets import write_sheets
+from .summary import summarise
+
+logger = logging.getLogger(__name__)
+
+
+def write_report(folder: Path, comparison: Comparison) -> None:
+    """Write ``summary.json``, ``trade-off.png`` and ``.svg``, and one sheet of pictures per subject."""
+    settings = comparison.settings
+    conditions = summarise(read_rows(folder / RESULTS))
+    summary = {"x": settings.x, "y": settings.y, "conditions": conditions}
+    write_atomically(folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    try:
+        trade_off(conditions, settings.x, settings.y, folder / "trade-off")
+    except NestedAdapterError as error:
+        logger.warning("no plot: %s", error)
+    if settings.save_pictures:
+        write_sheets(folder, comparison)
+    logger.info("wrote %s", folder.resolve())

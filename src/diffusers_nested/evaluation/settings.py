@@ -1,0 +1,152 @@
+"""The settings of a comparison, from a TOML file or from Python."""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import NestedAdapterError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Settings of one comparison; paths are relative to the working directory.
+
+    Attributes:
+        output: Folder that receives everything; a comparison that was cut off goes on in it.
+        subjects: See ``load_references``.
+        prompts: A list; or a file with one per line; or the name of a world. ``{}`` stands for the subject's word.
+        contestants: Per name, ``kind`` and what the kind needs; see ``make_contestant``. ``scales`` in the table
+            take the place of ``scales`` below.
+        metrics: Per column, a kind, or a table with ``kind`` and its options; see ``make_metric``.
+        pipeline: Repository or folder of an SDXL pipeline, or the name of a world.
+        seeds: Numbers, each giving other noise; or how many.
+        scales: Strengths at which contestants are measured.
+        call: Keywords for the pipeline's call, such as ``num_inference_steps``.
+        batch_size: Pictures per call.
+        save_pictures: Whether to keep pictures; those of the plain pipeline are kept where metrics need them.
+        device: Such as ``"cuda"``; by default CUDA if there is one.
+        dtype: Of the pipeline: ``"float32"``, ``"float16"`` or ``"bfloat16"``; by default float32 on the CPU and
+            float16 elsewhere.
+        x: Column of the horizontal axis of the plot.
+        y: Column of its vertical axis.
+
+    Raises:
+        NestedAdapterError: A value is not as described.
+    """
+
+    output: str | Path
+    subjects: Any
+    prompts: Any
+    contestants: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    pipeline: str = "miniature"
+    seeds: int | Sequence[int] = 1
+    scales: Sequence[float] = (1.0,)
+    call: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int = 4
+    save_pictures: bool = True
+    device: str | None = None
+    dtype: str | None = None
+    x: str = "text"
+    y: str = "identity"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seeds, int) and not isinstance(self.seeds, bool):
+            object.__setattr__(self, "seeds", tuple(range(self.seeds)))
+        self._check("seeds", _are(int), "numbers of at least 0 that differ, or how many")
+        self._check("scales", are_scales, "numbers of at least 0 that differ")
+        self._check("batch_size", _is_count, "a whole number of at least 1")
+        self._check("contestants", _is_table, "a table with at least one contestant")
+        self._check("metrics", _is_table, "a table with at least one metric")
+        self._check("call", lambda value: isinstance(value, Mapping), "a table of keywords")
+        self._check("save_pictures", lambda value: isinstance(value, bool), "true or false")
+        self._check("dtype", lambda value: value in (None, *_DTYPES), f"one of {', '.join(_DTYPES)}")
+        for axis in ("x", "y"):
+            self._check(axis, lambda value: isinstance(value, str), "a column")
+
+    @property
+    def folder(self) -> Path:
+        """``output`` as a path."""
+        return Path(self.output)
+
+    def scales_of(self, name: str) -> tuple[float, ...]:
+        """Strengths at which a contestant is measured.
+
+        Raises:
+            NestedAdapterError: Its own are no strengths.
+        """
+        table = self.contestants[name]
+        own = table.get("scales", self.scales) if isinstance(table, Mapping) else self.scales
+        if not are_scales(own):
+            raise NestedAdapterError(
+                f"contestants.{name}.scales must be numbers of at least 0 that differ, got {own!r}."
+            )
+        return tuple(map(float, own))
+
+    def _check(self, name: str, is_valid: Any, expected: str) -> None:
+        value = getattr(self, name)
+        if not is_valid(value):
+            raise NestedAdapterError(f"{name} must be {expected}, got {value!r}.")
+
+
+_DTYPES = ("float32", "float16", "bfloat16")
+
+
+def read_settings(path: str | Path, **changes: Any) -> EvaluationSettings:
+    """Settings from a TOML file.
+
+    Args:
+        path: The file; its keys are the fields of ``EvaluationSettings``.
+        **changes: Fields to be set otherwise than in the file.
+
+    Raises:
+        NestedAdapterError: No such file, not TOML, an unknown or missing key, or a value out of its range.
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise NestedAdapterError(f"Cannot read the settings {path}: {error}") from error
+    table.update(changes)
+    known = [one.name for one in fields(EvaluationSettings)]
+    unknown = [key for key in table if key not in known]
+    needed = ("output", "subjects", "prompts", "contestants", "metrics")
+    missing = [key for key in needed if key not in table]
+    if unknown or missing:
+        faults = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
+        raise NestedAdapterError(f"{path} does not fit ({'; '.join(faults)}). Settings are: {', '.join(known)}.")
+    return EvaluationSettings(**table)
+
+
+def are_scales(value: Any) -> bool:
+    """Whether a value is a list of strengths."""
+    return _are(int, float)(value)
+
+
+def _are(*kinds: type) -> Any:
+    def check(values: Any) -> bool:
+        return (
+            isinstance(values, list | tuple)
+            and len(values) > 0
+            and all(isinstance(value, kinds) and not isinstance(value, bool) for value in values)
+            and all(0 <= value < math.inf for value in values)
+            and len(set(values)) == len(values)
+        )
+
+    return check
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping) and len(value) > 0

@@ -1,0 +1,108 @@
+"""The pictures of a comparison: who, in which prompt, with which noise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data import seeded_generator
+from ..errors import NestedAdapterError, PromptTokenError
+from ..prompts import word_positions
+from .references import Reference
+from .worlds import WORLDS
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One picture that every contestant makes.
+
+    Attributes:
+        reference: Whom it shows.
+        prompt: The prompt, with the subject's word.
+        prompt_index: Number of the prompt in the settings.
+        seed: One of the settings' seeds.
+    """
+
+    reference: Reference
+    prompt: str
+    prompt_index: int
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What tells a shot from the others."""
+        return self.reference.name, self.prompt, self.seed
+
+    def generator(self) -> torch.Generator:
+        """The noise: it follows from subject, prompt and seed alone, and is drawn on the CPU."""
+        return seeded_generator("noise", *self.key)
+
+
+def load_prompts(given: Any) -> list[str]:
+    """Prompts from a list, a text file with one per line, or the name of a world.
+
+    Raises:
+        NestedAdapterError: The file does not exist, or there are no prompts.
+    """
+    if isinstance(given, str) and given in WORLDS:
+        return list(WORLDS[given].prompts)
+    if isinstance(given, str | Path):
+        path = Path(given)
+        if not path.is_file():
+            raise NestedAdapterError(
+                f"The file of the prompts, {path}, does not exist. Name a text file with a prompt per line, or give a "
+                "list of prompts."
+            )
+        prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    else:
+        prompts = list(given)
+    if not prompts:
+        raise NestedAdapterError(f"There are no prompts in {given!r}. Write one per line.")
+    wrong = [prompt for prompt in prompts if not isinstance(prompt, str) or not prompt.strip()]
+    if wrong or len(set(prompts)) < len(prompts):
+        raise NestedAdapterError(f"Prompts must be texts that differ from each other, got {prompts!r}.")
+    return prompts
+
+
+def plan_shots(references: Sequence[Reference], prompts: Sequence[str], seeds: Sequence[int]) -> list[Shot]:
+    """All pictures in their order: subject by subject, then prompts, then seeds; ``{}`` becomes the subject's word.
+
+    Raises:
+        NestedAdapterError: A prompt with ``{}`` for a subject of several words, or two prompts that become one.
+    """
+    shots = []
+    for reference in references:
+        written = [_written(prompt, reference) for prompt in prompts]
+        if len(set(written)) < len(written):
+            raise NestedAdapterError(f"For the subject {reference.name!r}, two of the prompts are the same: {written}.")
+        for index, prompt in enumerate(written):
+            shots += [Shot(reference, prompt, index, seed) for seed in seeds]
+    return shots
+
+
+def check_words(shots: Sequence[Shot], pipeline: Any) -> None:
+    """Raise unless every prompt contains the words of its subject, as the pipeline reads it.
+
+    Raises:
+        PromptTokenError: Names the prompt, the word and the subject.
+    """
+    tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
+    for prompt, word in dict.fromkeys((shot.prompt, word) for shot in shots for word in shot.reference.words):
+        try:
+            word_positions(prompt, None, word, tokenizers, pipeline.maybe_convert_prompt)
+        except PromptTokenError as error:
+            raise PromptTokenError(f"The prompt {prompt!r} does not fit its subjects: {error}") from error
+
+
+def _written(prompt: str, reference: Reference) -> str:
+    if "{}" not in prompt:
+        return prompt
+    word, *others = reference.words
+    if others:
+        raise NestedAdapterError(
+            f"In the prompt {prompt!r}, {{}} could be any of {', '.join(reference.words)}, the words of the subject "
+            f"{reference.name!r}. Write the words themselves."
+        )
+    return prompt.replace("{}", word)

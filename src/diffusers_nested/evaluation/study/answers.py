@@ -1,0 +1,113 @@
+"""Win rates from the answers of raters."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import NestedAdapterError
+
+QUESTIONS = ("prompt", "identity", "overall")
+_SAMPLES = 2000
+
+
+def win_rates(key: Path, answers: Sequence[Path], seed: int = 0) -> list[dict[str, Any]]:
+    """How often the study's first contestant was preferred to each of the others.
+
+    Intervals are 95 % bootstrap intervals in which raters and pairs of pictures are both drawn with replacement, as
+    neither the answers of one rater nor those on one pair are independent.
+
+    Args:
+        key: The key that was written with the page.
+        answers: Files that the page saved, one per rater.
+        seed: Of the bootstrap.
+
+    Returns:
+        Per other contestant and question: ``contestant``, ``other``, ``question``, ``rate``, ``low``, ``high``, the
+        number of ``answers``, of ``raters``, and of questions left ``open``.
+
+    Raises:
+        NestedAdapterError: A file that is no such file or of another study, or two of one rater.
+    """
+    study = _read(key, ("study", "first", "pairs"))
+    raters = [_checked(path, study) for path in answers]
+    if not raters:
+        raise NestedAdapterError("There are no answers. Name the files that the page saved.")
+    names = [rater["rater"] for rater in raters]
+    if len(set(names)) < len(names):
+        raise NestedAdapterError("Two of the files are by the same rater. Give the last file of each rater only.")
+    first = study["first"]
+    others = sorted({pair[side] for pair in study["pairs"] for side in ("left", "right")} - {first})
+    rows = []
+    for other in others:
+        for question in QUESTIONS:
+            won = _won(study["pairs"], raters, first, other, question)
+            rows.append({"contestant": first, "other": other, "question": question, **_rate(won, seed)})
+    return rows
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Win rates as a table in Markdown."""
+    lines = ["| | " + " | ".join(QUESTIONS) + " | answers | open |", "|---" * (len(QUESTIONS) + 3) + "|"]
+    for other in dict.fromkeys(row["other"] for row in rows):
+        own = [row for row in rows if row["other"] == other]
+        cells = [
+            "–" if row["rate"] is None else f"{row['rate']:.0%} [{row['low']:.0%}, {row['high']:.0%}]" for row in own
+        ]
+        counts = [str(sum(row[name] for row in own)) for name in ("answers", "open")]
+        lines.append("| " + " | ".join([f"{own[0]['contestant']} to {other}", *cells, *counts]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _read(path: Path, fields: Sequence[str]) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise NestedAdapterError(f"Cannot read {path}: {error}") from error
+    if not isinstance(found, dict) or any(field not in found for field in fields):
+        raise NestedAdapterError(f"{path} is not of a study: it must have {', '.join(fields)}.")
+    return found
+
+
+def _checked(path: Path, study: Mapping[str, Any]) -> dict[str, Any]:
+    """One rater's answers."""
+    found = _read(path, ("study", "rater", "answers"))
+    if found["study"] != study["study"]:
+        raise NestedAdapterError(f"{path} is of the study {found['study']}, and the key of {study['study']}.")
+    given = found["answers"]
+    values = [value for answer in given for value in answer.values()] if isinstance(given, list) else [None]
+    if len(given) != len(study["pairs"]) or any(value not in ("left", "right") for value in values):
+        raise NestedAdapterError(f"{path} does not hold an answer, left or right, for each pair of the study.")
+    return found
+
+
+def _won(
+    pairs: Sequence[Mapping[str, Any]], raters: Sequence[Mapping[str, Any]], first: str, other: str, question: str
+) -> np.ndarray:
+    """(raters, pairs with the other): 1 where the first was preferred, 0 where not, NaN where nothing was answered."""
+    own = [i for i, pair in enumerate(pairs) if other in (pair["left"], pair["right"])]
+    chosen = [[rater["answers"][i].get(question) for i in own] for rater in raters]
+    winner = ["left" if pairs[i]["left"] == first else "right" for i in own]
+    return np.array(
+        [[np.nan if c is None else float(c == w) for c, w in zip(row, winner, strict=True)] for row in chosen]
+    )
+
+
+def _rate(won: np.ndarray, seed: int) -> dict[str, Any]:
+    answered = ~np.isnan(won)
+    counts = {
+        "answers": int(answered.sum()),
+        "raters": int(answered.any(axis=1).sum()),
+        "open": int((~answered).sum()),
+    }
+    if not answered.any():
+        return {"rate": None, "low": None, "high": None, **counts}
+    rng = np.random.default_rng(seed)
+    # how often each rater, and each pair, is drawn: (samples, raters) and (samples, pairs)
+    raters, pairs = (rng.multinomial(n, np.full(n, 1 / n), _SAMPLES).astype(float) for n in won.shape)
+    total = np.einsum("sr,rp,sp->s", raters, answered.astype(float), pairs)
+    wins = np.einsum("sr,rp,sp->s", raters, np.nan_to_num(won), pairs)
+    low, high = np.quantile(wins[total > 0] / total[total > 0], [0.025, 0.975])
+    return {"rate": float(won[answered].mean()), "low": float(low), "high": float(high), **counts}

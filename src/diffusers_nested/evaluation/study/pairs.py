@@ -1,0 +1,130 @@
+"""Pairs of pictures of the same subject, prompt and noise by two contestants, from folders of results."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import NestedAdapterError
+from ..pictures import PHOTOS
+from ..rows import RESULTS, read_rows
+
+_Shot = tuple[str, str, int]  # subject, prompt, seed
+
+
+@dataclass(frozen=True)
+class Side:
+    """A contestant at one of its scales."""
+
+    contestant: str
+    scale: float
+
+    def __str__(self) -> str:
+        """As it is named on the command line."""
+        return f"{self.contestant}@{self.scale:g}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pictures to choose from.
+
+    Attributes:
+        subject: Name of the subject.
+        prompt: The prompt of both.
+        seed: Of their noise.
+        photos: The subject's photos.
+        first: The contestant that is compared with the others.
+        sides: Who made the left one and the right one.
+        pictures: The left one and the right one.
+    """
+
+    subject: str
+    prompt: str
+    seed: int
+    photos: tuple[Path, ...]
+    first: Side
+    sides: tuple[Side, Side]
+    pictures: tuple[Path, Path]
+
+
+def choose_pairs(folders: Sequence[Path], named: Sequence[str], count: int, seed: int = 0) -> list[Pair]:
+    """Draw pairs by lot: the first contestant with each of the others in equal parts, each as often at the left.
+
+    Args:
+        folders: Of comparisons that kept their pictures.
+        named: Contestants, as ``NAME`` or, where there are several scales, ``NAME@SCALE``; two at least.
+        count: How many pairs; fewer if there are not as many.
+        seed: Of the lots.
+
+    Raises:
+        NestedAdapterError: No results, an unknown contestant, one whose scale is not clear, or no picture that the
+            contestants share.
+    """
+    made = {}
+    for folder in folders:
+        made.update(_pictures(folder))
+    sides = [_side(name, list(made)) for name in named]
+    if len(set(sides)) < 2 or len(set(sides)) < len(sides):
+        raise NestedAdapterError(
+            f"A study needs two different contestants or more, got {', '.join(map(str, sides)) or 'none'}. There are: "
+            f"{', '.join(map(str, made))}."
+        )
+    if count < 1:
+        raise NestedAdapterError(f"A study needs at least 1 pair, got {count}.")
+    rng = np.random.default_rng(seed)
+    columns = [_pairs_with(made, sides[0], other, rng) for other in sides[1:]]
+    drawn = [pair for row in zip(*columns, strict=False) for pair in row][:count]
+    return [drawn[i] for i in rng.permutation(len(drawn))]
+
+
+def _pictures(folder: Path) -> dict[Side, dict[_Shot, Path]]:
+    """Side -> shot -> picture of one folder."""
+    rows = read_rows(folder / RESULTS)
+    if not rows:
+        raise NestedAdapterError(f"{folder} holds no results. Name the output folder of `diffusers-nested evaluate`.")
+    made: dict[Side, dict[_Shot, Path]] = {}
+    for row in rows:
+        if row["picture"] is not None and (folder / row["picture"]).is_file():
+            side, shot = Side(row["contestant"], row["scale"]), (row["subject"], row["prompt"], row["seed"])
+            made.setdefault(side, {})[shot] = folder / row["picture"]
+    if not made:
+        raise NestedAdapterError(f"{folder} has kept no pictures. Compare again with save_pictures = true.")
+    return made
+
+
+def _side(name: str, sides: Sequence[Side]) -> Side:
+    match = re.fullmatch(r"(.+)@([\d.]+)", name)
+    found = [side for side in sides if name in (side.contestant, str(side))]
+    if match and not found:
+        found = [side for side in sides if (side.contestant, f"{side.scale:g}") == match.groups()]
+    if len(found) != 1:
+        what = "has several scales" if found else "is not among the results"
+        raise NestedAdapterError(f"The contestant {name!r} {what}. There are: {', '.join(map(str, sides))}.")
+    return found[0]
+
+
+def _pairs_with(
+    made: Mapping[Side, Mapping[_Shot, Path]], first: Side, other: Side, rng: np.random.Generator
+) -> list[Pair]:
+    """All pairs with one other contestant in random order, each of the two at the left in every second one."""
+    shared = sorted(made[first].keys() & made[other].keys())
+    if not shared:
+        raise NestedAdapterError(
+            f"{first} and {other} have no picture of the same subject, prompt and seed. Compare them with the same "
+            "settings."
+        )
+    turn = int(rng.integers(2))
+    pairs = []
+    for number, index in enumerate(rng.permutation(len(shared))):
+        sides = (first, other) if (number + turn) % 2 else (other, first)
+        left, right = (made[side][shared[index]] for side in sides)
+        subject, prompt, seed = shared[index]
+        pairs.append(Pair(subject, prompt, seed, _photos(left, subject), first, sides, (left, right)))
+    return pairs
+
+
+def _photos(picture: Path, subject: str) -> tuple[Path, ...]:
+    folder = next(parent for parent in picture.parents if (parent / RESULTS).is_file())
+    return tuple(sorted((folder / PHOTOS / subject).glob("*.png")))

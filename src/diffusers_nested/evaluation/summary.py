@@ -1,0 +1,53 @@
+"""Means of all columns per contestant and scale, with intervals over subjects."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .bootstrap import bootstrap_mean
+from .rows import Row
+
+
+def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One entry per contestant and scale, in the order of the rows.
+
+    Returns:
+        Entries with ``contestant``, ``scale``, ``pictures``, ``subjects`` and, per column, ``mean``, the ends ``low``
+        and ``high`` of its 95 % bootstrap interval over subjects, the number ``measured`` of pictures that these
+        are about, and the number ``failed`` on which the metric failed. Means are of the subjects' means.
+    """
+    groups: dict[tuple[str, float], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["contestant"], row["scale"]].append(row)
+    return [
+        {
+            "contestant": contestant,
+            "scale": scale,
+            "pictures": len(group),
+            "subjects": len({row["subject"] for row in group}),
+            "scores": {column: _column(group, column) for column in _columns(group)},
+        }
+        for (contestant, scale), group in groups.items()
+    ]
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(column for row in rows for column in row["scores"]))
+
+
+def _column(rows: Sequence[Row], column: str) -> dict[str, Any]:
+    per_subject: dict[str, list[float]] = defaultdict(list)
+    failed = 0
+    for row in rows:
+        value = row["scores"].get(column, ...)
+        if value is None:
+            failed += 1
+        elif value is not ...:
+            per_subject[row["subject"]].append(value)
+    counts = {"measured": sum(map(len, per_subject.values())), "failed": failed}
+    if not per_subject:
+        return {"mean": None, "low": None, "high": None, **counts}
+    interval = bootstrap_mean([[float(np.mean(values))] for values in per_subject.values()])
+    return {**{name: round(value, 6) for name, value in interval._asdict().items()}, **counts}

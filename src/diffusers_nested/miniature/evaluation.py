@@ -1,0 +1,85 @@
+"""The miniature in comparisons: its subjects, prompts, adapters and metrics.
+
+Importing this module makes the world ``miniature`` and the metrics ``miniature-identity`` and ``miniature-text``
+known to ``diffusers_nested.evaluation``.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..errors import NestedAdapterError
+from ..evaluation import Reference, World, register_metric, register_world
+from . import ADAPTERS, load_pipeline, path
+from .drawing import render
+from .measure import PROMPTS
+from .metrics import MiniatureIdentity, MiniatureText
+from .sampling import GUIDANCE, STEPS
+from .world import Person, Pet, Scene, portrait, random_person, random_pet, random_scene
+
+_SEED = 500
+_DRAWN = {"people": {"person": random_person}, "pets": {"pet": random_pet}}
+_DRAWN["pairs"] = {**_DRAWN["people"], **_DRAWN["pets"]}
+
+
+def references(kind: str, count: int, photos: int) -> list[Reference]:
+    """Subjects that no model of the miniature was trained on.
+
+    The first photo of a subject is the portrait in the studio, further ones show it in other scenes. Subjects and
+    photos stay the same whatever the two numbers are.
+
+    Args:
+        kind: ``"people"``, ``"pets"``, or ``"pairs"`` of a person and a pet.
+        count: How many subjects.
+        photos: How many photos of each.
+
+    Raises:
+        NestedAdapterError: There is no such kind, or no photo is asked for.
+    """
+    if kind not in _DRAWN or photos < 1:
+        raise NestedAdapterError(
+            f"The miniature has no subjects {kind!r} with {photos} photos. There are: {', '.join(_DRAWN)}, with at "
+            "least 1 photo."
+        )
+    found = []
+    for number in range(count):
+        images = {}
+        for word, draw in _DRAWN[kind].items():
+            rng = np.random.default_rng([_SEED, number])
+            images[word] = _photos(draw(rng, held_out=True), photos, rng)
+        found.append(Reference(f"{kind}-{number:03d}", images))
+    return found
+
+
+def adapter(kind: str) -> Path:
+    """Folder of a bundled adapter.
+
+    Raises:
+        NestedAdapterError: There is no such adapter.
+    """
+    if kind not in ADAPTERS:
+        raise NestedAdapterError(f"The miniature has no adapter {kind!r}, only {', '.join(ADAPTERS)}.")
+    return path(kind)
+
+
+def _photos(subject: Person | Pet, count: int, rng: np.random.Generator) -> list[Image.Image]:
+    scenes = [portrait(subject)]
+    while len(scenes) < count:
+        scene = random_scene(rng, (subject,))
+        scenes.append(Scene(scene.subjects, scene.looks, scene.place))  # as a photo, whatever style was drawn
+    return [Image.fromarray(render(scene, np.random.default_rng([_SEED, i]))) for i, scene in enumerate(scenes)]
+
+
+register_world(
+    World(
+        name="miniature",
+        pipeline=load_pipeline,
+        references=references,
+        adapter=adapter,
+        prompts=tuple(prompt for prompt, _, _ in PROMPTS),
+        call={"num_inference_steps": STEPS, "guidance_scale": GUIDANCE},
+    )
+)
+register_metric("miniature-identity", MiniatureIdentity)
+register_metric("miniature-text", MiniatureText)

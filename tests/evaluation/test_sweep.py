@@ -1,0 +1,219 @@
+"""Comparisons from end to end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffusers_nested import NestedAdapterError
+from diffusers_nested.evaluation import evaluate
+from diffusers_nested.evaluation.rows import read_rows
+from diffusers_nested.evaluation.sweep import _Sweep
+
+TESTS = Path(__file__).parents[1]
+PEOPLE = {"kind": "nested", "adapter": "miniature:people", "scales": [1.0]}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def environment() -> dict[str, str]:
+    """That of a command which computes as this process does, bit for bit."""
+    path = os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+
+
+TOML = """
+output = "{output}"
+prompts = ["a photo of a {{}} on the beach", "a watercolor of a {{}} wearing a red shirt"]
+seeds = 2
+batch_size = 4
+call = {{ num_inference_steps = 2 }}
+subjects = {{ source = "miniature:people", count = 3 }}
+[contestants]
+plain = {{ kind = "plain" }}
+people = {{ kind = "nested", adapter = "miniature:people", scales = [1.0] }}
+[metrics]
+text = "miniature-text"
+identity = "miniature-identity"
+outside = {{ kind = "outside", box = [0.1, 0, 0.9, 1] }}
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The folder of a comparison that nothing disturbed."""
+    from diffusers_nested.evaluation import read_settings
+
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "settings.toml").write_text(TOML.format(output=folder / "out"))
+    return evaluate(read_settings(folder / "settings.toml"))
+
+
+def test_every_picture_has_a_row_and_a_file(whole):
+    rows = read_rows(whole / "results.jsonl")
+    assert Counter((row["contestant"], row["scale"]) for row in rows) == {("plain", 0.0): 12, ("people", 1.0): 12}
+    assert len({(row["subject"], row["prompt"], row["seed"]) for row in rows}) == 12
+    for row in rows:
+        with Image.open(whole / row["picture"]) as picture:
+            assert picture.size == (32, 32)
+    assert {"settings.json", "summary.json", "trade-off.png", "trade-off.svg"} <= files_of(whole).keys()
+    assert len(list((whole / "sheets").iterdir())) == 3
+    assert not list(whole.rglob("*.partial")) and not list(whole.glob("rows-*"))
+
+
+def test_killed_and_run_again_is_undisturbed(whole, tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / "settings.toml").write_text(TOML.format(output=out))
+    command = [sys.executable, "-m", "diffusers_nested.cli", "evaluate", str(tmp_path / "settings.toml")]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (out / "rows-00000.jsonl").exists():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    kept = len(read_rows(out / "rows-00000.jsonl"))
+    assert process.returncode == -signal.SIGKILL and kept < 24
+    with (out / "rows-00000.jsonl").open("a") as file:
+        file.write('{"contestant": "plain", "scale": 0')  # as if killed in the middle of a row
+    finished = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert f"{24 - kept // 4 * 4}/{24 - kept // 4 * 4}" in finished.stderr  # what was there is not made again
+    assert files_of(out) == files_of(whole)
+
+
+def test_two_processes_give_the_rows_of_one(whole, tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / "settings.toml").write_text(TOML.format(output=out))
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command = [sys.executable, *launch, "-m", "diffusers_nested.cli", "evaluate", str(tmp_path / "settings.toml")]
+    finished = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert files_of(out) == files_of(whole)
+
+
+def test_cut_off_after_every_batch_is_undisturbed(settings, monkeypatch):
+    expected = files_of(evaluate(settings("whole")))
+    do = _Sweep._do
+
+    def do_one(self, *args):
+        if self._writer._path.exists():
+            raise KeyboardInterrupt
+        do(self, *args)
+
+    for _ in range(2 * 3 - 1):  # batches times conditions; the last one would not be stopped
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(_Sweep, "_do", do_one)
+            evaluate(settings("cut"))
+    assert files_of(evaluate(settings("cut"))) == expected
+
+
+def test_noise_follows_from_the_shot_alone(settings, whole):
+    """Neither the batches nor other subjects and seeds matter to what is drawn."""
+    few = {"subjects": {"source": "miniature:people", "count": 2}, "contestants": {"only": {"kind": "plain"}}}
+    other = evaluate(settings(batch_size=3, seeds=[1], **few))
+    names = [str(path.relative_to(other / "pictures" / "only")) for path in (other / "pictures").rglob("*.png")]
+    assert len(names) == 4
+    for name in names:
+        one, two = (
+            np.asarray(Image.open(folder / name), int)
+            for folder in (other / "pictures" / "only", whole / "pictures" / "plain")
+        )
+        assert np.abs(one - two).max() <= 2  # sums in batches of another size round otherwise
+
+
+def test_pictures_need_not_be_kept(settings):
+    folder = evaluate(settings(save_pictures=False))
+    kept = {row["contestant"] for row in read_rows(folder / "results.jsonl") if row["picture"]}
+    assert kept == {"plain"}  # the metric "outside" compares with these
+    assert len(list((folder / "pictures").rglob("*.png"))) == 6
+    assert not (folder / "sheets").exists()
+
+
+def test_lost_pictures_are_made_again(settings):
+    folder = evaluate(settings())
+    before = files_of(folder)
+    for path in list((folder / "pictures").rglob("prompt-01-seed-0.png")):
+        path.unlink()
+    assert files_of(evaluate(settings())) == before
+
+
+def test_contestants_may_join(settings):
+    folder = evaluate(settings(contestants={"plain": {"kind": "plain"}}))
+    rows = read_rows(folder / "results.jsonl")
+    joined = settings()
+    assert evaluate(joined) == folder
+    assert read_rows(folder / "results.jsonl")[: len(rows)] == rows
+    assert len(read_rows(folder / "results.jsonl")) == 3 * len(rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"call": {"num_inference_steps": 3}}, "call"),
+        ({"seeds": 2}, "seeds"),
+        ({"subjects": {"source": "miniature:pets", "count": 3}}, "subjects"),
+        ({"contestants": {"plain": {"kind": "plain"}}}, "contestants.painted"),
+    ],
+)
+def test_other_settings_are_refused(settings, changes, named):
+    folder = evaluate(settings())
+    before = files_of(folder)
+    with pytest.raises(NestedAdapterError, match=named):
+        evaluate(settings(**changes))
+    assert files_of(folder) == before
+
+
+def test_an_adapter_that_changed_is_noticed(settings, tmp_path):
+    from diffusers_nested import NestedAdapter, miniature
+
+    adapter = NestedAdapter.from_pretrained(miniature.path("people"))
+    adapter.save_pretrained(tmp_path / "mine")
+    mine = {"plain": {"kind": "plain"}, "mine": {**PEOPLE, "adapter": str(tmp_path / "mine")}}
+    few = {"subjects": {"source": "miniature:people", "count": 1}, "seeds": 1}
+    for part in ("image_encoder", "feature_extractor"):
+        (tmp_path / "mine" / part).symlink_to(miniature.path("people") / part)
+    evaluate(settings(contestants=mine, **few))
+    torch.nn.init.zeros_(adapter.encoder.queries)
+    adapter.save_pretrained(tmp_path / "mine")
+    with pytest.raises(NestedAdapterError, match=r"contestants\.mine"):
+        evaluate(settings(contestants=mine, **few))
+
+
+def test_summary_is_over_subjects(whole):
+    rows = read_rows(whole / "results.jsonl")
+    summary = json.loads((whole / "summary.json").read_text())
+    people = next(one for one in summary["conditions"] if one["contestant"] == "people")
+    assert (people["pictures"], people["subjects"]) == (12, 3)
+    values = [row["scores"]["identity"] for row in rows if row["contestant"] == "people"]
+    assert people["scores"]["identity"]["mean"] == pytest.approx(np.mean(values), abs=1e-5)
+    shirt = people["scores"]["text shirt"]  # only one of the two prompts names a shirt
+    assert (shirt["measured"], shirt["failed"]) == (6, 0)
+
+
+def test_failures_are_counted(settings):
+    metrics = {"text": "miniature-text", "identity": {"kind": "identity", "embed": "contestants:embed"}}
+    folder = evaluate(settings(metrics=metrics))
+    rows = read_rows(folder / "results.jsonl")
+    painted = [row["scores"]["identity"] for row in rows if (row["contestant"], row["scale"]) == ("painted", 2.0)]
+    failed = painted.count(None)
+    assert 0 < failed < len(painted)
+    summary = json.loads((folder / "summary.json").read_text())
+    score = next(one for one in summary["conditions"] if one["scale"] == 2.0)["scores"]["identity"]
+    assert (score["measured"], score["failed"]) == (len(painted) - failed, failed)
+
+
+def test_the_pipeline_is_left_as_it_was(settings, loaded_once):
+    processors = dict(loaded_once.unet.attn_processors)
+    evaluate(settings(contestants={"plain": {"kind": "plain"}, "people": PEOPLE}, seeds=1))
+    assert not loaded_once.nested_adapters
+    assert all(now is processors[path] for path, now in loaded_once.unet.attn_processors.items())
