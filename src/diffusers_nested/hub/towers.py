@@ -90,12 +90,7 @@ def load_vision_tower(name_or_path: str, torch_dtype: torch.dtype | None = None)
     Raises:
         AdapterLoadError: There is none, or it cannot be read.
     """
-    path = Path(name_or_path).resolve()
-    if path.is_dir():
-        tower = _pinned(Source(str(path.parent)), path.name)
-    else:
-        tower = _on_hub(name_or_path, None)
-    return load_image_encoder(tower, torch_dtype)
+    return load_image_encoder(_tower_at(name_or_path, None), torch_dtype)
 
 
 def _own_tower(source: Source, folder: str) -> Tower | None:
@@ -108,11 +103,7 @@ def _own_tower(source: Source, folder: str) -> Tower | None:
 
 def _named_tower(name: str, source: Source | None) -> Tower:
     try:
-        # The path of a folder is only taken from an adapter that was made on this machine.
-        if (source is None or source.is_folder) and Path(name).is_dir():
-            path = Path(name).resolve()
-            return _pinned(Source(str(path.parent)), path.name)
-        return _on_hub(name, source)
+        return _tower_at(name, source)
     except AdapterLoadError as error:
         raise AdapterLoadError(
             f"The adapter's image encoder {name!r} cannot be loaded. {error} Or pass image_encoder_folder=None and "
@@ -120,7 +111,11 @@ def _named_tower(name: str, source: Source | None) -> Tower:
         ) from error
 
 
-def _on_hub(name: str, source: Source | None) -> Tower:
+def _tower_at(name: str, source: Source | None) -> Tower:
+    # The path of a folder is only taken from the user, or from an adapter that is on this machine.
+    if (source is None or source.is_folder) and Path(name).is_dir():
+        path = Path(name).resolve()
+        return _pinned(Source(str(path.parent)), path.name)
     parts = name.split("/")
     location, folder = "/".join(parts[:2]), "/".join(parts[2:])
     reached = Source(location) if source is None else replace(source, location=location, subfolder=None, revision=None)
