@@ -146,7 +146,8 @@ class Handler(BaseHTTPRequestHandler):
         status = 0
         try:
             if self.fault is not None and self.fault.status is not None:
-                raise Refused(self.fault.status, message="out of order")
+                status, self.fault = self.fault.status, None
+                raise Refused(status, message="out of order")
             if self.fault is not None and self.command != "GET":
                 self.close_connection = True  # no answer at all
                 return
