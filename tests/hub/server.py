@@ -79,7 +79,7 @@ class HubServer(ThreadingHTTPServer):
     """Tokens are `token-NAME`; NAME may write to its own repositories `NAME/…`."""
 
     daemon_threads = True
-    users = ("alice", "bob")
+    users = ("alice", "bob", "user")
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

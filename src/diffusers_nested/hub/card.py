@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from ..errors import PublishError
-from .scores import eval_results, evaluation_setting, evaluation_table
+from .scores import eval_results, evaluation_setting, evaluation_table, is_ours
 from .sections import Section, complete
 
 TAGS = ("diffusers-nested", "nested-attention")
@@ -84,13 +84,19 @@ def _complete_data(data: ModelCardData, facts: CardFacts, base_model: str | list
     data.library_name = data.library_name or "diffusers-nested"
     data.pipeline_tag = data.pipeline_tag or "text-to-image"
     data.tags = list(dict.fromkeys([*(data.tags or ()), *TAGS]))
-    if facts.evaluation is not None:
-        ours = eval_results(facts.evaluation)
-        replaced = ours[0].unique_identifier
-        data.eval_results = [r for r in data.eval_results or () if r.unique_identifier != replaced] + ours
-        data.model_name = data.model_name or facts.repo_id.split("/")[-1]
-        metrics = [result.metric_type for result in ours]
-        data.metrics = list(dict.fromkeys([*(data.metrics or ()), *metrics]))
+    _complete_results(data, facts)
+
+
+def _complete_results(data: ModelCardData, facts: CardFacts) -> None:
+    """Our results in the place of earlier ones of ours; the author's others stay."""
+    ours = eval_results(facts.evaluation) if facts.evaluation is not None else []
+    earlier = [result for result in data.eval_results or () if is_ours(result)]
+    results = [result for result in data.eval_results or () if not is_ours(result)] + ours
+    gone = {result.metric_type for result in earlier}
+    metrics = [metric for metric in data.metrics or () if metric not in gone] + [result.metric_type for result in ours]
+    data.eval_results = results or None
+    data.model_name = (data.model_name or facts.repo_id.split("/")[-1]) if results else None
+    data.metrics = list(dict.fromkeys(metrics)) or None
 
 
 def _sdxl(config: Mapping[str, Any]) -> str | None:

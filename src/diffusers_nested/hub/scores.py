@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult
 from ..errors import PublishError
 
 EVALUATION = "evaluation.json"
-_TASK = "text-to-image"
+_TASK, _DATASET = "text-to-image", "evaluation"
 
 
 def read_evaluation(file: Path) -> dict[str, Any] | None:
@@ -79,7 +79,7 @@ def eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
     return [
         EvalResult(
             task_type=_TASK,
-            dataset_type="evaluation",
+            dataset_type=_DATASET,
             dataset_name=evaluation_setting(evaluation),
             metric_type=metric,
             metric_name=f"{metric} ({condition})",
@@ -89,6 +89,11 @@ def eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
         for condition, row in evaluation["results"].items()
         for metric, (mean, low, high) in row.items()
     ]
+
+
+def is_ours(result: EvalResult) -> bool:
+    """Whether a result of a card came from an evaluation file."""
+    return (result.task_type, result.dataset_type) == (_TASK, _DATASET)
 
 
 def _metrics(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
