@@ -42,10 +42,15 @@ class Repo:
         return sha if sha in self.commits else None
 
     def files(self, revision: str = "main") -> dict[str, bytes]:
-        """Path -> content at a revision."""
+        """Path -> content at a revision; a copy, as commits do not change."""
         sha = self.resolve(revision)
         assert sha is not None
-        return self.commits[sha]
+        return dict(self.commits[sha])
+
+    def edit(self, **changes: bytes | None) -> None:
+        """Somebody's commit on main; None deletes a file."""
+        tree: dict[str, bytes | None] = {**self.files(), **changes}
+        self.commit("main", {path: content for path, content in tree.items() if content is not None}, "edit")
 
 
 @dataclass

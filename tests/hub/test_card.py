@@ -178,11 +178,11 @@ def test_results_of_others_stay(folder):
 
 def test_the_card_of_the_repository_is_completed_where_the_folder_has_none(hub, folder):
     publish(folder, "alice/nested", token=ALICE, base_model=BASE)
-    tree = hub.repos["alice/nested"].files()
-    edited = tree["README.md"].decode().replace("## Limits\n", "## Limits\n\nEdited on its page.\n")
-    tree["README.md"] = edited.encode()
+    repo = hub.repos["alice/nested"]
+    edited = repo.files()["README.md"].decode().replace("## Limits\n", "## Limits\n\nEdited on its page.\n")
+    repo.edit(**{"README.md": edited.encode()})
     publish(folder, "alice/nested", token=ALICE)  # the base model, too, is known from there
-    assert hub.repos["alice/nested"].files()["README.md"].decode() == edited
+    assert repo.files()["README.md"].decode() == edited
 
 
 def test_an_adapter_of_sdxls_size_is_for_sdxl(folder):

@@ -192,7 +192,7 @@ def test_shards(hub, folder, pipeline, cache, variant):
     for name, value in pipeline.nested_adapters["person"].state_dict().items():
         assert torch.equal(value, whole[name])
     pipeline.unload_nested_adapter()
-    del hub.repos["alice/nested"].files()[shards[0]]
+    hub.repos["alice/nested"].edit(**{shards[0]: None})
     with pytest.raises(AdapterLoadError, match=shards[0]):
         pipeline.load_nested_adapter("alice/nested", variant=variant, cache_dir=cache.with_name("other"))
 
