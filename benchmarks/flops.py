@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contestants import IPAdapterContestant, sdxl_unet
 from speed import step_inputs
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from contestants import IPAdapterContestant, sdxl_unet
 from diffusers_nested.injection import BoundSubject, Dial, NestedInjector, Placed, RowGroup
 from diffusers_nested.layers import layer_widths
 

@@ -10,16 +10,20 @@ from .errors import (
     NestedAdapterError,
     ProcessorReplacedError,
     PromptTokenError,
+    PublishError,
     RowsNotFoundError,
     ScaleError,
     SubjectError,
 )
+from .hub import push_to_hub
 from .pipelines import NestedAdapterMixin, NestedDenoiseStep, add_nested_subjects, register
 from .subjects import Subject
 
 __version__ = "0.1.0"
 
 register()
+# Publishing loads what it publishes, so it stands after the adapter in the order of imports and comes to it from here.
+NestedAdapter.push_to_hub = push_to_hub
 
 __all__ = [
     "AdapterLoadError",
@@ -29,6 +33,7 @@ __all__ = [
     "NestedDenoiseStep",
     "ProcessorReplacedError",
     "PromptTokenError",
+    "PublishError",
     "RowsNotFoundError",
     "ScaleError",
     "Subject",

@@ -1,5 +1,6 @@
 """NestedAdapter: what is trained and published for one domain (arXiv 2501.01407, section 3.3)."""
 
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -212,6 +213,9 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         adapter, report = loaded
         check_weights(adapter, report, source)
         return adapter
+
+    # ``hub.push_to_hub``, which the package puts here when it is imported: hub stands after this module.
+    push_to_hub: Callable[..., str]
 
     def _projection(self, path: str) -> Any:
         return self.projections.get_submodule(path)

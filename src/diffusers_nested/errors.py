@@ -9,6 +9,10 @@ class AdapterLoadError(NestedAdapterError):
     """An adapter cannot be loaded: files missing or damaged, or made for another UNet."""
 
 
+class PublishError(NestedAdapterError):
+    """An adapter cannot be published: it is not whole, something about it is not said, or the Hub refuses it."""
+
+
 class PromptTokenError(NestedAdapterError):
     """The word of a subject cannot be placed in the prompt."""
 

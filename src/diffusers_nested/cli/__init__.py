@@ -1,4 +1,4 @@
-"""The command line: ``diffusers-nested demo``, ``generate``, ``train``, ``evaluate`` and ``study``."""
+"""The command line: ``diffusers-nested demo``, ``generate``, ``train``, ``publish``, ``evaluate`` and ``study``."""
 
 import argparse
 import logging
@@ -6,9 +6,16 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import NestedAdapterError
-from . import demo, evaluate, generate, study, train
+from . import demo, evaluate, generate, publish, study, train
 
-_COMMANDS = {"demo": demo, "generate": generate, "train": train, "evaluate": evaluate, "study": study}
+_COMMANDS = {
+    "demo": demo,
+    "generate": generate,
+    "train": train,
+    "publish": publish,
+    "evaluate": evaluate,
+    "study": study,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, module in _COMMANDS.items():
         module.add_arguments(commands.add_parser(name, help=module.HELP, description=module.HELP))
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("diffusers_nested").setLevel(logging.INFO)  # not the libraries', which log every request
     try:
         _COMMANDS[arguments.command].run(arguments)
     except (NestedAdapterError, OSError) as error:

@@ -1,5 +1,23 @@
 """Adapters and image encoders from the Hub or from folders."""
 
-from .resolve import Source, load_adapter, load_image_encoder, load_vision_tower
+from .publication import Publication, prepare_publication
+from .publish import publish, show
+from .push import push_to_hub
+from .resolve import load_adapter, pin_adapter
+from .source import Source
+from .towers import Tower, find_image_encoder, load_image_encoder, load_vision_tower
 
-__all__ = ["Source", "load_adapter", "load_image_encoder", "load_vision_tower"]
+__all__ = [
+    "Publication",
+    "Source",
+    "Tower",
+    "find_image_encoder",
+    "load_adapter",
+    "load_image_encoder",
+    "load_vision_tower",
+    "pin_adapter",
+    "prepare_publication",
+    "publish",
+    "push_to_hub",
+    "show",
+]

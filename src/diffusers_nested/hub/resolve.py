@@ -1,52 +1,31 @@
-"""From a repository id or a folder to an adapter and its image encoder."""
+"""From a repository id or a folder to an adapter."""
 
-import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from diffusers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import AutoConfig, CLIPVisionModelWithProjection
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from ..adapter import NestedAdapter
 from ..adapter_checks import check_loaded_config, check_weights
-from ..encoder import ImageEncoder
 from ..errors import AdapterLoadError
+from .source import Source, fetch_weights
 
-logger = logging.getLogger(__name__)
 
+def pin_adapter(source: Source) -> Source:
+    """The source of an adapter at the commit that it is at now; only its config.json is read.
 
-@dataclass(frozen=True)
-class Source:
-    """Where an adapter comes from: a folder or a repository, and how to reach it."""
-
-    location: str
-    subfolder: str | None = None
-    revision: str | None = None
-    token: str | bool | None = None
-    cache_dir: str | None = None
-    local_files_only: bool = False
-    force_download: bool = False
-
-    def hub_keywords(self) -> dict[str, Any]:
-        """The keywords that diffusers, transformers and huggingface_hub share."""
-        names = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-        return {name: getattr(self, name) for name in names}
-
-    def find(self, filename: str) -> Path | None:
-        """Path of a file of this source, downloaded if need be; None if the source has no such file."""
-        if Path(self.location).is_dir():
-            path = Path(self.location, filename)
-            return path if path.is_file() else None
-        try:
-            return Path(hf_hub_download(self.location, filename, **self.hub_keywords()))
-        except EntryNotFoundError:
-            return None
+    Raises:
+        AdapterLoadError: It cannot be read, or holds no configuration.
+    """
+    if Path(source.location).exists() and not source.is_folder:
+        raise AdapterLoadError(
+            f"{source.location} is a file. Name the folder that holds the adapter's config.json, and the file as "
+            f"weight_name={Path(source.location).name!r}."
+        )
+    return source.pinned(source.within("config.json"))
 
 
 def load_adapter(
@@ -57,6 +36,8 @@ def load_adapter(
 ) -> NestedAdapter:
     """Load an adapter's configuration and weights.
 
+    The configuration is checked before any weights are downloaded.
+
     Args:
         source: Where it is.
         weight_name: File of the weights, if not the one that diffusers writes.
@@ -64,22 +45,42 @@ def load_adapter(
         torch_dtype: Type of the weights; by default as they are stored.
 
     Raises:
-        AdapterLoadError: Not an adapter, or not a whole one.
+        AdapterLoadError: Not an adapter, or not a whole one, or it cannot be read.
     """
-    if Path(source.location).exists() and not Path(source.location).is_dir():
-        raise AdapterLoadError(
-            f"{source.location} is a file. Name the folder that holds the adapter's config.json, and the file as "
-            f"weight_name={Path(source.location).name!r}."
-        )
-    common = {"subfolder": source.subfolder, **source.hub_keywords()}
-    if weight_name is None:
-        return NestedAdapter.from_pretrained(source.location, variant=variant, torch_dtype=torch_dtype, **common)
-    config = NestedAdapter.load_config(source.location, **common)
+    source = pin_adapter(source)
+    config = _config(source)
+    if weight_name is not None:
+        path = source.find(source.within(weight_name))
+        if path is None:
+            raise AdapterLoadError(
+                f"{source.location} has no file {weight_name!r}. Name a .safetensors file that it has."
+            )
+        return _from_file(config, path, torch_dtype)
+    fetch_weights(
+        source,
+        source.subfolder,
+        _with_variant(SAFETENSORS_WEIGHTS_NAME, variant),
+        _with_variant(SAFE_WEIGHTS_INDEX_NAME, variant),
+    )
+    folder = source.local_folder(source.within("config.json"))
+    # everything is here: from now on diffusers reads a folder
+    return NestedAdapter.from_pretrained(folder, subfolder=source.subfolder, variant=variant, torch_dtype=torch_dtype)
+
+
+def _config(source: Source) -> Any:
+    folder = source.local_folder(source.within("config.json"))
+    try:
+        config = NestedAdapter.load_config(folder, subfolder=source.subfolder)
+    except OSError as error:
+        raise AdapterLoadError(f"The config.json of {source.location} cannot be read: {error}") from error
     check_loaded_config(config, NestedAdapter.__name__, source.location)
-    path = source.find("/".join(filter(None, (source.subfolder, weight_name))))
-    if path is None:
-        raise AdapterLoadError(f"{source.location} has no file {weight_name!r}. Name a .safetensors file that it has.")
-    return _from_file(config, path, torch_dtype)
+    return config
+
+
+def _with_variant(name: str, variant: str | None) -> str:
+    """``model.safetensors`` → ``model.fp16.safetensors``, as diffusers names variants."""
+    stem, _, suffix = name.rpartition(".")
+    return name if variant is None else f"{stem}.{variant}.{suffix}"
 
 
 def _from_file(config: Any, path: Path, torch_dtype: torch.dtype | None) -> NestedAdapter:
@@ -100,81 +101,3 @@ def _from_file(config: Any, path: Path, torch_dtype: torch.dtype | None) -> Nest
     check_weights(adapter, {"missing_keys": (), "unexpected_keys": ()}, str(path))
     dtype = torch_dtype or next(iter(state.values())).dtype
     return adapter.to(dtype).eval()
-
-
-def load_image_encoder(
-    adapter: NestedAdapter, source: Source | None, folder: str, torch_dtype: torch.dtype | None = None
-) -> tuple[str, ImageEncoder]:
-    """The vision tower of an adapter: from the adapter's own folder, else from the Hub id in its config.
-
-    Args:
-        adapter: The adapter that will read the features.
-        source: Where the adapter came from; None if it was made in this process.
-        folder: Name of the tower's folder in the source.
-        torch_dtype: Type of the tower's weights.
-
-    Returns:
-        A name that is the same for the same tower, and the tower.
-
-    Raises:
-        AdapterLoadError: No tower is named, or its features have another width than the adapter reads.
-    """
-    own = None if source is None else _own_folder(source, folder)
-    if source is not None and own is not None:
-        location, subfolder, keywords = source.location, own, source.hub_keywords()
-    elif adapter.config["image_encoder"]:
-        parts = adapter.config["image_encoder"].split("/")
-        location, subfolder = "/".join(parts[:2]), "/".join(parts[2:])
-        keywords = {} if source is None else {**source.hub_keywords(), "revision": None}
-    else:
-        raise AdapterLoadError(
-            "The adapter brings no image encoder and its config names none. Pass image_encoder_folder=None and give "
-            "`nested_adapter_image_embeds`, or use a folder that holds image_encoder/."
-        )
-    _check_width(adapter, location, subfolder, keywords)
-    encoder = _load_tower(location, subfolder, torch_dtype, keywords)
-    return f"{location}/{subfolder}@{keywords.get('revision')}", encoder
-
-
-def load_vision_tower(name_or_path: str, torch_dtype: torch.dtype | None = None) -> ImageEncoder:
-    """A vision tower by itself: a folder, ``user/repo`` or ``user/repo/sub/folder`` of the Hub."""
-    if Path(name_or_path).is_dir():
-        return _load_tower(str(Path(name_or_path).parent), Path(name_or_path).name, torch_dtype, {})
-    parts = name_or_path.split("/")
-    return _load_tower("/".join(parts[:2]), "/".join(parts[2:]), torch_dtype, {})
-
-
-def _load_tower(
-    location: str, subfolder: str, torch_dtype: torch.dtype | None, keywords: dict[str, Any]
-) -> ImageEncoder:
-    model = CLIPVisionModelWithProjection.from_pretrained(
-        location, subfolder=subfolder, dtype=torch_dtype, use_safetensors=True, **keywords
-    )
-    return ImageEncoder(model, _feature_extractor(location, subfolder, keywords))
-
-
-def _own_folder(source: Source, folder: str) -> str | None:
-    """The tower's folder beside the adapter's config, or at the top of the source."""
-    candidates = dict.fromkeys(("/".join(filter(None, (source.subfolder, folder))), folder))
-    return next((name for name in candidates if source.find(f"{name}/config.json") is not None), None)
-
-
-def _check_width(adapter: NestedAdapter, location: str, subfolder: str, keywords: dict[str, Any]) -> None:
-    config = AutoConfig.from_pretrained(location, subfolder=subfolder, **keywords)
-    width = getattr(config, "hidden_size", None) or config.vision_config.hidden_size
-    if width != adapter.config["image_feature_dim"]:
-        raise AdapterLoadError(
-            f"The image encoder {location}/{subfolder} gives features of width {width}, the adapter reads "
-            f"{adapter.config['image_feature_dim']}. Use the image encoder that the adapter was trained with."
-        )
-
-
-def _feature_extractor(location: str, subfolder: str, keywords: dict[str, Any]) -> CLIPImageProcessorPil:
-    """The preprocessing stored beside the tower; CLIP's own where none is."""
-    beside = "/".join([*subfolder.split("/")[:-1], "feature_extractor"])
-    for folder in (beside, subfolder):
-        found = Source(location, **keywords).find(f"{folder}/preprocessor_config.json")
-        if found is not None:
-            return CLIPImageProcessorPil.from_pretrained(found.parent)
-    logger.info("no feature extractor beside %s/%s: using CLIP's", location, subfolder)
-    return CLIPImageProcessorPil()

@@ -10,7 +10,7 @@ import torch
 from ..adapter import NestedAdapter
 from ..encoder import ImageEncoder
 from ..errors import AdapterLoadError, NestedAdapterError
-from ..hub import Source, load_adapter, load_image_encoder
+from ..hub import Source, find_image_encoder, load_adapter, load_image_encoder, pin_adapter
 from .refused import check_pipeline
 from .state import NestedState, inner_unet, state_of
 
@@ -60,8 +60,9 @@ def load_all(
         name = _free_name(name or adapter.config["subject_token"], state, loaded)
         encoder, encoder_name = None, None
         if image_encoder_folder is not None:
-            encoder_name, encoder = load_image_encoder(adapter, source, image_encoder_folder, unet.dtype)
-            encoder = _shared(encoder_name, state, loaded) or encoder
+            tower = find_image_encoder(adapter, source, image_encoder_folder)
+            encoder_name = tower.name
+            encoder = _shared(encoder_name, state, loaded) or load_image_encoder(tower, unet.dtype)
         loaded.append(Loaded(name, adapter, encoder, encoder_name))
     return loaded
 
@@ -76,7 +77,7 @@ def _source(item: Any, subfolder: str | None, hub: Mapping[str, Any]) -> Source 
             f"Cannot load an adapter from a {type(item).__name__}. Expected a repository id, a folder, a "
             "NestedAdapter, or a list of these."
         )
-    return Source(str(item), subfolder, **hub)
+    return pin_adapter(Source(str(item), subfolder, **hub))
 
 
 def _adapter(

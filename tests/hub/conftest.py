@@ -1,0 +1,33 @@
+"""A pipeline that downloads into an empty cache, and folders that can be published."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from diffusers import StableDiffusionXLPipeline
+
+import tiny_pipeline as tiny
+
+
+@pytest.fixture
+def pipeline() -> StableDiffusionXLPipeline:
+    made = StableDiffusionXLPipeline(**tiny.components(), add_watermarker=False)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def saved_adapter(tmp_path_factory) -> Path:
+    made = tiny.adapter(tiny.components()["unet"], subject_token="person")
+    return tiny.save_adapter(tmp_path_factory.mktemp("saved"), made)
+
+
+@pytest.fixture
+def folder(saved_adapter: Path, tmp_path: Path) -> Path:
+    """An adapter with its image encoder, to be changed as the test likes."""
+    return Path(shutil.copytree(saved_adapter, tmp_path / "adapter"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"

@@ -1,0 +1,36 @@
+"""What the tests of the Hub do over and over."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import tiny_pipeline as tiny
+from hub.server import HubServer, Repo
+
+PROMPT = "a photo of a person walking a pet in the snow"
+ALICE, BOB = "token-alice", "token-bob"
+
+
+def generate(pipeline, **keywords) -> np.ndarray:
+    """A picture in two steps; of the subject of a photo, unless `keywords` say otherwise."""
+    settings = {"nested_adapter_image": tiny.photo(3), "num_inference_steps": 2, "output_type": "np"}
+    generator = torch.Generator().manual_seed(0)
+    return pipeline(PROMPT, generator=generator, height=16, width=16, **{**settings, **keywords}).images[0]
+
+
+def published(hub: HubServer, folder: Path, repo_id: str = "alice/nested", **changes) -> str:
+    """The folder as a repository that is simply there."""
+    repo = hub.repos.setdefault(repo_id, Repo())
+    for name, value in changes.items():
+        setattr(repo, name, value)
+    tree = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return repo.commit("main", tree, "new")
+
+
+def check_untouched(pipeline, processors: dict) -> None:
+    """Nothing was loaded: the plain class, and the processors that were there."""
+    assert not pipeline.nested_adapters
+    assert "_nested_original" not in type(pipeline).__dict__
+    now = pipeline.unet.attn_processors
+    assert now.keys() == processors.keys() and all(now[name] is processors[name] for name in now)
