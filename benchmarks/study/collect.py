@@ -1,0 +1,66 @@
+"""The results of a comparison as they are committed: a summary with the seeds of an adapter pooled, and pictures."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from conditions import Comparison
+from PIL import Image
+
+from diffusers_nested.evaluation.plots import trade_off
+from diffusers_nested.evaluation.rows import RESULTS, read_rows
+from diffusers_nested.evaluation.summary import summarise
+from diffusers_nested.miniature.poster import Panel, poster
+
+_SEED = re.compile(r"-seed\d+$")
+_SHOWN = 6  # subjects on a sheet, each in another prompt
+
+
+def collect(folder: Path, comparison: Comparison, results: Path, images: Path) -> None:
+    """Write a comparison's summary, plot and sheet.
+
+    Args:
+        folder: What ``evaluate`` returned.
+        comparison: What was compared.
+        results: Folder of summaries.
+        images: Folder of plots and sheets.
+    """
+    rows = read_rows(folder / RESULTS)
+    pooled = summarise([{**row, "contestant": _SEED.sub("", row["contestant"])} for row in rows])
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"{comparison.name}.json").write_text(json.dumps(pooled, indent=1) + "\n")
+    if "identity" in comparison.metrics:
+        trade_off(pooled, "text", "identity", images / f"study-{comparison.name}")
+    _sheet(folder, rows, comparison).save(images / f"study-{comparison.name}-pictures.png", optimize=True)
+
+
+def _sheet(folder: Path, rows: Sequence[Mapping[str, Any]], comparison: Comparison) -> Image.Image:
+    """A column of photos, and one for every contestant at its first scale of at least 1; the first seed of each."""
+    chosen: dict[str, tuple[str, float]] = {}  # heading -> contestant and scale
+    for row in rows:
+        heading = _SEED.sub("", row["contestant"]).replace("_", " ")
+        if heading not in chosen and (row["scale"] >= 1 or row["contestant"] == "plain"):
+            chosen[heading] = row["contestant"], row["scale"]
+    subjects = list(dict.fromkeys(row["subject"] for row in rows))[:_SHOWN]
+    lines = []
+    for i, subject in enumerate(subjects):
+        prompt = sorted({row["prompt"] for row in rows if row["subject"] == subject})[i % len(comparison.prompts)]
+        found = {
+            (row["contestant"], row["scale"]): folder / row["picture"]
+            for row in rows
+            if (row["subject"], row["prompt"]) == (subject, prompt)
+        }
+        photos = sorted((folder / "photos" / subject).glob("word-*-photo-1.png"))
+        pictures = [_pixels(path) for path in (*photos, *(found[one] for one in chosen.values()))]
+        lines.append((prompt, pictures))
+    kinds = [""] * (len(lines[0][1]) - len(chosen))
+    headings = ["photo", *kinds[1:], *(f"{heading} @{scale:g}" for heading, (_, scale) in chosen.items())]
+    panel = Panel("", headings, lines)
+    return poster([panel], f"Study: {comparison.name}", "Held-out subjects; the same noise in a row.")
+
+
+def _pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))

@@ -1,0 +1,129 @@
+"""What the study compares: its adapters, and the comparisons they take part in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from diffusers_nested.mechanisms import MECHANISMS
+from diffusers_nested.miniature.making.adapters import ALPHA, QFORMER
+from diffusers_nested.miniature.making.study_adapters import StudyAdapter
+from diffusers_nested.miniature.measure import PROMPTS
+
+STEPS, SEEDS = 800, (0, 1)
+QUERIES = (4, 64)
+ALPHAS = (None, 1.0, 2.0, 3.0)
+PAIR_PROMPTS = (
+    "a photo of a person wearing a red shirt and a pet on the beach",
+    "a photo of a pet and a person wearing a blue shirt in the snow",
+    "a watercolor of a person wearing a green shirt and a pet in the forest",
+    "a photo of a person and a pet wearing a yellow shirt in the city",
+    "a photo of a pet wearing a purple shirt and a person in the desert",
+)
+
+
+def _norm(alpha: float | None) -> str:
+    return "none" if alpha is None else f"{alpha:g}"
+
+
+ADAPTERS = {
+    **{f"{m}-{seed}": StudyAdapter(mechanism=m, steps=STEPS, seed=seed) for m in MECHANISMS for seed in SEEDS},
+    **{f"nested-q{n}": StudyAdapter(num_queries=n, steps=STEPS) for n in QUERIES},
+    **{f"nested-alpha{_norm(a)}": StudyAdapter(alpha=a, steps=STEPS) for a in ALPHAS},
+    **{f"pets-{m}": StudyAdapter(name="pets", mechanism=m, steps=STEPS) for m in ("nested", "decoupled")},
+}
+"""Folder of an adapter -> what it is."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison of the study.
+
+    Attributes:
+        name: Of its results.
+        contestants: Name -> settings, see ``diffusers_nested.evaluation``. Those that differ in a last ``-seed0``,
+            ``-seed1``, … are pooled in the results.
+        subjects: Of the miniature: "people" or "pairs".
+        count: How many.
+        photos: How many of each.
+        prompts: With ``{}`` for the subject's word.
+        metrics: Columns.
+    """
+
+    name: str
+    contestants: Mapping[str, Any]
+    subjects: str = "people"
+    count: int = 40
+    photos: int = 1
+    prompts: tuple[str, ...] = tuple(prompt for prompt, _, _ in PROMPTS)
+    metrics: Mapping[str, Any] = field(
+        default_factory=lambda: {
+            "text": "miniature-text",
+            "identity": "miniature-identity",
+            "outside": {"kind": "outside", "box": [0.09, 0.0, 0.91, 1.0]},
+        }
+    )
+
+    @property
+    def adapters(self) -> list[str]:
+        """The adapters that it needs."""
+        named = [one["adapter"] for one in self.contestants.values() if one["kind"] == "nested"]
+        paths = [path for each in named for path in (each if isinstance(each, list) else [each])]
+        return [path.removeprefix("adapters/") for path in dict.fromkeys(paths)]
+
+
+def _with(*adapters: str, **more: Any) -> dict[str, Any]:
+    paths = [f"adapters/{name}" for name in adapters]
+    return {"kind": "nested", "adapter": paths if len(paths) > 1 else paths[0], **more}
+
+
+_PLAIN = {"plain": {"kind": "plain"}}
+_PAIRED = {
+    "text": "miniature-text",
+    "person": {"kind": "miniature-identity", "word": "person"},
+    "pet": {"kind": "miniature-identity", "word": "pet"},
+}
+
+COMPARISONS = (
+    Comparison(
+        "mechanisms",
+        {
+            **_PLAIN,
+            **{
+                f"{name}-seed{seed}": _with(f"{name}-{seed}", scales=list(mechanism.scales))
+                for name, mechanism in MECHANISMS.items()
+                for seed in SEEDS
+            },
+        },
+        count=20,  # with each of two adapters: 200 pictures for a point
+    ),
+    Comparison(
+        "queries",
+        {
+            **{f"queries-{n}": _with(f"nested-q{n}", scales=[1.0]) for n in QUERIES},
+            f"queries-{QFORMER['num_queries']}": _with("nested-0", scales=[1.0]),
+        },
+    ),
+    Comparison(
+        "norms",
+        {
+            **{f"alpha-{_norm(a)}": _with(f"nested-alpha{_norm(a)}", scales=[1.0, 2.0]) for a in ALPHAS},
+            f"alpha-{_norm(ALPHA)}": _with("nested-0", scales=[1.0, 2.0]),
+        },
+    ),
+    Comparison(
+        "photos",
+        {f"photos-{n}": _with("nested-0", photos=n, scales=[1.0]) for n in (1, 2, 4)},
+        photos=4,
+    ),
+    Comparison(
+        "pairs",
+        {
+            **_PLAIN,
+            "nested": _with("nested-0", "pets-nested", scales=[1.0, 2.0]),
+            "decoupled": _with("decoupled-0", "pets-decoupled", scales=[0.5, 1.0]),
+        },
+        subjects="pairs",
+        prompts=PAIR_PROMPTS,
+        metrics=_PAIRED,
+    ),
+)

@@ -1,0 +1,58 @@
+"""The study of mechanisms in the miniature world, from the training of its adapters to the tables of its page.
+
+    python benchmarks/study/run.py runs/study
+
+Trains every adapter, generates and measures all pictures, and writes docs/results/study and the plots. Cut off at any
+point and started again, it goes on. ``--only`` takes some of the comparisons, with the adapters that they need.
+"""
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+from collect import collect
+from conditions import ADAPTERS, COMPARISONS, Comparison
+
+from diffusers_nested.evaluation import EvaluationSettings, evaluate
+from diffusers_nested.miniature import evaluation  # noqa: F401 makes the miniature known
+from diffusers_nested.miniature.making.study_adapters import train_study_adapter
+
+ROOT = Path(__file__).parents[2]
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Run what is left to do."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of adapters and pictures")
+    parser.add_argument("--only", nargs="+", choices=[one.name for one in COMPARISONS], help="these comparisons only")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    results, images = ROOT / "docs" / "results" / "study", ROOT / "docs" / "images"
+    args.folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(args.folder)  # so that the settings name the adapters in the same way everywhere
+    for comparison in COMPARISONS:
+        if args.only is None or comparison.name in args.only:
+            for name in comparison.adapters:
+                wanted = ADAPTERS[name]
+                train_study_adapter(Path("adapters", name), wanted, Path(f"{wanted.name}.cache"))
+            collect(evaluate(settings_of(comparison)), comparison, results, images)
+
+
+def settings_of(comparison: Comparison) -> EvaluationSettings:
+    """The comparison as ``diffusers-nested evaluate`` takes it."""
+    return EvaluationSettings(
+        output=comparison.name,
+        subjects={"source": f"miniature:{comparison.subjects}", "count": comparison.count, "photos": comparison.photos},
+        prompts=comparison.prompts,
+        contestants=comparison.contestants,
+        metrics=comparison.metrics,
+        batch_size=30,
+        dtype="bfloat16",
+        call={"num_inference_steps": 12, "guidance_scale": 4.0},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The tables of the study's page, written from its results: what stands between two marks becomes a table.
+
+    python benchmarks/study/table.py docs/results/study docs/study.md
+
+``<!-- study: mechanisms -->`` begins the table of ``mechanisms.json``, ``<!-- /study -->`` ends it.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_PLACE = re.compile(r"(<!-- study: (\S+) -->\n).*?(<!-- /study -->)", re.DOTALL)
+_SHOWN = {
+    "text": "prompt",
+    "text place": "place",
+    "text shirt": "shirt",
+    "text expression": "expression",
+    "identity": "identity",
+    "person": "identity, person",
+    "pet": "identity, pet",
+    "outside": "change outside",
+}
+
+
+def fill(page: str, results: Path) -> str:
+    """The page with its tables written anew."""
+
+    def table(place: re.Match[str]) -> str:
+        return place[1] + "\n".join(lines_of(json.loads((results / f"{place[2]}.json").read_text()))) + "\n" + place[3]
+
+    return _PLACE.sub(table, page)
+
+
+def lines_of(conditions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A row per contestant and scale: means, and intervals for whole columns (not for parts of the prompt)."""
+    columns = [column for column in _SHOWN if any(column in one["scores"] for one in conditions)]
+    lines = [f"| | scale | {' | '.join(_SHOWN[column] for column in columns)} |", "|---" * (len(columns) + 2) + "|"]
+    for one in conditions:
+        name = one["contestant"].replace("_", " ")
+        scale = "" if name == "plain" else f"{one['scale']:g}"
+        cells = [_cell(one["scores"].get(column), interval=" " not in column) for column in columns]
+        lines.append(f"| {name} | {scale} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(score: Mapping[str, Any] | None, interval: bool) -> str:
+    if score is None or score["mean"] is None:
+        return ""
+    return f"{score['mean']:.3f}" + (f" [{score['low']:.3f}, {score['high']:.3f}]" if interval else "")
+
+
+if __name__ == "__main__":
+    for path in map(Path, sys.argv[2:]):
+        path.write_text(fill(path.read_text(), Path(sys.argv[1])))
