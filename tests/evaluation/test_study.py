@@ -60,7 +60,7 @@ def test_pairs_are_of_one_shot_and_balanced(results):
 
 
 def test_sides_and_order_are_drawn_by_lot(results):
-    pairs = choose_pairs([results], ["ours@1", "theirs"], 6)
+    pairs = choose_pairs([results], ["ours@1.0", "theirs@0.50"], 6)
     assert len(pairs) == 6 and len({(pair.subject, pair.prompt) for pair in pairs}) == 6
     assert Counter(pair.sides[0].contestant for pair in pairs) == {"ours": 3, "theirs": 3}
     assert [(pair.subject, pair.prompt) for pair in pairs] != sorted((pair.subject, pair.prompt) for pair in pairs)

@@ -62,9 +62,10 @@ def choose_pairs(folders: Sequence[Path], named: Sequence[str], count: int, seed
         NestedAdapterError: No results, an unknown contestant, one whose scale is not clear, or no picture that the
             contestants share.
     """
-    made = {}
+    made: dict[Side, dict[_Shot, Path]] = {}
     for folder in folders:
-        made.update(_pictures(folder))
+        for side, shots in _pictures(folder).items():
+            made.setdefault(side, {}).update(shots)
     sides = [_side(name, list(made)) for name in named]
     if len(set(sides)) < 2 or len(set(sides)) < len(sides):
         raise NestedAdapterError(
@@ -95,10 +96,9 @@ def _pictures(folder: Path) -> dict[Side, dict[_Shot, Path]]:
 
 
 def _side(name: str, sides: Sequence[Side]) -> Side:
-    match = re.fullmatch(r"(.+)@([\d.]+)", name)
-    found = [side for side in sides if name in (side.contestant, str(side))]
-    if match and not found:
-        found = [side for side in sides if (side.contestant, f"{side.scale:g}") == match.groups()]
+    head, _, tail = name.rpartition("@")
+    scale = float(tail) if re.fullmatch(r"\d+(\.\d*)?", tail) else None
+    found = [side for side in sides if side.contestant == name or (side.contestant, side.scale) == (head, scale)]
     if len(found) != 1:
         what = "has several scales" if found else "is not among the results"
         raise NestedAdapterError(f"The contestant {name!r} {what}. There are: {', '.join(map(str, sides))}.")
