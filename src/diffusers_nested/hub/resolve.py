@@ -8,13 +8,11 @@ from typing import Any
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoConfig, CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from ..adapter import NestedAdapter
-from ..adapter_checks import check_loaded_config, check_weights
 from ..encoder import ImageEncoder
 from ..errors import AdapterLoadError
 
@@ -54,6 +52,7 @@ def load_adapter(
     weight_name: str | None = None,
     variant: str | None = None,
     torch_dtype: torch.dtype | None = None,
+    unet: nn.Module | None = None,
 ) -> NestedAdapter:
     """Load an adapter's configuration and weights.
 
@@ -61,45 +60,26 @@ def load_adapter(
         source: Where it is.
         weight_name: File of the weights, if not the one that diffusers writes.
         variant: Such as "fp16", for ``diffusion_pytorch_model.fp16.safetensors``.
-        torch_dtype: Type of the weights; by default as they are stored.
+        torch_dtype: Type of the weights; by default float32.
+        unet: A UNet that it must fit, checked before weights are read.
 
     Raises:
-        AdapterLoadError: Not an adapter, or not a whole one.
+        AdapterLoadError: Not an adapter, not a whole one, or made for another UNet.
     """
     if Path(source.location).exists() and not Path(source.location).is_dir():
         raise AdapterLoadError(
             f"{source.location} is a file. Name the folder that holds the adapter's config.json, and the file as "
             f"weight_name={Path(source.location).name!r}."
         )
-    common = {"subfolder": source.subfolder, **source.hub_keywords()}
-    if weight_name is None:
-        return NestedAdapter.from_pretrained(source.location, variant=variant, torch_dtype=torch_dtype, **common)
-    config = NestedAdapter.load_config(source.location, **common)
-    check_loaded_config(config, NestedAdapter.__name__, source.location)
-    path = source.find("/".join(filter(None, (source.subfolder, weight_name))))
-    if path is None:
-        raise AdapterLoadError(f"{source.location} has no file {weight_name!r}. Name a .safetensors file that it has.")
-    return _from_file(config, path, torch_dtype)
-
-
-def _from_file(config: Any, path: Path, torch_dtype: torch.dtype | None) -> NestedAdapter:
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise AdapterLoadError(f"{path} is not a whole safetensors file ({error}). Download it again.") from error
-    adapter: Any = NestedAdapter.from_config(config)
-    expected = adapter.state_dict()
-    wrong = [name for name in state.keys() & expected.keys() if state[name].shape != expected[name].shape]
-    report = {
-        "missing_keys": expected.keys() - state.keys(),
-        "unexpected_keys": state.keys() - expected.keys(),
-        "mismatched_keys": wrong,
-    }
-    check_weights(adapter, report, str(path))
-    adapter.load_state_dict(state)
-    check_weights(adapter, {"missing_keys": (), "unexpected_keys": ()}, str(path))
-    dtype = torch_dtype or next(iter(state.values())).dtype
-    return adapter.to(dtype).eval()
+    return NestedAdapter.from_pretrained(
+        source.location,
+        subfolder=source.subfolder,
+        weight_name=weight_name,
+        variant=variant,
+        torch_dtype=torch_dtype,
+        unet=unet,
+        **source.hub_keywords(),
+    )
 
 
 def load_image_encoder(
