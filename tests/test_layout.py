@@ -12,6 +12,7 @@ SRC = Path(__file__).parents[1] / "src"
 ORDER = [
     "errors",
     "safe_files",
+    "photos",
     "layers",
     "attention",
     "mechanisms",

@@ -13,8 +13,7 @@ from diffusers.utils import (
     _get_model_file,
     extract_commit_hash,
 )
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .adapter_checks import check_loaded_config
@@ -104,25 +103,32 @@ def check_weights(files: Mapping[Path, list[str] | None], expected: Mapping[str,
         if listed is not None and header.keys() != set(listed):
             name = min(header.keys() ^ set(listed))
             raise AdapterLoadError(
-                f"{path} does not hold the tensors that the index says, such as {shown(name)}. The files are damaged or "
-                "of two different adapters; download them again."
+                f"{path} does not hold the tensors that the index says, such as {shown(name)}. The files are damaged "
+                "or of two different adapters; download them again."
             )
         found |= header
     check_tensors(found, expected, source)
 
 
-def read_weights(files: Mapping[Path, list[str] | None], dtype: torch.dtype) -> dict[str, Tensor]:
-    """All tensors of checked files, in memory of their own.
+def read_weights(files: Mapping[Path, Collection[str] | None], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """Tensors of checked files, in memory of their own.
+
+    Args:
+        files: Each with the names of the tensors to read, or None for all.
+        dtype: Their type in memory; None for that in the file.
 
     Raises:
         AdapterLoadError: A file is not what it was when it was checked.
     """
-    return {name: tensor for path in files for name, tensor in _read(path, dtype)}
+    return {name: tensor for path, names in files.items() for name, tensor in _read(path, names, dtype)}
 
 
-def _read(path: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+def _read(path: Path, names: Collection[str] | None, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
     try:
-        # copies: what is read lies in the file, which somebody may write to
-        yield from ((name, tensor.to(dtype, copy=True)) for name, tensor in load_file(path).items())
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys() if names is None else names:
+                tensor = file.get_tensor(name)
+                # a copy: what was read lies in the file, which somebody may write to
+                yield name, tensor.to(dtype or tensor.dtype, copy=True)
     except SafetensorError as error:
         raise AdapterLoadError(f"{path} is not a whole safetensors file ({error}). Download it again.") from error

@@ -9,12 +9,13 @@ import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
-from transformers import AutoConfig, CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from ..adapter import NestedAdapter
 from ..encoder import ImageEncoder
 from ..errors import AdapterLoadError
+from ..safe_files import read_index
+from .tower_files import read_processor, read_tower, read_tower_config
 
 logger = logging.getLogger(__name__)
 
@@ -127,10 +128,20 @@ def load_vision_tower(name_or_path: str, torch_dtype: torch.dtype | None = None)
 def _load_tower(
     location: str, subfolder: str, torch_dtype: torch.dtype | None, keywords: dict[str, Any]
 ) -> ImageEncoder:
-    model = CLIPVisionModelWithProjection.from_pretrained(
-        location, subfolder=subfolder, dtype=torch_dtype, use_safetensors=True, **keywords
-    )
-    return ImageEncoder(model, _feature_extractor(location, subfolder, keywords))
+    source = Source(location, **keywords)
+    folder = _tower_folder(source, subfolder)
+    if source.find(f"{subfolder}/model.safetensors") is None:
+        index = source.find(f"{subfolder}/model.safetensors.index.json")
+        for shard in () if index is None else read_index(index):
+            source.find(f"{subfolder}/{shard}")
+    return ImageEncoder(read_tower(folder, torch_dtype), _feature_extractor(location, subfolder, keywords))
+
+
+def _tower_folder(source: Source, subfolder: str) -> Path:
+    config = source.find(f"{subfolder}/config.json")
+    if config is None:
+        raise AdapterLoadError(f"{source.location} has no {subfolder}/config.json. Name a CLIP vision tower.")
+    return config.parent
 
 
 def _own_folder(source: Source, folder: str) -> str | None:
@@ -140,8 +151,7 @@ def _own_folder(source: Source, folder: str) -> str | None:
 
 
 def _check_width(adapter: NestedAdapter, location: str, subfolder: str, keywords: dict[str, Any]) -> None:
-    config = AutoConfig.from_pretrained(location, subfolder=subfolder, **keywords)
-    width = getattr(config, "hidden_size", None) or config.vision_config.hidden_size
+    width = read_tower_config(_tower_folder(Source(location, **keywords), subfolder)).hidden_size
     if width != adapter.config["image_feature_dim"]:
         raise AdapterLoadError(
             f"The image encoder {location}/{subfolder} gives features of width {width}, the adapter reads "
@@ -155,6 +165,6 @@ def _feature_extractor(location: str, subfolder: str, keywords: dict[str, Any]) 
     for folder in (beside, subfolder):
         found = Source(location, **keywords).find(f"{folder}/preprocessor_config.json")
         if found is not None:
-            return CLIPImageProcessorPil.from_pretrained(found.parent)
+            return read_processor(found)
     logger.info("no feature extractor beside %s/%s: using CLIP's", location, subfolder)
     return CLIPImageProcessorPil()

@@ -117,8 +117,10 @@ def check_tensors(
 
 
 def _tensor_info(name: str, entry: Any, where: str) -> TensorInfo:
-    fields = entry if isinstance(entry, dict) else {}
-    dtype, shape, places = (fields.get(key) for key in ("dtype", "shape", "data_offsets"))
+    fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
+    dtype: Any = fields.get("dtype")
+    shape: Any = fields.get("shape")
+    places: Any = fields.get("data_offsets")
     is_known = isinstance(dtype, str) and dtype in _WIDTHS
     if not is_known or not _are_counts(shape, range(MAX_DIMENSIONS + 1)) or not _are_counts(places, (2,)):
         raise AdapterLoadError(
