@@ -7,6 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from diffusers_nested import NestedAdapter
+from diffusers_nested.adapter_checks import MAX_LAYERS, MAX_PARAMETERS, MAX_WIDTH, estimated_parameters
 from diffusers_nested.layers import layer_widths
 
 
@@ -43,3 +44,15 @@ def test_an_adapter_fits_and_has_the_size_that_follows(unet):
     tokens = torch.empty(1, 1024, 2048, device="meta")
     projected = adapter.project(tokens)
     assert {tuple(key.shape) for key, _ in projected.values()} == {(1, 1024, 640), (1, 1024, 1280)}
+
+
+@pytest.mark.parametrize("num_queries", [256, 1024])
+@pytest.mark.parametrize("qformer", [{}, {"qformer_hidden_size": 1024, "qformer_num_heads": 16}])
+def test_limits_are_far_away(unet, num_queries, qformer):
+    settings = {"token_dim": 2048, "image_feature_dim": 1280, "num_queries": num_queries, **qformer}
+    with torch.device("meta"):
+        adapter = NestedAdapter(layer_widths(unet), **settings)
+    parameters = sum(parameter.numel() for parameter in adapter.parameters())
+    assert parameters <= estimated_parameters(adapter.config) < 1.1 * parameters
+    assert parameters < MAX_PARAMETERS / 5
+    assert MAX_LAYERS > 10 * len(layer_widths(unet)) and 5 * 2048 < MAX_WIDTH

@@ -126,10 +126,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_size(value: Any) -> bool:
-    sides = list(value.values()) if isinstance(value, dict) else [value]
-    names = value.keys() if isinstance(value, dict) else set()
-    are_sides = all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides)
-    return are_sides and names in (set(), {"shortest_edge"}, {"height", "width"})
+    sides = value if isinstance(value, dict) else {"shortest_edge": value}
+    are_sides = all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides.values())
+    return are_sides and sides.keys() in ({"shortest_edge"}, {"height", "width"})
 
 
 def _are_three(value: Any) -> bool:
