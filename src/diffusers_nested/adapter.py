@@ -12,7 +12,7 @@ from diffusers.models.modeling_utils import no_init_weights
 from torch import Tensor, nn
 
 from .adapter_checks import BASE_FAMILY, FORMAT_VERSION, check_config, check_config_fits, check_finite, family_of
-from .adapter_files import Location, check_weights, find_weights, read_config, read_weights
+from .adapter_files import CONFIG_NAME, Location, check_weights, find_weights, read_config, read_weights
 from .encoder import SubjectEncoder
 from .errors import AdapterLoadError, NestedAdapterError
 from .layers import cross_attention_layers, layer_widths
@@ -195,11 +195,12 @@ class NestedAdapter(ModelMixin, ConfigMixin):
                 over, of other shapes, or not finite.
         """
         source = str(pretrained_model_name_or_path)
-        hub = dict(revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
-        hub.update(force_download=force_download, proxies=proxies)
+        hub: dict[str, Any] = dict(revision=revision, token=token, cache_dir=cache_dir, proxies=proxies)
+        hub.update(local_files_only=local_files_only, force_download=force_download)
         try:
-            config, location = read_config(Location(source, subfolder, hub), cls.__name__, _settings_of(cls))
-            adapter = cls._empty(config, source)
+            location = Location(source, subfolder, hub)
+            config_file = location.find(CONFIG_NAME)
+            adapter, location = cls.from_config_file(config_file, source), location.of_revision(config_file)
             if unet is not None:
                 check_config_fits(adapter.config, unet)
             files = find_weights(location, weight_name, variant)
@@ -215,8 +216,17 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         return adapter.eval()
 
     @classmethod
-    def _empty(cls, config: dict[str, Any], source: str) -> "NestedAdapter":
-        """An adapter on the meta device, whose tensors have shapes but take no memory."""
+    def from_config_file(cls, path: Path, source: str) -> "NestedAdapter":
+        """An adapter of a checked configuration on the meta device: its tensors have shapes but take no memory.
+
+        Args:
+            path: A config.json.
+            source: Where it comes from, for messages.
+
+        Raises:
+            AdapterLoadError: It is not that of an adapter which this version reads.
+        """
+        config = read_config(path, cls.__name__, list(inspect.signature(cls).parameters), source)
         try:
             with no_init_weights(), torch.device("meta"):
                 return cls(**config)
@@ -225,10 +235,6 @@ class NestedAdapter(ModelMixin, ConfigMixin):
 
     def _projection(self, path: str) -> Any:
         return self.projections.get_submodule(path)
-
-
-def _settings_of(cls: type) -> list[str]:
-    return [name for name in inspect.signature(cls).parameters]
 
 
 def _add_module(root: nn.Module, path: str, module: nn.Module) -> None:

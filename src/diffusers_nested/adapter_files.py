@@ -56,18 +56,22 @@ class Location:
         return self if commit is None else Location(self.source, self.subfolder, {**self.hub, "revision": commit})
 
 
-def read_config(location: Location, kind: str, settings: Collection[str]) -> tuple[dict[str, Any], Location]:
-    """The settings of an adapter, checked, and where its other files are.
+def read_config(path: Path, kind: str, settings: Collection[str], source: str) -> dict[str, Any]:
+    """The settings of an adapter.
+
+    Args:
+        path: A config.json.
+        kind: The class that it must name.
+        settings: Names of the settings that the class knows.
+        source: Where it comes from, for messages.
 
     Raises:
-        OSError: There is no config.json.
         AdapterLoadError: It is not that of an adapter which this version reads.
     """
-    path = location.find(CONFIG_NAME)
     config = read_json(path, MAX_CONFIG_BYTES)
-    check_loaded_config(config, kind, location.source, settings)
+    check_loaded_config(config, kind, source, settings)
     # what diffusers keeps for itself in a config (names that begin with _) is not taken from a stranger
-    return {name: value for name, value in config.items() if not name.startswith("_")}, location.of_revision(path)
+    return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
 def find_weights(location: Location, weight_name: str | None, variant: str | None) -> dict[Path, list[str] | None]:

@@ -1,4 +1,4 @@
-"""The command line: ``diffusers-nested demo``, ``generate`` and ``train``."""
+"""The command line: ``diffusers-nested demo``, ``generate``, ``train`` and ``inspect``."""
 
 import argparse
 import logging
@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import NestedAdapterError
-from . import demo, generate, train
+from . import demo, generate, inspect, train
 
-_COMMANDS = {"demo": demo, "generate": generate, "train": train}
+_COMMANDS = {"demo": demo, "generate": generate, "train": train, "inspect": inspect}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

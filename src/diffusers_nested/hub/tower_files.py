@@ -70,8 +70,9 @@ def read_tower(folder: Path, torch_dtype: torch.dtype | None = None) -> CLIPVisi
     # a whole CLIP holds its text tower, too, and older files their positions as whole numbers
     check_tensors({name: tensor for name, (_, tensor) in found.items()}, expected, str(folder), allow_others=True)
     wanted = {path: [name for name in expected if found[name][0] == path] for path in files}
-    model.load_state_dict(read_weights(wanted, torch_dtype or config.dtype), assign=True)
-    embeddings = model.vision_model.embeddings
+    named: Any = config.dtype
+    model.load_state_dict(read_weights(wanted, torch_dtype or named), assign=True)
+    embeddings: Any = model.vision_model.embeddings
     embeddings.position_ids = torch.arange(embeddings.num_positions).expand((1, -1))  # the only one not in files
     check_finite(model, str(folder))
     return model
