@@ -117,7 +117,7 @@ def test_recipe_is_read_by_the_command(folder: str):
         assert given == (config["subject_token"], config["num_queries"], config["alpha"])
         assert arguments.image_encoder_name_or_path == config["image_encoder"]
         assert all(config["subject_token"] in prompt for prompt in arguments.validation_prompts)
-    (first_gpus, first_arguments, first), (second_gpus, second_arguments, second) = phases
+    (first_gpus, _, first), (second_gpus, second_arguments, second) = phases
     assert second_arguments.pretrained_adapter_name_or_path == first.output_dir
     assert (first.resolution, second.resolution) == (512, 1024)
     text = card(folder)
