@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,9 +27,10 @@ MINIATURES = {"miniature-people": "people", "miniature-pets": "pets"}
 
 @pytest.fixture(scope="module")
 def unets() -> dict[str, UNet2DConditionModel]:
-    config = UNet2DConditionModel.load_config(miniature.path() / "unet")
+    config: Any = UNet2DConditionModel.load_config(miniature.path() / "unet")
     with torch.device("meta"):
-        return {"sdxl": sdxl_unet(), "miniature": UNet2DConditionModel.from_config(config)}
+        made: Any = UNet2DConditionModel.from_config(config)
+        return {"sdxl": sdxl_unet(), "miniature": made}
 
 
 def build(folder: str) -> NestedAdapter:
