@@ -130,6 +130,25 @@ def test_second_of_two_adapters_is_refused(pipeline, adapters, folder: Path):
     assert snapshot(pipeline) == before
 
 
+@pytest.mark.parametrize("name", ["/no/tower", "../tower", "~/tower", "user/../tower", "user", "user/repo/..", "a//b"])
+def test_image_encoder_that_is_no_repository(pipeline, folder: Path, name: str):
+    before = snapshot(pipeline)
+    shutil.rmtree(folder / "image_encoder")
+    edit_json(folder / "config.json", image_encoder=name)
+    with pytest.raises(AdapterLoadError, match="not user/repo"):
+        pipeline.load_nested_adapter(folder)
+    assert snapshot(pipeline) == before
+
+
+def test_image_encoder_in_another_folder_of_this_machine(folder: Path, tmp_path: Path):
+    """As an adapter that was trained here may name it."""
+    shutil.move(folder / "image_encoder", tmp_path / "tower")
+    edit_json(folder / "config.json", image_encoder=str(tmp_path / "tower"))
+    pipeline = CASE.build()
+    pipeline.load_nested_adapter(folder)
+    assert list(pipeline.nested_adapters) == ["person"]
+
+
 def test_the_unet_is_compared_before_the_weights_are_read(pipeline, folder: Path):
     """Whatever lies there in their place."""
     (folder / WEIGHTS).write_bytes(b"not read")

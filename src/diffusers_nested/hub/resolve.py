@@ -15,7 +15,7 @@ from ..adapter import NestedAdapter
 from ..encoder import ImageEncoder
 from ..errors import AdapterLoadError
 from ..safe_files import read_index
-from .tower_files import read_processor, read_tower, read_tower_config
+from .tower_files import check_name, read_processor, read_tower, read_tower_config
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,11 @@ def load_image_encoder(
     own = None if source is None else _own_folder(source, folder)
     if source is not None and own is not None:
         location, subfolder, keywords = source.location, own, source.hub_keywords()
+    elif adapter.config["image_encoder"] and _is_local(adapter.config["image_encoder"], source):
+        path = Path(adapter.config["image_encoder"]).resolve()
+        location, subfolder, keywords = str(path.parent), path.name, {}
     elif adapter.config["image_encoder"]:
+        check_name(adapter.config["image_encoder"])
         parts = adapter.config["image_encoder"].split("/")
         location, subfolder = "/".join(parts[:2]), "/".join(parts[2:])
         keywords = {} if source is None else {**source.hub_keywords(), "revision": None}
@@ -115,6 +119,11 @@ def load_image_encoder(
     _check_width(adapter, location, subfolder, keywords)
     encoder = _load_tower(location, subfolder, torch_dtype, keywords)
     return f"{location}/{subfolder}@{keywords.get('revision')}", encoder
+
+
+def _is_local(name: str, source: Source | None) -> bool:
+    """Whether a config names a folder, which it may if it is on this machine itself, as after training."""
+    return Path(name).is_dir() and (source is None or Path(source.location).is_dir())
 
 
 def load_vision_tower(name_or_path: str, torch_dtype: torch.dtype | None = None) -> ImageEncoder:

@@ -5,6 +5,7 @@ model, and a config may name a kernel of the Hub for the attention, or a quantis
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,24 @@ from ..errors import AdapterLoadError
 from ..safe_files import check_tensors, file_in, read_header, read_index, read_json, shown
 
 MAX_SIDE = 4096  # pixels of the picture that a tower sees; CLIP: 224 to 448
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)+", re.ASCII)
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _Rule = tuple[Callable[[Any], bool], str]
+
+
+def check_name(name: str) -> None:
+    """Raise unless the name in a configuration is a repository's: a path could lead to any folder of this machine.
+
+    Raises:
+        AdapterLoadError: It is not ``user/repo`` or ``user/repo/sub/folder``.
+    """
+    if not _NAME.fullmatch(name):
+        raise AdapterLoadError(
+            f"The adapter's config names the image encoder {shown(name)}, which is not user/repo or "
+            "user/repo/sub/folder of the Hub. Put the image encoder into the adapter's folder as image_encoder/, or "
+            "pass image_encoder_folder=None and give `nested_adapter_image_embeds`."
+        )
 
 
 def read_tower_config(folder: Path) -> CLIPVisionConfig:
