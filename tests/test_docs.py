@@ -127,6 +127,8 @@ def test_commands_exist(line: str, monkeypatch: pytest.MonkeyPatch):
         assert cli.main(arguments) == 0
     elif words[:2] == ["python", "-m"]:
         assert importlib.util.find_spec(words[2]) is not None
+    elif words[0] == "python":
+        assert (ROOT / words[1]).is_file()
     elif words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     else:

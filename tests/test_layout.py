@@ -11,11 +11,14 @@ SRC = Path(__file__).parents[1] / "src"
 # A part is a module or a folder directly under the package; it may import from those before it.
 ORDER = [
     "errors",
+    "safe_files",
+    "photos",
     "layers",
     "attention",
     "mechanisms",
     "encoder",
     "adapter_checks",
+    "adapter_files",
     "adapter",
     "prompts",
     "subjects",

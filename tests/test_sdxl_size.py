@@ -7,26 +7,15 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from diffusers_nested import NestedAdapter
+from diffusers_nested.adapter_checks import MAX_LAYERS, MAX_PARAMETERS, MAX_WIDTH, estimated_parameters
 from diffusers_nested.layers import layer_widths
+from sdxl import sdxl_unet
 
 
 @pytest.fixture(scope="module")
 def unet() -> UNet2DConditionModel:
     with torch.device("meta"):
-        return UNet2DConditionModel(
-            sample_size=128,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            block_out_channels=(320, 640, 1280),
-            layers_per_block=2,
-            transformer_layers_per_block=(1, 2, 10),
-            attention_head_dim=(5, 10, 20),
-            cross_attention_dim=2048,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=2816,
-        )
+        return sdxl_unet()
 
 
 def test_every_cross_attention_layer_is_found(unet):
@@ -43,3 +32,15 @@ def test_an_adapter_fits_and_has_the_size_that_follows(unet):
     tokens = torch.empty(1, 1024, 2048, device="meta")
     projected = adapter.project(tokens)
     assert {tuple(key.shape) for key, _ in projected.values()} == {(1, 1024, 640), (1, 1024, 1280)}
+
+
+@pytest.mark.parametrize("num_queries", [256, 1024])
+@pytest.mark.parametrize("qformer", [{}, {"qformer_hidden_size": 1024, "qformer_num_heads": 16}])
+def test_limits_are_far_away(unet, num_queries, qformer):
+    settings = {"token_dim": 2048, "image_feature_dim": 1280, "num_queries": num_queries, **qformer}
+    with torch.device("meta"):
+        adapter = NestedAdapter(layer_widths(unet), **settings)
+    parameters = sum(parameter.numel() for parameter in adapter.parameters())
+    assert parameters <= estimated_parameters(adapter.config) < 1.1 * parameters
+    assert parameters < MAX_PARAMETERS / 5
+    assert 10 * len(layer_widths(unet)) < MAX_LAYERS and MAX_WIDTH > 5 * 2048

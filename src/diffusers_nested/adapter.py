@@ -1,13 +1,15 @@
 """NestedAdapter: what is trained and published for one domain (arXiv 2501.01407, section 3.3)."""
 
+import inspect
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.utils import is_accelerate_available
+from diffusers.models.modeling_utils import no_init_weights
 from torch import Tensor, nn
 
 from .adapter_checks import (
@@ -15,11 +17,11 @@ from .adapter_checks import (
     DEFAULT_ALPHA,
     FORMAT_VERSION,
     check_config,
-    check_loaded_config,
-    check_weights,
+    check_config_fits,
+    check_finite,
     family_of,
-    first_difference,
 )
+from .adapter_files import CONFIG_NAME, Location, check_weights, find_weights, read_config, read_weights
 from .encoder import SubjectEncoder
 from .errors import AdapterLoadError, NestedAdapterError
 from .layers import cross_attention_layers, layer_widths
@@ -169,67 +171,92 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         Raises:
             AdapterLoadError: Another family, other layers, or other widths.
         """
-        family, ours = family_of(unet), self.config["layers"]
-        if self.config["base_family"] != family:
-            raise AdapterLoadError(
-                f"The adapter is made for the {self.config['base_family']!r} family, the UNet is of the {family!r} "
-                "family. Load it into a pipeline of its own family."
-            )
-        theirs = layer_widths(unet)
-        if ours != theirs:
-            raise AdapterLoadError(
-                f"The adapter is made for another UNet: it has {len(ours)} layers, the UNet {len(theirs)}. "
-                f"{first_difference(ours, theirs)} Load the adapter that was trained for this base model."
-            )
-        widths = {layer.cross_attention_dim for layer in cross_attention_layers(unet).values()}
-        if widths != {self.config["token_dim"]}:
-            raise AdapterLoadError(
-                f"The adapter is made for prompt embeddings of width {self.config['token_dim']}, the UNet reads "
-                f"{', '.join(map(str, sorted(widths)))}. Load the adapter that was trained for this base model."
-            )
+        check_config_fits(self.config, unet)
 
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls, pretrained_model_name_or_path: str | PathLike, **kwargs: Any
+        cls,
+        pretrained_model_name_or_path: str | PathLike,
+        *,
+        subfolder: str | None = None,
+        weight_name: str | None = None,
+        variant: str | None = None,
+        torch_dtype: torch.dtype | None = None,
+        unet: nn.Module | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | PathLike | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        proxies: dict[str, str] | None = None,
     ) -> "NestedAdapter":
-        """Load an adapter as diffusers loads a model, and refuse one that is not whole.
+        """Load an adapter; all that its files say of themselves is checked before a weight is read.
+
+        Only safetensors are read. Of what is wrong with a folder an ``AdapterLoadError`` speaks; an ``OSError`` of
+        diffusers, if the Hub does not give a file.
+
+        Args:
+            pretrained_model_name_or_path: A folder, or a repository of the Hub.
+            subfolder: Folder within it.
+            weight_name: File of the weights, if not the one that ``save_pretrained`` writes.
+            variant: Such as ``"fp16"``, for ``diffusion_pytorch_model.fp16.safetensors``.
+            torch_dtype: Type of the weights; by default float32.
+            unet: A UNet that the adapter must fit, which is checked before the weights are read, too.
+            revision: Branch, tag or commit of the repository.
+            token: Access token of the Hub.
+            cache_dir: Folder of downloads.
+            local_files_only: Download nothing.
+            force_download: Download again.
+            proxies: Proxies of the download.
 
         Raises:
-            AdapterLoadError: Not an adapter, of a newer format, with tensors missing, left over or not finite.
+            AdapterLoadError: Not an adapter, of a newer format, made for another UNet, or with tensors missing, left
+                over, of other shapes, or not finite.
         """
         source = str(pretrained_model_name_or_path)
-        # With accelerate the weights go straight to their place; asking for it without accelerate logs a warning.
-        kwargs.setdefault("low_cpu_mem_usage", is_accelerate_available())
-        # What does not match is collected in the report, and not raised one by one in several forms.
-        kwargs |= {"output_loading_info": True, "use_safetensors": True, "ignore_mismatched_sizes": True}
+        hub: dict[str, Any] = dict(revision=revision, token=token, cache_dir=cache_dir, proxies=proxies)
+        hub.update(local_files_only=local_files_only, force_download=force_download)
         try:
-            config = cls.load_config(source, **{name: kwargs[name] for name in _HUB_KEYWORDS if name in kwargs})
-            check_loaded_config(config, cls.__name__, source)
-            loaded: Any = super().from_pretrained(source, **kwargs)
+            location = Location(source, subfolder, hub)
+            config_file = location.find(CONFIG_NAME)
+            adapter, location = cls.from_config_file(config_file, source), location.of_revision(config_file)
+            if unet is not None:
+                check_config_fits(adapter.config, unet)
+            files = find_weights(location, weight_name, variant)
+            check_weights(files, {name: x.shape for name, x in adapter.state_dict().items()}, source)
+            weights = read_weights(files, torch_dtype or torch.float32)
         except OSError as error:
             if not Path(source).is_dir():
                 raise  # the Hub's: diffusers says what went wrong
             raise AdapterLoadError(f"{source} does not hold a whole adapter: {error} Save or copy it again.") from error
-        adapter, report = loaded
-        check_weights(adapter, report, source)
-        return adapter
+        adapter.load_state_dict(weights, assign=True)
+        check_finite(adapter, source)
+        adapter.register_to_config(_name_or_path=source)
+        return adapter.eval()
+
+    @classmethod
+    def from_config_file(cls, path: Path, source: str) -> "NestedAdapter":
+        """An adapter of a checked configuration on the meta device: its tensors have shapes but take no memory.
+
+        Args:
+            path: A config.json.
+            source: Where it comes from, for messages.
+
+        Raises:
+            AdapterLoadError: It is not that of an adapter which this version reads.
+        """
+        config = read_config(path, cls.__name__, list(inspect.signature(cls).parameters), source)
+        try:
+            with no_init_weights(), torch.device("meta"):
+                return cls(**config)
+        except NestedAdapterError as error:
+            raise AdapterLoadError(f"The config.json of {source} cannot be used: {error}") from error
 
     # ``hub.push_to_hub``, which the package puts here when it is imported: hub stands after this module.
     push_to_hub: Callable[..., str]
 
     def _projection(self, path: str) -> Any:
         return self.projections.get_submodule(path)
-
-
-_HUB_KEYWORDS = (
-    "subfolder",
-    "revision",
-    "token",
-    "cache_dir",
-    "local_files_only",
-    "force_download",
-    "proxies",
-)
 
 
 def _add_module(root: nn.Module, path: str, module: nn.Module) -> None:

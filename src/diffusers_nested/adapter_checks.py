@@ -1,19 +1,35 @@
-"""What is asked of an adapter's configuration and weights before anything uses them."""
+"""What is asked of an adapter's configuration and weights before anything uses them.
 
-import math
-from collections.abc import Callable, Mapping
+A configuration may come from a stranger, so what it can make us allocate is bounded before anything is. The limits
+are far above what an adapter for SDXL has (in brackets), and below what a machine cannot bear:
+
+- ``MAX_WIDTH`` of everything that is a width, also N, the number of subject tokens (2048, 3072, 1024);
+- ``MAX_LAYERS`` of the UNet (70), ``MAX_BLOCKS`` and ``MAX_HEADS`` of the Q-Former (6, 12);
+- ``MAX_PARAMETERS`` in all (0.4 · 10⁹ with 1024 tokens), 16 GB in float32.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from .errors import AdapterLoadError, NestedAdapterError
-from .layers import cross_attention_layers
+from .layers import cross_attention_layers, layer_widths
 from .mechanisms import get_mechanism
+from .safe_files import names_shown, shown
 
 FORMAT_VERSION = 1
 DEFAULT_ALPHA = 2.0
 BASE_FAMILY = "sdxl"
+MAX_WIDTH = 16_384
+MAX_LAYERS = 1024
+MAX_BLOCKS = 128
+MAX_HEADS = 256
+MAX_PARAMETERS = 4 * 10**9
+MAX_ALPHA = 1000.0  # the paper: 2; the miniature: 12
+MAX_TEXT = 256  # characters of a word, a layer's path or a repository's name
 _REQUIRED = ("layers", "token_dim", "image_feature_dim")
 
 
@@ -34,7 +50,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     """
     for name, (is_valid, expected) in _SETTINGS.items():
         if name in config and not is_valid(config[name]):
-            raise NestedAdapterError(f"{name} must be {expected}, got {config[name]!r}.")
+            raise NestedAdapterError(f"{name} must be {expected}, got {shown(config[name])}.")
     mechanism, alpha = get_mechanism(config.get("mechanism", "nested")), config.get("alpha", DEFAULT_ALPHA)
     if alpha is not None and not mechanism.has_norm:
         raise NestedAdapterError(
@@ -43,66 +59,96 @@ def check_config(config: Mapping[str, Any]) -> None:
     width, heads = config.get("qformer_hidden_size", 0), config.get("qformer_num_heads", 1)
     if width % heads:
         raise NestedAdapterError(f"qformer_hidden_size {width} must be a multiple of qformer_num_heads {heads}.")
+    parameters = estimated_parameters(config) if config.keys() >= _SIZES else 0
+    if parameters > MAX_PARAMETERS:
+        raise NestedAdapterError(
+            f"The configuration asks for about {parameters:.2e} parameters, more than {MAX_PARAMETERS:.0e}. "
+            "num_queries, layers, token_dim and the sizes of the Q-Former must be smaller."
+        )
 
 
-def check_loaded_config(config: Any, kind: str, source: str) -> None:
+def estimated_parameters(config: Mapping[str, Any]) -> int:
+    """About how many parameters an adapter has, without building it: an upper bound that is close for large ones."""
+    hidden, inner = config["qformer_hidden_size"], config["qformer_intermediate_size"]
+    # in each block: self-attention 4 h², attention to the image 2 h² + 2 h f, two linear layers 2 h i, or twice two
+    block = 6 * hidden**2 + 2 * hidden * config["image_feature_dim"] + 4 * hidden * inner + 32 * (hidden + inner)
+    tokens = hidden * (config["num_queries"] + config["token_dim"]) + 4 * config["token_dim"]
+    projections = 2 * config["token_dim"] * sum(config["layers"].values())
+    return config["qformer_num_layers"] * block + tokens + projections
+
+
+def check_loaded_config(config: Any, kind: str, source: str, settings: Collection[str]) -> None:
     """Raise unless a loaded configuration is a whole one of an adapter that this version reads.
 
     Args:
         config: What config.json holds.
         kind: The class that it must name.
         source: Where it comes from, for the message.
+        settings: Names of the settings that the class knows.
 
     Raises:
-        AdapterLoadError: Of another class or a newer format, or a setting is missing or out of its range.
+        AdapterLoadError: Of another class or a newer format, or a setting is missing, unknown or out of its range.
     """
     found = config.get("_class_name") if isinstance(config, Mapping) else None
     if found != kind:
+        what = "configuration of no class" if found is None else shown(found).strip("'")
         raise AdapterLoadError(
-            f"{source} holds a {found or 'configuration of no class'}, not a {kind}. Name a folder or repository whose "
-            f"config.json says {kind}."
+            f"{source} holds a {what}, not a {kind}. Name a folder or repository whose config.json says {kind}."
         )
     version = config.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise AdapterLoadError(
-            f"{source} has format_version {version}; this version of diffusers-nested reads up to {FORMAT_VERSION}. "
-            "Upgrade diffusers-nested."
+            f"{source} has format_version {shown(version)}; this version of diffusers-nested reads up to "
+            f"{FORMAT_VERSION}. Upgrade diffusers-nested."
         )
     missing = [name for name in _REQUIRED if name not in config]
     if missing:
         raise AdapterLoadError(f"The config.json of {source} has no {', '.join(missing)}. Download it again.")
+    unknown = [name for name in config if not name.startswith("_") and name not in settings]
+    if unknown:
+        raise AdapterLoadError(
+            f"The config.json of {source} has unknown settings: {names_shown(unknown)}. Known are "
+            f"{', '.join(sorted(settings))}. Upgrade diffusers-nested if the adapter is newer."
+        )
     try:
         check_config(config)
     except NestedAdapterError as error:
         raise AdapterLoadError(f"The config.json of {source} cannot be used: {error}") from error
 
 
-def check_weights(adapter: nn.Module, report: Mapping[str, Any], source: str) -> None:
-    """Raise unless a file's tensors are those of the adapter, all of them finite.
-
-    Args:
-        adapter: The adapter, its weights loaded.
-        report: Loading info of diffusers: names of ``missing_keys``, ``unexpected_keys`` and ``mismatched_keys``
-            (of these optionally tuples of name, shape in the file, and expected shape).
-        source: Where the weights come from, for the message.
+def check_config_fits(config: Mapping[str, Any], unet: nn.Module) -> None:
+    """Raise unless an adapter of this configuration is made for a UNet like this one; nothing is changed.
 
     Raises:
-        AdapterLoadError: A tensor is missing, left over, of another shape, or not finite.
+        AdapterLoadError: Another family, other layers, or other widths.
     """
-    never_read = [name for name, parameter in adapter.named_parameters() if parameter.is_meta]
-    wrong = [_describe_shapes(entry) for entry in report.get("mismatched_keys", ())]
-    for what, names in (
-        ("has wrongly shaped", wrong),
-        ("misses", {*report["missing_keys"], *never_read}),
-        ("has unknown", report["unexpected_keys"]),
-    ):
-        if names:
-            shown = ", ".join(sorted(names)[:3]) + (" …" if len(names) > 3 else "")
-            raise AdapterLoadError(
-                f"The weights of {source} do not match its config.json: the file {what} {len(names)} tensors "
-                f"({shown}). The files are damaged or of two different adapters; download them again."
-            )
-    for name, parameter in adapter.named_parameters():
+    family, ours = family_of(unet), config["layers"]
+    if config["base_family"] != family:
+        raise AdapterLoadError(
+            f"The adapter is made for the {config['base_family']!r} family, the UNet is of the {family!r} "
+            "family. Load it into a pipeline of its own family."
+        )
+    theirs = layer_widths(unet)
+    if ours != theirs:
+        raise AdapterLoadError(
+            f"The adapter is made for another UNet: it has {len(ours)} layers, the UNet {len(theirs)}. "
+            f"{first_difference(ours, theirs)} Load the adapter that was trained for this base model."
+        )
+    widths = {layer.cross_attention_dim for layer in cross_attention_layers(unet).values()}
+    if widths != {config["token_dim"]}:
+        raise AdapterLoadError(
+            f"The adapter is made for prompt embeddings of width {config['token_dim']}, the UNet reads "
+            f"{', '.join(map(str, sorted(widths)))}. Load the adapter that was trained for this base model."
+        )
+
+
+def check_finite(model: nn.Module, source: str) -> None:
+    """Raise unless all weights are finite numbers.
+
+    Raises:
+        AdapterLoadError: Names the first tensor that holds NaN or infinite values.
+    """
+    for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise AdapterLoadError(
                 f"{source}: the tensor {name}, read as {parameter.dtype}, holds NaN or infinite values. Download it "
@@ -120,47 +166,60 @@ def first_difference(ours: Mapping[str, int], theirs: Mapping[str, int]) -> str:
     return ""
 
 
-def _describe_shapes(entry: Any) -> str:
-    if isinstance(entry, str):
-        return entry
-    name, found, expected = entry
-    return f"{name}: {tuple(found)} instead of {tuple(expected)}"
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_at_most(limit: int) -> tuple[Callable[[Any], bool], str]:
+    return (
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= limit,
+        f"a whole number from 1 to {limit}",
+    )
 
 
 def _is_word(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and bool(value.strip()) and len(value) <= MAX_TEXT and value.isprintable()
 
 
 def _is_alpha(value: Any) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value is None or (is_number and math.isfinite(value) and value > 0)
+    return value is None or (is_number and 0 < value <= MAX_ALPHA)
 
 
 def _is_layers(value: Any) -> bool:
     return (
         isinstance(value, Mapping)
-        and bool(value)
-        and all(isinstance(path, str) and all(path.split(".")) and _is_size(width) for path, width in value.items())
+        and 1 <= len(value) <= MAX_LAYERS
+        and all(_is_path(path) and _is_width(width) for path, width in value.items())
+        and not any(parent in value for path in value for parent in _parents(path))
     )
 
 
-_SIZE = (_is_size, "a whole number of at least 1")
+def _is_path(value: Any) -> bool:
+    """Of a module: no part of it may be an attribute that every module has, such as "training"."""
+    is_path = isinstance(value, str) and len(value) <= MAX_TEXT and _PATH.fullmatch(value) is not None
+    return is_path and not any(hasattr(_PLAIN_MODULE, part) for part in value.split("."))
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]
+
+
+_PATH = re.compile(r"\w+(\.\w+)*", re.ASCII)
+_PLAIN_MODULE = nn.Module()
+_SIZE = _is_at_most(MAX_WIDTH)
+_is_width = _SIZE[0]
 _SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "format_version": (lambda value: _is_size(value) and value <= FORMAT_VERSION, f"1 to {FORMAT_VERSION}"),
+    "format_version": _is_at_most(FORMAT_VERSION),
     "base_family": (_is_word, "the name of a family of UNets"),
-    "layers": (_is_layers, "a dict of layer paths to widths, whole numbers of at least 1"),
-    "alpha": (_is_alpha, "a positive number or None"),
-    "subject_token": (_is_word, "a word"),
+    "layers": (_is_layers, f"a dict of at most {MAX_LAYERS} layer paths to widths, whole numbers up to {MAX_WIDTH}"),
+    "alpha": (_is_alpha, f"a positive number up to {MAX_ALPHA:g}, or None"),
+    "subject_token": (_is_word, f"a word of at most {MAX_TEXT} characters"),
+    "mechanism": (_is_word, "the name of a mechanism"),
     "image_encoder": (lambda value: value is None or _is_word(value), "a repository id or None"),
     "token_dim": _SIZE,
     "image_feature_dim": _SIZE,
     "num_queries": _SIZE,
     "qformer_hidden_size": _SIZE,
-    "qformer_num_layers": _SIZE,
-    "qformer_num_heads": _SIZE,
+    "qformer_num_layers": _is_at_most(MAX_BLOCKS),
+    "qformer_num_heads": _is_at_most(MAX_HEADS),
     "qformer_intermediate_size": _SIZE,
 }
+_SIZES = {"layers", *(name for name, rule in _SETTINGS.items() if rule is _SIZE), "qformer_num_layers"}

@@ -1,5 +1,7 @@
 """Number types, offloading and other ways to run a UNet, as far as a machine without an accelerator shows them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -99,7 +101,7 @@ def cast(pipeline, dtype):
 def test_half_precision_is_near_full_precision(dtype):
     """With trained weights, where a subject changes much."""
 
-    def pictures(pipeline):
+    def pictures(pipeline: Any) -> list[np.ndarray]:
         pipeline.load_nested_adapter(miniature.path("people"))
         given = {"num_inference_steps": 6, "guidance_scale": 4.0, "output_type": "np"}
         prompt, seed = "a photo of a person on the beach", torch.Generator().manual_seed

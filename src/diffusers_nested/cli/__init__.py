@@ -1,4 +1,4 @@
-"""The command line: ``diffusers-nested demo``, ``generate``, ``train``, ``publish``, ``evaluate`` and ``study``."""
+"""The command line, ``diffusers-nested``: a module per command."""
 
 import argparse
 import logging
@@ -6,12 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import NestedAdapterError
-from . import demo, evaluate, generate, publish, study, train
+from . import demo, evaluate, generate, inspect, publish, study, train
 
 _COMMANDS = {
     "demo": demo,
     "generate": generate,
     "train": train,
+    "inspect": inspect,
     "publish": publish,
     "evaluate": evaluate,
     "study": study,

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..adapter import NestedAdapter
+from ..encoder import to_pil
 from ..errors import NestedAdapterError, SubjectError
+from ..photos import open_photo
 
 HELP = "Generate pictures of the subjects of some photos; in the bundled miniature world unless --pipeline is given."
 ZOOM = 8  # the miniature's pictures are 32 pixels wide
@@ -95,13 +97,9 @@ def _open(file: str) -> Image.Image:
     if not Path(file).exists() and file in examples():
         return example(file)
     try:
-        with Image.open(file) as image:
-            return image.convert("RGBA")
-    except (OSError, UnidentifiedImageError) as error:
-        raise SubjectError(
-            f"Cannot read the image {file!r} ({error}). Give a picture file, or a bundled example: "
-            f"{', '.join(examples())}."
-        ) from error
+        return to_pil(open_photo(file))
+    except SubjectError as error:
+        raise SubjectError(f"{error} Names of bundled examples work, too: {', '.join(examples())}.") from error
 
 
 def _pipeline(arguments: argparse.Namespace) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..adapter import DEFAULT_IMAGE_ENCODER, NestedAdapter
+from ..errors import NestedAdapterError
 from ..mechanisms import MECHANISMS, get_mechanism
 from ..training import TrainingConfig
 
@@ -22,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image_encoder_name_or_path",
         default=DEFAULT_IMAGE_ENCODER,
         help="CLIP vision tower, user/repo/sub/folder or a folder (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--pretrained_adapter_name_or_path",
+        help="adapter to start from, such as that of a run at a lower resolution, with the same word and sizes",
     )
     parser.add_argument("--train_data_dir", required=True, type=Path, help="folder with a metadata.jsonl")
     parser.add_argument("--subject_token", default="person", help="word of the captions that a subject stands for")
@@ -56,16 +61,27 @@ def run(arguments: argparse.Namespace) -> None:
     pipeline = DiffusionPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
     encoder = load_vision_tower(arguments.image_encoder_name_or_path)
     torch.manual_seed(config.seed)
-    adapter = NestedAdapter.from_unet(
-        pipeline.unet,
-        image_feature_dim=encoder.feature_dim,
-        num_queries=arguments.num_queries,
-        subject_token=arguments.subject_token,
-        mechanism=arguments.mechanism,
-        **{name: value for name, value in vars(arguments).items() if name == "alpha"},
-        image_encoder=arguments.image_encoder_name_or_path,
-    )
+    adapter = _adapter(arguments, pipeline.unet, encoder.feature_dim)
     train_adapter(pipeline, encoder, adapter, dataset, config, arguments.validation_images)
+
+
+def _adapter(arguments: argparse.Namespace, unet: Any, feature_dim: int) -> NestedAdapter:
+    """A new adapter of the settings that were given, or an earlier one that has them."""
+    names = ("num_queries", "subject_token", "mechanism", "alpha")
+    settings = {name: value for name, value in vars(arguments).items() if name in names}
+    if arguments.pretrained_adapter_name_or_path is None:
+        named = arguments.image_encoder_name_or_path
+        return NestedAdapter.from_unet(unet, image_feature_dim=feature_dim, image_encoder=named, **settings)
+    adapter = NestedAdapter.from_pretrained(arguments.pretrained_adapter_name_or_path, unet=unet)
+    different = [
+        f"{name} {adapter.config[name]!r}" for name, value in settings.items() if adapter.config[name] != value
+    ]
+    if different:
+        raise NestedAdapterError(
+            f"{arguments.pretrained_adapter_name_or_path} has {', '.join(different)}, other than the flags say. Give "
+            "the adapter's own values."
+        )
+    return adapter
 
 
 def _number_or_none(text: str) -> float | None:

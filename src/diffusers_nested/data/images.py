@@ -9,23 +9,18 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..encoder import to_pil
-from ..errors import NestedAdapterError
+from ..photos import open_photo
 
 
 def load_image(image: Any) -> Image.Image:
     """A path, or any image that ``to_pil`` takes, as an upright RGB picture.
 
     Raises:
-        NestedAdapterError: There is no such file, or it is no picture.
-        SubjectError: It is neither a path nor an image.
+        SubjectError: There is no such file, it is no picture or too large a one, or it is neither a path nor an image.
     """
     if not isinstance(image, str | Path):
         return to_pil(image)
-    try:
-        with Image.open(image) as opened:
-            return to_pil(ImageOps.exif_transpose(opened))
-    except OSError as error:
-        raise NestedAdapterError(f"Cannot read the image {image}: {error}") from error
+    return to_pil(open_photo(image))
 
 
 def to_pixels(image: Any, resolution: int) -> Tensor:

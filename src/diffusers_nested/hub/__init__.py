@@ -1,5 +1,6 @@
 """Adapters and image encoders from the Hub or from folders."""
 
+from .inspection import Inspection, WeightFile, inspect_adapter
 from .publication import Publication, prepare_publication
 from .publish import publish, show
 from .push import push_to_hub
@@ -8,10 +9,13 @@ from .source import Source
 from .towers import Tower, find_image_encoder, load_image_encoder, load_vision_tower
 
 __all__ = [
+    "Inspection",
     "Publication",
     "Source",
     "Tower",
+    "WeightFile",
     "find_image_encoder",
+    "inspect_adapter",
     "load_adapter",
     "load_image_encoder",
     "load_vision_tower",

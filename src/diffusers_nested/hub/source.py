@@ -1,6 +1,5 @@
 """Where the files of a model are: a folder, or a repository of the Hub and how to reach it."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from ..errors import AdapterLoadError
+from ..safe_files import read_index
 from .failures import download_errors
 
 
@@ -116,20 +116,8 @@ def fetch_weights(source: Source, folder: str | None, filename: str, index: str)
             f"{source.location} has no weights {within(filename)}. Check variant=... and weight_name=..., and that the "
             "weights were saved as safetensors: no other format is read."
         )
-    for shard in _shards(listed):
+    for shard in read_index(listed):
         if source.find(within(shard)) is None:
             raise AdapterLoadError(
                 f"{source.location} lacks {within(shard)}, which {within(index)} names. Publish or copy it again."
             )
-
-
-def _shards(index: Path) -> list[str]:
-    """Names of the files that an index lists, all of them beside it."""
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AdapterLoadError(f"{index} is no index of weights ({error!r}). Publish or copy it again.") from error
-    outside = [name for name in names if not isinstance(name, str) or Path(name).name != name]
-    if outside:
-        raise AdapterLoadError(f"{index} names {outside[0]!r}, which is not a file beside it. Do not use this adapter.")
-    return names

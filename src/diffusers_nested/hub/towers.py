@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
@@ -13,6 +12,7 @@ from ..adapter import NestedAdapter
 from ..encoder import ImageEncoder
 from ..errors import AdapterLoadError
 from .source import Source, fetch_weights
+from .tower_files import check_name, read_processor, read_tower, read_tower_config
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +74,7 @@ def load_image_encoder(tower: Tower, torch_dtype: torch.dtype | None = None) -> 
     """
     source, folder = tower.source, tower.folder
     fetch_weights(source, folder, SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
-    model = CLIPVisionModelWithProjection.from_pretrained(
-        source.local_folder(tower.config_file) / folder, dtype=torch_dtype, use_safetensors=True
-    )
+    model = read_tower(source.local_folder(tower.config_file) / folder, torch_dtype)
     return ImageEncoder(model, _feature_extractor(source, folder))
 
 
@@ -116,6 +114,7 @@ def _tower_at(name: str, source: Source | None) -> Tower:
     if (source is None or source.is_folder) and Path(name).is_dir():
         path = Path(name).resolve()
         return _pinned(Source(str(path.parent)), path.name)
+    check_name(name)
     parts = name.split("/")
     location, folder = "/".join(parts[:2]), "/".join(parts[2:])
     reached = Source(location) if source is None else replace(source, location=location, subfolder=None, revision=None)
@@ -127,8 +126,7 @@ def _pinned(source: Source, folder: str) -> Tower:
 
 
 def _check_width(adapter: NestedAdapter, tower: Tower) -> None:
-    config = AutoConfig.from_pretrained(tower.source.local_folder(tower.config_file) / tower.folder)
-    width = getattr(config, "hidden_size", None) or config.vision_config.hidden_size
+    width = read_tower_config(tower.source.local_folder(tower.config_file) / tower.folder).hidden_size
     if width != adapter.config["image_feature_dim"]:
         raise AdapterLoadError(
             f"The image encoder {tower.name} gives features of width {width}, the adapter reads "
@@ -142,6 +140,6 @@ def _feature_extractor(source: Source, folder: str) -> CLIPImageProcessorPil:
     for place in (beside, folder):
         found = source.find("/".join(filter(None, (place, "preprocessor_config.json"))))
         if found is not None:
-            return CLIPImageProcessorPil.from_pretrained(found.parent)
+            return read_processor(found)
     logger.info("no feature extractor beside %s/%s: using CLIP's", source.location, folder)
     return CLIPImageProcessorPil()

@@ -29,7 +29,7 @@ def wrap_processor(original: Any) -> Any:
         if hasattr(original, _ORIGINAL):
             return _twin(original)
         original.__class__ = _acting_class(type(original))
-        original.acting = ()
+        vars(original)["acting"] = ()
         return original
     return _holder_class(type(original))(original)
 
@@ -59,8 +59,10 @@ def _behind(wrapped: nn.Module) -> nn.Module:
 
 @cache
 def _acting_class(cls: type) -> type:
+    call: Any = cls.__call__  # of the class: a plain function
+
     def plain(self: Any) -> Callable[..., Tensor]:
-        return cls.__call__.__get__(_behind(self))
+        return call.__get__(_behind(self))
 
     def __reduce_ex__(self: Any, protocol: Any) -> Any:
         return _rebuild_module, (cls,), self.__dict__

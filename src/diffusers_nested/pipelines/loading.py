@@ -55,8 +55,7 @@ def load_all(
     loaded: list[Loaded] = []
     for item, name, subfolder, weight_name in zip(sources, *columns, strict=True):
         source = _source(item, subfolder, hub)
-        adapter = _adapter(item, source, weight_name, variant, torch_dtype or unet.dtype)
-        adapter.check_fits(unet)
+        adapter = _adapter(item, source, weight_name, variant, torch_dtype or unet.dtype, unet)
         name = _free_name(name or adapter.config["subject_token"], state, loaded)
         encoder, encoder_name = None, None
         if image_encoder_folder is not None:
@@ -81,12 +80,13 @@ def _source(item: Any, subfolder: str | None, hub: Mapping[str, Any]) -> Source 
 
 
 def _adapter(
-    item: Any, source: Source | None, weight_name: str | None, variant: str | None, dtype: torch.dtype
+    item: Any, source: Source | None, weight_name: str | None, variant: str | None, dtype: torch.dtype, unet: Any
 ) -> NestedAdapter:
     if isinstance(item, NestedAdapter):
+        item.check_fits(unet)
         return item  # it stays its owner's: it may be in training
     assert source is not None  # only an adapter object may have none
-    return load_adapter(source, weight_name, variant, dtype).requires_grad_(False)
+    return load_adapter(source, weight_name, variant, dtype, unet).requires_grad_(False)
 
 
 def _spread(value: Any, count: int, many: bool) -> list[Any]:

@@ -1,0 +1,9 @@
+#!/bin/sh
+# The people of the miniature world. The triplets are drawn on the way, so there is no folder of data; all settings are
+# in the module, and all are our choice. On two cores this takes hours.
+set -e
+
+python -m diffusers_nested.miniature.making.autoencoder runs/miniature
+python -m diffusers_nested.miniature.making.base runs/miniature
+python -m diffusers_nested.miniature.making.vision runs/miniature
+python -m diffusers_nested.miniature.making.adapters runs/miniature people

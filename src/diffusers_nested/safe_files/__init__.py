@@ -1,0 +1,23 @@
+"""Files that a stranger wrote: what they say of themselves is checked before anything that they hold is used.
+
+The only format of weights is safetensors; pickles are never opened.
+"""
+
+from .headers import FLOAT_TYPES, TensorInfo, check_tensors, parse_header, read_header
+from .index import read_index
+from .json_files import names_shown, parse_json, read_json, shown
+from .paths import file_in
+
+__all__ = [
+    "FLOAT_TYPES",
+    "TensorInfo",
+    "check_tensors",
+    "file_in",
+    "names_shown",
+    "parse_header",
+    "parse_json",
+    "read_header",
+    "read_index",
+    "read_json",
+    "shown",
+]

@@ -1,0 +1,58 @@
+"""JSON of bounded size, and its values in messages."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import AdapterLoadError
+
+
+def shown(value: Any) -> str:
+    """A value for an error's message: without control characters, and of bounded length."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def names_shown(names: Iterable[str]) -> str:
+    """The first few of some names."""
+    listed = sorted(names)
+    return ", ".join(shown(name).strip("'") for name in listed[:3]) + (" …" if len(listed) > 3 else "")
+
+
+def read_json(path: Path, max_bytes: int) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        AdapterLoadError: It is too large, no JSON, or has a name twice.
+    """
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise AdapterLoadError(f"{path} has {size} bytes, more than the {max_bytes} that such a file may have.")
+    return parse_json(path.read_bytes(), str(path))
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """JSON with unique names, without NaN and infinities, in valid Unicode.
+
+    Raises:
+        AdapterLoadError: It is anything else, or nested too deeply.
+    """
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # an escaped half of a surrogate pair is no text
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"{error}"[:200]
+        raise AdapterLoadError(f"{where} is not valid JSON: {reason}. Download it again.") from error
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")

@@ -1,0 +1,133 @@
+"""hub_configs/: what stands there builds, fits its base, and has the sizes that the cards state."""
+
+import argparse
+import importlib.util
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from diffusers import UNet2DConditionModel
+
+from diffusers_nested import NestedAdapter, miniature
+from diffusers_nested.cli import train
+from diffusers_nested.miniature.making import adapters as making
+from diffusers_nested.training import TrainingConfig
+from sdxl import sdxl_unet
+
+ROOT = Path(__file__).parents[1] / "hub_configs"
+FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/config.json"))
+SDXL = ("humans", "pets", "template")
+MINIATURES = {"miniature-people": "people", "miniature-pets": "pets"}
+
+
+@pytest.fixture(scope="module")
+def unets() -> dict[str, UNet2DConditionModel]:
+    config: Any = UNet2DConditionModel.load_config(miniature.path() / "unet")
+    with torch.device("meta"):
+        made: Any = UNet2DConditionModel.from_config(config)
+        return {"sdxl": sdxl_unet(), "miniature": made}
+
+
+def build(folder: str) -> NestedAdapter:
+    return NestedAdapter.from_config_file(ROOT / folder / "config.json", folder)
+
+
+def card(folder: str) -> str:
+    return (ROOT / folder / "README.md").read_text(encoding="utf-8")
+
+
+def row(text: str, label: str) -> str:
+    found = re.search(rf"^\| {re.escape(label)} \| (.+?) \|$", text, re.MULTILINE)
+    assert found is not None, label
+    return found[1]
+
+
+def commands(folder: str) -> list[list[str]]:
+    script = (ROOT / folder / "train.sh").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [shlex.split(line, comments=True) for line in script.splitlines()]
+    return [line for line in lines if line and line != ["set", "-e"]]
+
+
+def test_nothing_is_left_out():
+    assert {*SDXL, *MINIATURES} == set(FOLDERS) == {path.name for path in ROOT.iterdir() if path.is_dir()}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_config_fits_its_base(folder: str, unets: dict):
+    build(folder).check_fits(unets["miniature" if folder in MINIATURES else "sdxl"])
+    with pytest.raises(ValueError, match="another UNet"):
+        build(folder).check_fits(unets["sdxl" if folder in MINIATURES else "miniature"])
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_card_states_the_true_sizes(folder: str):
+    adapter, text = build(folder), card(folder)
+    parameters = sum(parameter.numel() for parameter in adapter.parameters())
+    stated = [f"{parameters:,}", f"{2 * parameters / 1e6:.1f} MB"]
+    assert [row(text, "Parameters"), row(text, "fp16")] == stated
+    assert row(text, "Subject tokens per photo") == str(adapter.config["num_queries"])
+    assert row(text, "Word") == adapter.config["subject_token"]
+    listed = re.search(rf"^\| \[{folder}\].*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert listed is not None
+    assert listed[0].split(" | ")[1] == adapter.config["subject_token"]
+    assert listed[0].split(" | ")[3:6] == [str(adapter.config["num_queries"]), *stated]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_card_has_metadata(folder: str):
+    _, front, text = card(folder).split("---\n", 2)
+    data = yaml.safe_load(front)
+    assert {"diffusers-nested", "nested-attention"} <= set(data["tags"])
+    assert data["pipeline_tag"] == "text-to-image" and data["license"]
+    assert text.strip().startswith("# ")
+
+
+@pytest.mark.parametrize(("folder", "queries", "word"), [("humans", 1024, "person"), ("pets", 256, "pet")])
+def test_settings_of_the_paper(folder: str, queries: int, word: str):
+    config = build(folder).config
+    assert (config["num_queries"], config["subject_token"], config["alpha"]) == (queries, word, 2.0)
+
+
+@pytest.mark.parametrize(("folder", "name"), MINIATURES.items())
+def test_miniatures_are_the_bundled_ones(folder: str, name: str):
+    bundled = (miniature.path(name) / "config.json").read_text(encoding="utf-8")
+    assert json.loads((ROOT / folder / "config.json").read_text(encoding="utf-8")) == json.loads(bundled)
+    assert f"{making.STEPS[name]} steps" in card(folder)
+    for words in commands(folder):
+        assert words[:2] == ["python", "-m"] and importlib.util.find_spec(words[2]) is not None
+    assert commands(folder)[-1][3:] == ["runs/miniature", name]
+
+
+@pytest.mark.parametrize("folder", SDXL)
+def test_recipe_is_read_by_the_command(folder: str):
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    phases = []
+    for words in commands(folder):
+        assert words[:3] == ["accelerate", "launch", "--num_processes"]
+        assert words[4:7] == ["-m", "diffusers_nested.cli", "train"]
+        arguments = parser.parse_args(words[7:])
+        settings = {name: getattr(arguments, name) for name in TrainingConfig.__dataclass_fields__}
+        phases.append((int(words[3]), arguments, TrainingConfig(**settings)))
+        config = build(folder).config
+        given = (arguments.subject_token, arguments.num_queries, arguments.alpha)
+        assert given == (config["subject_token"], config["num_queries"], config["alpha"])
+        assert arguments.image_encoder_name_or_path == config["image_encoder"]
+        assert all(config["subject_token"] in prompt for prompt in arguments.validation_prompts)
+    (first_gpus, _, first), (second_gpus, second_arguments, second) = phases
+    assert second_arguments.pretrained_adapter_name_or_path == first.output_dir
+    assert (first.resolution, second.resolution) == (512, 1024)
+    text = card(folder)
+    batches = [first_gpus * first.train_batch_size, second_gpus * second.train_batch_size]
+    assert f"| Batch in all | {batches[0]} | {batches[1]} |" in text
+    assert f"| Steps | {first.max_train_steps:,} | {second.max_train_steps:,} |" in text
+    pictures = {"humans": 70_000, "pets": 66_000}.get(folder)
+    if pictures is not None:  # 100 epochs each, in the paper's batches
+        assert batches == {"humans": [32, 16], "pets": [128, 32]}[folder]
+        steps = [-(-pictures * 100 // batch) for batch in batches]
+        assert steps == [first.max_train_steps, second.max_train_steps]
