@@ -140,7 +140,8 @@ def _publish_errors(repo_id: str) -> Iterator[None]:
 def _explain(error: Exception) -> str:
     refusal: Any = error if isinstance(error, HfHubHTTPError) else error.__cause__
     if not isinstance(refusal, HfHubHTTPError):
-        return f"{error} Check the connection and run it again: what has arrived is not sent again."
+        said = str(error).rstrip(".")
+        return f"{said}. Check the connection and run it again: what has arrived is not sent again."
     status, said = refusal.response.status_code, refusal.server_message or str(refusal)
     if status in (401, 403):
         return (
