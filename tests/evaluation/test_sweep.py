@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from diffusers_nested import NestedAdapterError
-from diffusers_nested.evaluation import evaluate
+from diffusers_nested.evaluation import evaluate, read_settings
 from diffusers_nested.evaluation.rows import read_rows
 from diffusers_nested.evaluation.sweep import _Sweep
 
@@ -53,8 +53,6 @@ outside = {{ kind = "outside", box = [0.1, 0, 0.9, 1] }}
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """The folder of a comparison that nothing disturbed."""
-    from diffusers_nested.evaluation import read_settings
-
     folder = tmp_path_factory.mktemp("whole")
     (folder / "settings.toml").write_text(TOML.format(output=folder / "out"))
     return evaluate(read_settings(folder / "settings.toml"))
@@ -72,7 +70,7 @@ def test_every_picture_has_a_row_and_a_file(whole):
     assert not list(whole.rglob("*.partial")) and not list(whole.glob("rows-*"))
 
 
-def test_killed_and_run_again_is_undisturbed(whole, tmp_path):
+def test_killed_and_run_again_is_undisturbed(whole, tmp_path, capsys):
     out = tmp_path / "out"
     (tmp_path / "settings.toml").write_text(TOML.format(output=out))
     command = [sys.executable, "-m", "diffusers_nested.cli", "evaluate", str(tmp_path / "settings.toml")]
@@ -84,9 +82,10 @@ def test_killed_and_run_again_is_undisturbed(whole, tmp_path):
     assert process.returncode == -signal.SIGKILL and kept < 24
     with (out / "rows-00000.jsonl").open("a") as file:
         file.write('{"contestant": "plain", "scale": 0')  # as if killed in the middle of a row
-    finished = subprocess.run(command, env=environment(), capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
-    assert f"{24 - kept // 4 * 4}/{24 - kept // 4 * 4}" in finished.stderr  # what was there is not made again
+    capsys.readouterr()
+    evaluate(read_settings(tmp_path / "settings.toml"))
+    left = 24 - kept // 4 * 4
+    assert f"{left}/{left}" in capsys.readouterr().err  # what was there is not made again
     assert files_of(out) == files_of(whole)
 
 

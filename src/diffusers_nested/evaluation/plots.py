@@ -64,8 +64,8 @@ def _draw(axes: Any, name: str, points: Sequence[tuple[float, Any, Any]], colour
         *means, xerr=reach[0], yerr=reach[1], fmt="none", ecolor=colour, alpha=0.35, elinewidth=1.2, capsize=2
     )
     axes.plot(*means, "-o", color=colour, label=name, markersize=5, linewidth=1.6)
-    if len(points) > 1:
-        for scale, across, up in points:
+    for scale, across, up in points:
+        if scale:  # 0 is the plain pipeline
             place = (across["mean"], up["mean"])
             axes.annotate(f"{scale:g}", place, (6, 5), textcoords="offset points", fontsize=8, color=colour)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from .contestants import Plain
 from .pictures import load, photo_names, picture_name, save
 from .prepare import Comparison
 from .references import Reference
@@ -33,7 +34,7 @@ def _sheet(folder: Path, comparison: Comparison, reference: Reference) -> Image.
     _row(sheet, 12, f"{reference.name}\n{len(photos)} photo{'s' * (len(photos) > 1)}", [folder / n for n in photos])
     top = 12 + _CELL + _GAP
     for j, (contestant, scale) in enumerate(columns):
-        heading = contestant.name + (f"\n{scale:g}" if len(contestant.scales) > 1 else "")
+        heading = contestant.name + ("" if isinstance(contestant, Plain) else f"\n{scale:g}")
         where = (_LABEL + j * (_CELL + _GAP) + _CELL // 2, top + 16)
         draw.multiline_text(where, heading, _INK, ImageFont.load_default(12), anchor="mm", align="center")
     for i, shot in enumerate(shots):
