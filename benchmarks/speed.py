@@ -3,7 +3,7 @@
 The UNet has the true configuration of SDXL base and random weights: what is computed does not depend on them.
 All contestants take turns in one process, step by step, so that whatever else the machine does meets all of them.
 
-    python benchmarks/speed.py --sizes 512 1024 --tokens 16 256 1024 --rounds 3 --output docs/results/speed.json
+    python benchmarks/speed.py --sizes 512 --subjects 1 2 --output docs/results/speed-512.json
 """
 
 import argparse
@@ -18,8 +18,9 @@ from statistics import median
 from typing import Any
 
 import torch
-from contestants import IPAdapterContestant, NestedContestant, PlainContestant, build_unet
 from memory import PeakMemory
+
+from contestants import IPAdapterContestant, NestedContestant, PlainContestant, build_unet
 
 
 def step_inputs(size: int, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

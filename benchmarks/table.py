@@ -2,7 +2,7 @@
 
     python benchmarks/table.py docs/results docs/speed.md
 
-``<!-- speed: speed.json -->`` and ``<!-- flops: flops.json -->`` begin a table, ``<!-- /table -->`` ends it.
+``<!-- speed: speed-512.json -->`` and ``<!-- flops: flops.json -->`` begin a table, ``<!-- /table -->`` ends it.
 """
 
 import json

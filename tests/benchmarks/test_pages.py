@@ -1,0 +1,47 @@
+"""The numbers on the pages about speed and about the study are those of the committed results."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+
+
+def script(name: str) -> ModuleType:
+    """A file of benchmarks/, which is no package."""
+    path = ROOT / "benchmarks" / name
+    spec = importlib.util.spec_from_file_location(path.parent.name + "_" + path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("page", "writer", "results", "mark"),
+    [
+        ("speed.md", "table.py", RESULTS, "<!-- /table -->"),
+        ("study.md", "study/table.py", RESULTS / "study", "<!-- /study -->"),
+    ],
+)
+def test_a_page_holds_the_committed_results(page, writer, results, mark):
+    text = (ROOT / "docs" / page).read_text()
+    assert mark in text
+    assert script(writer).fill(text, results) == text
+
+
+def test_ratios_are_to_the_plain_unet_of_the_same_size():
+    rows = [
+        {"size": size, "contestant": name, "tokens": 0, "tflop": tflop}
+        for size, name, tflop in (
+            (512, "plain", 2.0),
+            (512, "nested", 3.0),
+            (1024, "plain", 8.0),
+            (1024, "nested", 9.0),
+        )
+    ]
+    lines = script("table.py").flops_table(rows)
+    assert [line.split(" | ")[-1] for line in lines[2:]] == ["1.000 |", "1.500 |", "1.000 |", "1.125 |"]
