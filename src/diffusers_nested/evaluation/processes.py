@@ -36,7 +36,8 @@ class Processes:
         if self._device is not None and (self._state is None or self._device != "cuda"):
             return self._device
         if self._state is not None:
-            return str(self._state.device)
+            # "cpu:0" is the CPU that tensors call "cpu"
+            return "cpu" if self._state.device.type == "cpu" else str(self._state.device)
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def wait(self) -> None:
@@ -55,4 +56,6 @@ def _accelerate_state(device: str | None) -> Any:
         from accelerate import PartialState
     except ImportError as error:
         raise NestedAdapterError("Several processes need accelerate: pip install 'diffusers-nested[train]'.") from error
-    return PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+    # without cpu=True, processes on a machine without an accelerator are taken for one each
+    on_cpu = device == "cpu" or not torch.accelerator.is_available()
+    return PartialState(cpu=on_cpu, timeout=_PATIENCE)
