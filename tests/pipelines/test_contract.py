@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from brute_force import brute_subject_of, with_formula
 from cases import CASES
-from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.attention_processor import AttnProcessor2_0, XFormersAttnProcessor
 
 import tiny_pipeline
 from diffusers_nested import NestedAdapterError, ProcessorReplacedError
@@ -109,7 +109,7 @@ def test_a_failed_load_changes_nothing(case, adapters, tmp_path):
 
 
 @pytest.mark.contract("Replaced")
-@pytest.mark.parametrize("replace", ["slicing", "fuse", "set"])
+@pytest.mark.parametrize("replace", ["slicing", "fuse", "xformers", "set"])
 def test_replaced_processors_are_noticed(case, adapters, replace):
     """If something else replaces the attention processors, the next call with a subject says so."""
     pipeline = case.build()
@@ -119,6 +119,10 @@ def test_replaced_processors_are_noticed(case, adapters, replace):
             layer.set_attention_slice(1)
     elif replace == "fuse":
         pipeline.unet.fuse_qkv_projections()
+    elif replace == "xformers":
+        # what enabling it sets, which needs xformers itself only to run
+        for layer in cross_attention_layers(pipeline.unet).values():
+            layer.set_processor(XFormersAttnProcessor())
     else:
         pipeline.unet.set_attn_processor(AttnProcessor2_0())
     with pytest.raises(ProcessorReplacedError):
