@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conditions import Comparison
+from conditions import ADAPTERS, Comparison
 from PIL import Image
 
 from diffusers_nested.evaluation.plots import trade_off
@@ -35,6 +35,17 @@ def collect(folder: Path, comparison: Comparison, results: Path, images: Path) -
     if "identity" in comparison.metrics:
         trade_off(pooled, "text", "identity", images / f"study-{comparison.name}")
     _sheet(folder, rows, comparison).save(images / f"study-{comparison.name}-pictures.png", optimize=True)
+
+
+def collect_losses(adapters: Path, results: Path) -> None:
+    """Write the last paired losses of every adapter that is trained."""
+    rows = []
+    for name in ADAPTERS:
+        log = adapters / name / "log.jsonl"
+        if log.is_file():
+            last = json.loads(log.read_text().splitlines()[-1])
+            rows.append({"adapter": name, **{k: round(last[k], 4) for k in ("loss_right", "loss_wrong", "loss_none")}})
+    (results / "training.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def _sheet(folder: Path, rows: Sequence[Mapping[str, Any]], comparison: Comparison) -> Image.Image:

@@ -99,6 +99,7 @@ COMPARISONS = (
     Comparison(
         "queries",
         {
+            **_PLAIN,
             **{f"queries-{n}": _with(f"nested-q{n}", scales=[1.0]) for n in QUERIES},
             f"queries-{QFORMER['num_queries']}": _with("nested-0", scales=[1.0]),
         },
@@ -106,13 +107,14 @@ COMPARISONS = (
     Comparison(
         "norms",
         {
+            **_PLAIN,
             **{f"alpha-{_norm(a)}": _with(f"nested-alpha{_norm(a)}", scales=[1.0, 2.0]) for a in ALPHAS},
             f"alpha-{_norm(ALPHA)}": _with("nested-0", scales=[1.0, 2.0]),
         },
     ),
     Comparison(
         "photos",
-        {f"photos-{n}": _with("nested-0", photos=n, scales=[1.0]) for n in (1, 2, 4)},
+        _PLAIN | {f"photos-{n}": _with("nested-0", photos=n, scales=[1.0]) for n in (1, 2, 4)},
         photos=4,
     ),
     Comparison(

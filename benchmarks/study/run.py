@@ -11,7 +11,7 @@ import logging
 import os
 from pathlib import Path
 
-from collect import collect
+from collect import collect, collect_losses
 from conditions import ADAPTERS, COMPARISONS, Comparison
 
 from diffusers_nested.evaluation import EvaluationSettings, evaluate
@@ -38,6 +38,7 @@ def main() -> None:
                 wanted = ADAPTERS[name]
                 train_study_adapter(Path("adapters", name), wanted, Path(f"{wanted.name}.cache"))
             collect(evaluate(settings_of(comparison)), comparison, results, images)
+    collect_losses(Path("adapters"), results)
 
 
 def settings_of(comparison: Comparison) -> EvaluationSettings:

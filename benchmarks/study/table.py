@@ -29,7 +29,9 @@ def fill(page: str, results: Path) -> str:
     """The page with its tables written anew."""
 
     def table(place: re.Match[str]) -> str:
-        return place[1] + "\n".join(lines_of(json.loads((results / f"{place[2]}.json").read_text()))) + "\n" + place[3]
+        found = json.loads((results / f"{place[2]}.json").read_text())
+        lines = training_lines(found) if place[2] == "training" else lines_of(found)
+        return place[1] + "\n".join(lines) + "\n" + place[3]
 
     return _PLACE.sub(table, page)
 
@@ -43,6 +45,19 @@ def lines_of(conditions: Sequence[Mapping[str, Any]]) -> list[str]:
         scale = "" if name == "plain" else f"{one['scale']:g}"
         cells = [_cell(one["scores"].get(column), interval=" " not in column) for column in columns]
         lines.append(f"| {name} | {scale} | {' | '.join(cells)} |")
+    return lines
+
+
+def training_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A row per adapter: its losses on held-out triplets at the end of training, and what it gains."""
+    lines = ["| adapter | right photo | wrong photo | no adapter | gain over none | over wrong |", "|---" * 6 + "|"]
+    for row in rows:
+        right, wrong, none = (row[f"loss_{which}"] for which in ("right", "wrong", "none"))
+        cells = [
+            row["adapter"].replace("_", " "),
+            *(f"{x:.4f}" for x in (right, wrong, none, none - right, wrong - right)),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
