@@ -29,9 +29,9 @@ class DlibFaces:
         except ImportError as error:
             raise NestedAdapterError("Faces need dlib: pip install 'diffusers-nested[faces]'.") from error
         self._dlib: Any = dlib
-        self._detector = dlib.get_frontal_face_detector()
-        self._landmarks = dlib.shape_predictor(weights.pose_predictor_five_point_model_location())
-        self._network = dlib.face_recognition_model_v1(weights.face_recognition_model_location())
+        self._detector = self._dlib.get_frontal_face_detector()
+        self._landmarks = self._dlib.shape_predictor(weights.pose_predictor_five_point_model_location())
+        self._network = self._dlib.face_recognition_model_v1(weights.face_recognition_model_location())
 
     def embed(self, pictures: Sequence[Image.Image]) -> list[np.ndarray | None]:
         """Vectors of 128 numbers; None where no face is found."""
