@@ -96,6 +96,8 @@ def test_gradients_with_checkpointing_are_the_same(by_mechanism, samples, pipeli
 def test_rows_without_prompt_are_the_plain_unet(by_mechanism, samples, pipeline):
     adapter, objective = by_mechanism
     drawn = drawn_for(objective, samples, [True, False, True, False])
+    outputs = []
+    pipeline.unet.register_forward_hook(lambda _, __, output: outputs.append(output[0]))
     with torch.no_grad(), objective.acting(adapter(samples.features), objective.positions(samples, drawn)):
         losses = objective.losses(samples, drawn)
     with torch.no_grad():
@@ -108,7 +110,8 @@ def test_rows_without_prompt_are_the_plain_unet(by_mechanism, samples, pipeline)
     expected = (predicted - drawn.noise).square().mean((1, 2, 3))
     torch.testing.assert_close(losses[[0, 2]], expected[[0, 2]])
     torch.testing.assert_close(plain[[0, 2]], expected[[0, 2]])
-    assert not torch.isclose(losses[[1, 3]], plain[[1, 3]], rtol=1e-5).any()
+    acted = (outputs[0] - outputs[1]).abs().amax((1, 2, 3))
+    assert (acted[[1, 3]] > 1e-4).all()
 
 
 @each_mechanism
