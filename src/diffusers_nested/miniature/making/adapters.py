@@ -41,11 +41,14 @@ QFORMER = {
 }
 
 
-def draw_triplets(name: str, count: int, seed: int, held_out: bool = False) -> list[Triplet]:
+def draw_triplets(
+    name: str, count: int, seed: int, held_out: bool = False, photo_is_target: bool = False
+) -> list[Triplet]:
     """(photo, caption, target) of many identities; one target in four shows a person and a pet.
 
-    Seven photos in ten are portraits, the others show the subject in some scene. The caption says nothing about
-    the identity: what the picture shows of it can come from the photo only.
+    Seven photos in ten are portraits, the others show the subject in some scene; with ``photo_is_target`` the photo
+    is the target, as for the paper's pets (section 3.3). The caption says nothing about the identity: what the
+    picture shows of it can come from the photo only.
     """
     rng = np.random.default_rng(seed)
     triplets = []
@@ -53,7 +56,8 @@ def draw_triplets(name: str, count: int, seed: int, held_out: bool = False) -> l
         subject = random_person(rng, held_out) if name == "people" else random_pet(rng, held_out)
         photo = portrait(subject) if rng.random() < 0.7 else _snapshot(rng, subject)
         target = _target(rng, subject)
-        triplets.append(Triplet(render(photo, rng), plain_caption(target), render(target, rng)))
+        seen, wanted = render(photo, rng), render(target, rng)
+        triplets.append(Triplet(wanted if photo_is_target else seen, plain_caption(target), wanted))
     return triplets
 
 
@@ -132,6 +136,7 @@ def fit(
     config: TrainingConfig,
     name: str,
     count: int = TRIPLETS,
+    photo_is_target: bool = False,
 ) -> None:
     """Train an adapter on the first of the triplets of people or pets, resuming if it was cut off."""
     for module in pipeline.unet.modules():
@@ -141,9 +146,9 @@ def fit(
         pipeline,
         encoder,
         adapter,
-        draw_triplets(name, count, seed=42),
+        draw_triplets(name, count, seed=42, photo_is_target=photo_is_target),
         config,
-        validation_dataset=draw_triplets(name, 64, seed=41, held_out=True),
+        validation_dataset=draw_triplets(name, 64, seed=41, held_out=True, photo_is_target=photo_is_target),
     )
 
 

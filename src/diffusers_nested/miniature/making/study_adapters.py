@@ -1,4 +1,4 @@
-"""Adapters that differ in one thing only: the mechanism, the number of queries, the norm, the steps or the seed.
+"""Adapters that differ in one thing only: mechanism, number of queries, norm, steps, examples or seed.
 
 Run as ``python -m diffusers_nested.miniature.making.study_adapters FOLDER --mechanism decoupled``. All of them learn
 from the same triplets on the bundled pipeline. A run that was cut off goes on when it is started again, and one that
@@ -36,6 +36,7 @@ class StudyAdapter:
         steps: Of the optimiser; by default as many as the bundled adapter had.
         seed: Of the first weights, the order of the triplets and the noise.
         triplets: How many examples there are.
+        photo_is_target: Whether the photo of an example is the picture to be learned itself, not another one.
     """
 
     name: str = "people"
@@ -45,6 +46,7 @@ class StudyAdapter:
     steps: int | None = None
     seed: int = 0
     triplets: int = TRIPLETS
+    photo_is_target: bool = False
 
 
 def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_file: Path | None = None) -> Path:
@@ -53,7 +55,8 @@ def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_file: Path | N
     Args:
         folder: Of this adapter alone.
         wanted: What it is to be.
-        cache_file: Where the encoded triplets are kept for the other adapters of this name; the first one writes it.
+        cache_file: Where the encoded triplets are kept for other adapters with the same examples; the first one
+            writes it.
 
     Returns:
         The folder.
@@ -71,7 +74,7 @@ def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_file: Path | N
     torch.manual_seed(wanted.seed)
     adapter = new_adapter(pipeline, tower, wanted.name, wanted.mechanism, **changes)
     config = settings(folder, wanted.steps or STEPS[wanted.name], wanted.seed, cache_file)
-    fit(pipeline, tower, adapter, config, wanted.name, wanted.triplets)
+    fit(pipeline, tower, adapter, config, wanted.name, wanted.triplets, wanted.photo_is_target)
     for part in ("image_encoder", "feature_extractor"):
         shutil.copytree(path(wanted.name) / part, folder / part, dirs_exist_ok=True)
     for checkpoint in folder.glob("checkpoint-*"):
@@ -101,7 +104,8 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--triplets", type=int, default=TRIPLETS)
-    parser.add_argument("--cache_file", type=Path, help="encoded triplets, shared by all adapters of a name")
+    parser.add_argument("--photo_is_target", action="store_true", help="learn from the pictures themselves")
+    parser.add_argument("--cache_file", type=Path, help="encoded triplets, shared by adapters with the same ones")
     return parser.parse_args()
 
 
