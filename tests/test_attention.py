@@ -302,6 +302,18 @@ def test_half_precision(dtype: torch.dtype, alpha: float | None, scale: float):
         assert_close_in(dtype, inputs)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_half_precision_with_more_queries_than_a_block_holds(dtype: torch.dtype, weighted: bool):
+    inputs = make_inputs(PLACEMENTS["two subjects"])
+    rows, heads, _, width = inputs.query.shape
+    inputs = replace(inputs, query=torch.randn(rows, heads, 600, width, dtype=inputs.query.dtype))
+    if weighted:
+        inputs = inputs.with_subjects(log_weights=torch.tensor([0.0, 0.0, -1.5, -1.5, -math.inf]))
+    with torch.no_grad():
+        assert_close_in(dtype, inputs)
+
+
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 def test_half_precision_where_the_square_of_a_value_overflows(dtype: torch.dtype):
     """fp16 ends at 65504: 300² is beyond it, and so is the norm of a vector with entries of some 20 000."""
