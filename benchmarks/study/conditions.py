@@ -7,17 +7,26 @@ from typing import Any
 from diffusers_nested.mechanisms import MECHANISMS
 from diffusers_nested.miniature.making.adapters import ALPHA, QFORMER
 from diffusers_nested.miniature.making.study_adapters import StudyAdapter
-from diffusers_nested.miniature.measure import PROMPTS
 
 STEPS, SEEDS = 800, (0, 1)
-QUERIES = (4, 64)
+LONG_STEPS = 4000
+QUERIES = (4, 16, 64)
 ALPHAS = (None, 1.0, 2.0, 3.0)
+RIVALS = ("nested", "decoupled")
+# None of them is a caption that the base or an adapter was trained on (unseen.py); in those, the place comes last.
+PROMPTS = (
+    "a photo of a smiling {} on the beach wearing a red shirt",
+    "a photo of a sad {} in the forest wearing a yellow shirt",
+    "a photo of a {} in the desert wearing a white shirt and a green hat",
+    "a watercolor of a smiling {} in the snow wearing a purple shirt",
+    "a neon picture of a smiling {} in the city wearing a yellow shirt",
+)
 PAIR_PROMPTS = (
-    "a photo of a person wearing a red shirt and a pet on the beach",
-    "a photo of a pet and a person wearing a blue shirt in the snow",
+    "a photo of a smiling person wearing a blue shirt and a pet wearing a red shirt on the beach",
+    "a photo of a pet wearing a green hat and a sad person wearing a white shirt in the snow",
     "a watercolor of a person wearing a green shirt and a pet in the forest",
-    "a photo of a person and a pet wearing a yellow shirt in the city",
-    "a photo of a pet wearing a purple shirt and a person in the desert",
+    "a photo of a sad person wearing a yellow hat and a pet wearing a red shirt in the city",
+    "a photo of a pet wearing a purple shirt and a person wearing a blue shirt in the desert",
 )
 
 
@@ -29,7 +38,13 @@ ADAPTERS = {
     **{f"{m}-{seed}": StudyAdapter(mechanism=m, steps=STEPS, seed=seed) for m in MECHANISMS for seed in SEEDS},
     **{f"nested-q{n}": StudyAdapter(num_queries=n, steps=STEPS) for n in QUERIES},
     **{f"nested-alpha{_norm(a)}": StudyAdapter(alpha=a, steps=STEPS) for a in ALPHAS},
-    **{f"pets-{m}": StudyAdapter(name="pets", mechanism=m, steps=STEPS) for m in ("nested", "decoupled")},
+    **{f"pets-{m}": StudyAdapter(name="pets", mechanism=m, steps=STEPS) for m in RIVALS},
+    **{
+        f"{m}-same-{seed}": StudyAdapter(mechanism=m, steps=STEPS, seed=seed, photo_is_target=True)
+        for m in RIVALS
+        for seed in SEEDS
+    },
+    **{f"{m}-long": StudyAdapter(mechanism=m, steps=LONG_STEPS) for m in RIVALS},
 }
 """Folder of an adapter -> what it is."""
 
@@ -54,7 +69,7 @@ class Comparison:
     subjects: str = "people"
     count: int = 40
     photos: int = 1
-    prompts: tuple[str, ...] = tuple(prompt for prompt, _, _ in PROMPTS)
+    prompts: tuple[str, ...] = PROMPTS
     metrics: Mapping[str, Any] = field(
         default_factory=lambda: {
             "text": "miniature-text",
@@ -116,6 +131,23 @@ COMPARISONS = (
         "photos",
         _PLAIN | {f"photos-{n}": _with("nested-0", photos=n, scales=[1.0]) for n in (1, 2, 4)},
         photos=4,
+    ),
+    Comparison(
+        "target",
+        {
+            **_PLAIN,
+            **{f"nested-seed{seed}": _with(f"nested-same-{seed}", scales=[1.0, 1.5, 2.0]) for seed in SEEDS},
+            **{f"decoupled-seed{seed}": _with(f"decoupled-same-{seed}", scales=[0.5, 0.75, 1.0]) for seed in SEEDS},
+        },
+        count=20,
+    ),
+    Comparison(
+        "length",
+        {
+            **_PLAIN,
+            "nested": _with("nested-long", scales=[1.0, 1.5, 2.0]),
+            "decoupled": _with("decoupled-long", scales=[0.5, 0.75, 1.0]),
+        },
     ),
     Comparison(
         "pairs",

@@ -9,17 +9,19 @@ point and started again, it goes on. ``--only`` takes some of the comparisons, w
 import argparse
 import logging
 import os
+import shutil
 from pathlib import Path
 
 from collect import collect, collect_losses
 from conditions import ADAPTERS, COMPARISONS, Comparison
+from cpu_time import counted
 
 from diffusers_nested.evaluation import EvaluationSettings, evaluate
 from diffusers_nested.miniature import evaluation  # noqa: F401 makes the miniature known
 from diffusers_nested.miniature.making.study_adapters import train_study_adapter
 
 ROOT = Path(__file__).parents[2]
-logger = logging.getLogger(__name__)
+CPU_TIME = Path("cpu_time.json")  # minutes
 
 
 def main() -> None:
@@ -35,10 +37,19 @@ def main() -> None:
     for comparison in COMPARISONS:
         if args.only is None or comparison.name in args.only:
             for name in comparison.adapters:
-                wanted = ADAPTERS[name]
-                train_study_adapter(Path("adapters", name), wanted, Path(f"{wanted.name}.cache"))
-            collect(evaluate(settings_of(comparison)), comparison, results, images)
+                _train(name)
+            with counted(CPU_TIME, f"{comparison.name} (pictures)"):
+                folder = evaluate(settings_of(comparison))
+            collect(folder, comparison, results, images)
+    shutil.copy(CPU_TIME, results)
     collect_losses(Path("adapters"), results)
+
+
+def _train(name: str) -> None:
+    wanted = ADAPTERS[name]
+    examples = f"{wanted.name}-themselves" if wanted.photo_is_target else wanted.name
+    with counted(CPU_TIME, name):
+        train_study_adapter(Path("adapters", name), wanted, Path(f"{examples}.cache"))
 
 
 def settings_of(comparison: Comparison) -> EvaluationSettings:

@@ -2,7 +2,8 @@
 
     python benchmarks/study/table.py docs/results/study docs/study.md
 
-``<!-- study: mechanisms -->`` begins the table of ``mechanisms.json``, ``<!-- /study -->`` ends it.
+``<!-- study: mechanisms -->`` begins the table of ``mechanisms.json``, ``<!-- /study -->`` ends it. ``training`` are the
+losses, ``cpu_time`` the minutes.
 """
 
 import json
@@ -30,8 +31,8 @@ def fill(page: str, results: Path) -> str:
 
     def table(place: re.Match[str]) -> str:
         found = json.loads((results / f"{place[2]}.json").read_text())
-        lines = training_lines(found) if place[2] == "training" else lines_of(found)
-        return place[1] + "\n".join(lines) + "\n" + place[3]
+        write = {"training": training_lines, "cpu_time": time_lines}.get(place[2], lines_of)
+        return place[1] + "\n".join(write(found)) + "\n" + place[3]
 
     return _PLACE.sub(table, page)
 
@@ -59,6 +60,14 @@ def training_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def time_lines(minutes: Mapping[str, float]) -> list[str]:
+    """What took how long: training, pictures by comparison, and all together."""
+    pictures = {name: spent for name, spent in minutes.items() if name.endswith("(pictures)")}
+    training = [spent for name, spent in minutes.items() if name not in pictures]
+    rows = {f"training of {len(training)} adapters": sum(training), **pictures, "all": sum(minutes.values())}
+    return ["| | minutes of one core |", "|---|---|", *(f"| {name} | {spent:.0f} |" for name, spent in rows.items())]
 
 
 def _cell(score: Mapping[str, Any] | None, interval: bool) -> str:
