@@ -28,7 +28,8 @@ def collect(folder: Path, comparison: Comparison, results: Path, images: Path) -
         results: Folder of summaries.
         images: Folder of plots and sheets.
     """
-    rows = read_rows(folder / RESULTS)
+    order = list(comparison.contestants)
+    rows = sorted(read_rows(folder / RESULTS), key=lambda row: order.index(row["contestant"]))
     pooled = summarise([{**row, "contestant": _SEED.sub("", row["contestant"])} for row in rows])
     results.mkdir(parents=True, exist_ok=True)
     (results / f"{comparison.name}.json").write_text(json.dumps(pooled, indent=1) + "\n")

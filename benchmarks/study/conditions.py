@@ -10,7 +10,7 @@ from diffusers_nested.miniature.making.study_adapters import StudyAdapter
 
 STEPS, SEEDS = 800, (0, 1)
 LONG_STEPS = 4000
-QUERIES = (4, 16, 64)
+QUERIES, USUAL = (4, 16, 64), QFORMER["num_queries"]
 ALPHAS = (None, 1.0, 2.0, 3.0)
 RIVALS = ("nested", "decoupled")
 # None of them is a caption that the base or an adapter was trained on (unseen.py); in those, the place comes last.
@@ -115,8 +115,9 @@ COMPARISONS = (
         "queries",
         {
             **_PLAIN,
-            **{f"queries-{n}": _with(f"nested-q{n}", scales=[1.0]) for n in QUERIES},
-            f"queries-{QFORMER['num_queries']}": _with("nested-0", scales=[1.0]),
+            **{f"queries-{n}": _with(f"nested-q{n}", scales=[1.0]) for n in QUERIES if n < USUAL},
+            f"queries-{USUAL}": _with("nested-0", scales=[1.0]),
+            **{f"queries-{n}": _with(f"nested-q{n}", scales=[1.0]) for n in QUERIES if n > USUAL},
         },
     ),
     Comparison(

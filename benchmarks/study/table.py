@@ -2,8 +2,8 @@
 
     python benchmarks/study/table.py docs/results/study docs/study.md
 
-``<!-- study: mechanisms -->`` begins the table of ``mechanisms.json``, ``<!-- /study -->`` ends it. ``training`` are the
-losses, ``cpu_time`` the minutes.
+``<!-- study: mechanisms -->`` begins the table of ``mechanisms.json``, ``<!-- /study -->`` ends it. ``training`` holds
+the losses, ``cpu_time`` the minutes.
 """
 
 import json
