@@ -33,8 +33,8 @@ def collect(folder: Path, comparison: Comparison, results: Path, images: Path) -
     pooled = summarise([{**row, "contestant": _SEED.sub("", row["contestant"])} for row in rows])
     results.mkdir(parents=True, exist_ok=True)
     (results / f"{comparison.name}.json").write_text(json.dumps(pooled, indent=1) + "\n")
-    if "identity" in comparison.metrics:
-        trade_off(pooled, "text", "identity", images / f"study-{comparison.name}")
+    if comparison.is_curve:
+        trade_off(pooled, "text", comparison.identity, images / f"study-{comparison.name}")
     _sheet(folder, rows, comparison).save(images / f"study-{comparison.name}-pictures.png", optimize=True)
 
 

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gated import NAME as GATED
+
 from diffusers_nested.mechanisms import MECHANISMS
 from diffusers_nested.miniature.making.adapters import ALPHA, QFORMER
 from diffusers_nested.miniature.making.study_adapters import StudyAdapter
 
+COMPARED = [name for name in MECHANISMS if name != GATED]
 STEPS, SEEDS = 800, (0, 1)
 LONG_STEPS = 4000
 QUERIES, USUAL = (4, 16, 64), QFORMER["num_queries"]
@@ -35,7 +38,7 @@ def _norm(alpha: float | None) -> str:
 
 
 ADAPTERS = {
-    **{f"{m}-{seed}": StudyAdapter(mechanism=m, steps=STEPS, seed=seed) for m in MECHANISMS for seed in SEEDS},
+    **{f"{m}-{seed}": StudyAdapter(mechanism=m, steps=STEPS, seed=seed) for m in COMPARED for seed in SEEDS},
     **{f"nested-q{n}": StudyAdapter(num_queries=n, steps=STEPS) for n in QUERIES},
     **{f"nested-alpha{_norm(a)}": StudyAdapter(alpha=a, steps=STEPS) for a in ALPHAS},
     **{f"pets-{m}": StudyAdapter(name="pets", mechanism=m, steps=STEPS) for m in RIVALS},
@@ -44,6 +47,7 @@ ADAPTERS = {
         for m in RIVALS
         for seed in SEEDS
     },
+    "gated-0": StudyAdapter(mechanism=GATED, steps=STEPS),
     **{f"{m}-long": StudyAdapter(mechanism=m, steps=LONG_STEPS) for m in RIVALS},
 }
 """Folder of an adapter -> what it is."""
@@ -62,6 +66,7 @@ class Comparison:
         photos: How many of each.
         prompts: With ``{}`` for the subject's word.
         metrics: Columns.
+        identity: The column of the plot's upward axis.
     """
 
     name: str
@@ -77,6 +82,14 @@ class Comparison:
             "outside": {"kind": "outside", "box": [0.09, 0.0, 0.91, 1.0]},
         }
     )
+
+    identity: str = "identity"
+
+    @property
+    def is_curve(self) -> bool:
+        """Whether a single subject is measured at several scales, which makes a plot."""
+        several = any(len(one.get("scales", ())) > 1 for one in self.contestants.values())
+        return several and self.subjects == "people"
 
     @property
     def adapters(self) -> list[str]:
@@ -104,8 +117,8 @@ COMPARISONS = (
         {
             **_PLAIN,
             **{
-                f"{name}-seed{seed}": _with(f"{name}-{seed}", scales=list(mechanism.scales))
-                for name, mechanism in MECHANISMS.items()
+                f"{name}-seed{seed}": _with(f"{name}-{seed}", scales=list(MECHANISMS[name].scales))
+                for name in COMPARED
                 for seed in SEEDS
             },
         },
@@ -151,6 +164,15 @@ COMPARISONS = (
         },
     ),
     Comparison(
+        "heads",
+        {
+            **_PLAIN,
+            GATED: _with("gated-0", scales=[0.5, 1.0, 2.0]),
+            "decoupled": _with("decoupled-0", scales=[0.5, 1.0]),
+            "nested": _with("nested-0", scales=[1.0]),
+        },
+    ),
+    Comparison(
         "pairs",
         {
             **_PLAIN,
@@ -160,5 +182,6 @@ COMPARISONS = (
         subjects="pairs",
         prompts=PAIR_PROMPTS,
         metrics=_PAIRED,
+        identity="person",
     ),
 )

@@ -2,8 +2,9 @@
 
     python benchmarks/study/run.py runs/study
 
-Trains every adapter, generates and measures all pictures, and writes docs/results/study and the plots. Cut off at any
-point and started again, it goes on. ``--only`` takes some of the comparisons, with the adapters that they need.
+Trains every adapter, generates and measures all pictures, and writes docs/results/study, the plots and the tables. Cut
+off at any point and started again, it goes on. ``--only`` takes some of the comparisons, with the adapters that they
+need.
 """
 
 import argparse
@@ -12,9 +13,12 @@ import os
 import shutil
 from pathlib import Path
 
+import heads
+import unseen
 from collect import collect, collect_losses
 from conditions import ADAPTERS, COMPARISONS, Comparison
 from cpu_time import counted
+from table import fill
 
 from diffusers_nested.evaluation import EvaluationSettings, evaluate
 from diffusers_nested.miniature import evaluation  # noqa: F401 makes the miniature known
@@ -43,6 +47,10 @@ def main() -> None:
             collect(folder, comparison, results, images)
     shutil.copy(CPU_TIME, results)
     collect_losses(Path("adapters"), results)
+    heads.write(results / "heads.json")
+    unseen.write(results / "prompts.json")
+    page = ROOT / "docs" / "study.md"
+    page.write_text(fill(page.read_text(), results))
 
 
 def _train(name: str) -> None:
@@ -60,6 +68,7 @@ def settings_of(comparison: Comparison) -> EvaluationSettings:
         prompts=comparison.prompts,
         contestants=comparison.contestants,
         metrics=comparison.metrics,
+        y=comparison.identity,
         batch_size=30,
         dtype="bfloat16",
         call={"num_inference_steps": 12, "guidance_scale": 4.0},

@@ -22,7 +22,7 @@ def captions() -> Mapping[str, Counter[str]]:
     return {"base": Counter(draw_scenes(PICTURES, seed=2)[1]), **drawn}
 
 
-def main() -> None:
+def write(path: Path) -> None:
     """Count, and write the counts."""
     seen = captions()
     prompts = [*(prompt.format("person") for prompt in PROMPTS), *PAIR_PROMPTS]
@@ -30,8 +30,8 @@ def main() -> None:
         "captions": {name: counts.total() for name, counts in seen.items()},
         "prompts": {prompt: {name: counts[prompt] for name, counts in seen.items()} for prompt in prompts},
     }
-    Path(sys.argv[1]).write_text(json.dumps(table, indent=1) + "\n")
+    path.write_text(json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    write(Path(sys.argv[1]))
