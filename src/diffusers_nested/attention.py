@@ -162,6 +162,7 @@ def _by_blocks(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -
     There the fused kernel computes in float32, at half the speed of this in bfloat16 (see benchmarks/).
     """
     heads = query.shape[:2]
+    key, value = key.to(query.dtype), value.to(query.dtype)  # under autocast they may be wider
     # head by head in memory, which the products read much faster, and scaled in one pass over N keys instead of S · N
     key = (key.contiguous() * query.shape[-1] ** -0.5).transpose(-1, -2).flatten(0, 1)  # (B · H, d, N)
     value = value.contiguous().flatten(0, 1)  # (B · H, N, d)
