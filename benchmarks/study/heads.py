@@ -1,6 +1,6 @@
 """How hard the attention of the miniature's UNet is: how much of it the subject's word gets, head by head.
 
-python benchmarks/study/heads.py docs/results/study/heads.json
+python benchmarks/study/heads.py docs/results/study/attention.json
 """
 
 import json

@@ -47,7 +47,7 @@ def main() -> None:
             collect(folder, comparison, results, images)
     shutil.copy(CPU_TIME, results)
     collect_losses(Path("adapters"), results)
-    heads.write(results / "heads.json")
+    heads.write(results / "attention.json")
     unseen.write(results / "prompts.json")
     page = ROOT / "docs" / "study.md"
     page.write_text(fill(page.read_text(), results))
