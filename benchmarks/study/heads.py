@@ -1,6 +1,8 @@
 """How hard the attention of the miniature's UNet is: how much of it the subject's word gets, head by head.
 
-python benchmarks/study/heads.py docs/results/study/attention.json
+    python benchmarks/study/heads.py docs/results/study/attention.json
+
+The plain pipeline draws the study's prompts; no adapter is loaded.
 """
 
 import json

@@ -1,6 +1,8 @@
 """Shows that the study's prompts are new to the miniature: how often each of them was a caption in training.
 
-python benchmarks/study/unseen.py docs/results/study/prompts.json
+    python benchmarks/study/unseen.py docs/results/study/prompts.json
+
+Captions are drawn again with the seeds of the base's and the adapters' training.
 """
 
 import json

@@ -168,7 +168,7 @@ def _by_blocks(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -
     value = value.contiguous().flatten(0, 1)  # (B · H, N, d)
     bias = None if mask is None else mask.expand(*heads, 1, -1).flatten(0, 1)  # (B · H, 1, N)
     # the same memory for every block: to ask the system for it again takes as long as the attention
-    memory = query.new_empty(len(key), _BLOCK, key.shape[-1])
+    memory = query.new_empty(len(key), min(_BLOCK, query.shape[2]), key.shape[-1])
     out = []
     for block in query.flatten(0, 1).split(_BLOCK, dim=1):
         logits = torch.bmm(block, key, out=memory[:, : block.shape[1]])
