@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from torch import nn
 
 from diffusers_nested import NestedAdapter
-from diffusers_nested.injection import BoundSubject, CallBinding, Dial, NestedInjector, RowFinder
+from diffusers_nested.injection import BoundSubject, CallBinding, Dial, Gate, Groups, NestedInjector, RowFinder
 from diffusers_nested.layers import cross_attention_layers, layer_widths
 
 Step = Callable[[], Any]
@@ -60,6 +61,14 @@ class PlainContestant:
         yield lambda: self._unet(**inputs)
 
 
+@dataclass(frozen=True)
+class _Call:
+    """What a pipeline's call is to the UNet's gate."""
+
+    gate: Gate
+    groups: Callable[..., Groups]
+
+
 class NestedContestant:
     """Subjects that act on the conditional row; their tokens are projected before, and the adapter is away then."""
 
@@ -77,7 +86,7 @@ class NestedContestant:
         binding = CallBinding(prompts, RowFinder(states[1:], 1, states[:1]))
         injector = NestedInjector(self._unet)
         injector.inject()
-        with injector.bound_by_content(lambda: binding, self._unet):
+        with injector.gate.serve(self._unet, _Call(injector.gate, binding.groups)):
             yield lambda: self._unet(**inputs)
         injector.eject()
 

@@ -69,12 +69,14 @@ class LayerGroup:
         others: The numbers of all other rows; None if there are none.
         subjects: As the mechanism takes them; for one without projections the values are still tokens, (rows, N, D).
         mechanism: How they enter the layer.
+        batch: How many rows the UNet was given; None if that is not known.
     """
 
     rows: Tensor | None
     others: Tensor | None
     subjects: tuple[SubjectValues, ...]
     mechanism: Mechanism
+    batch: int | None = None
 
 
 class RowGroup:
@@ -85,6 +87,7 @@ class RowGroup:
         rows: Their numbers; None for all rows.
         others: The numbers of all other rows.
         size: Height and width of the latents that the UNet is given; needed for masks only.
+        batch: How many rows the UNet is given, where the rows are numbered.
     """
 
     def __init__(
@@ -93,8 +96,9 @@ class RowGroup:
         rows: Tensor | None = None,
         others: Tensor | None = None,
         size: tuple[int, int] = (0, 0),
+        batch: int | None = None,
     ) -> None:
-        self._rows, self._others = rows, others
+        self._rows, self._others, self._batch = rows, others, batch
         self._placed = placed
         self._size = size
         self._known: dict[tuple[str, tuple[bool, ...]], LayerGroup] = {}
@@ -119,7 +123,7 @@ class RowGroup:
                 if now
             ]
             self._known[path, on] = LayerGroup(
-                self._rows, self._others, tuple(subjects), self._placed[0].subjects[0].mechanism
+                self._rows, self._others, tuple(subjects), self._placed[0].subjects[0].mechanism, self._batch
             )
         return self._known[path, on]
 

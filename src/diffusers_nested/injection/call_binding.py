@@ -5,30 +5,35 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import RowsNotFoundError
+from ..errors import NestedAdapterError, RowsNotFoundError
 from .binding import BoundSubject, Placed, RowGroup
 from .rows import RowFinder
 from .steps import StepCounter
 
 PlacedSubject = tuple[BoundSubject, tuple[int, ...]]
+# The subjects of a prompt, or why they cannot stand in it: of interest only if its rows reach the UNet.
+Prompt = Sequence[PlacedSubject] | NestedAdapterError
 
 
 class CallBinding:
     """The subjects of one pipeline call, placed anew whenever other rows reach the UNet.
 
     Args:
-        prompts: Per prompt, its subjects and their token positions.
+        prompts: Per prompt, its subjects and their token positions, numbered as the finder does.
         finder: Tells which row belongs to which prompt.
         counter: Tells which denoising step a UNet call belongs to; needed only if a subject acts in some of them.
     """
 
-    def __init__(
-        self, prompts: Sequence[Sequence[PlacedSubject]], finder: RowFinder, counter: StepCounter | None = None
-    ) -> None:
-        self._prompts = prompts
+    def __init__(self, prompts: Sequence[Prompt], finder: RowFinder, counter: StepCounter | None = None) -> None:
+        self._prompts = list(prompts)
         self._finder = finder
         self._counter = counter
         self._placed: dict[Hashable, tuple[RowGroup, ...]] = {}
+
+    def add(self, prompts: Sequence[Prompt], positive: Tensor, negative: Tensor | None) -> None:
+        """Know further prompts, with what ``encode_prompt`` returned for them."""
+        self._prompts += prompts
+        self._finder.add(positive, len(prompts), negative)
 
     @property
     def has_acted(self) -> bool:
@@ -45,6 +50,7 @@ class CallBinding:
 
         Raises:
             RowsNotFoundError: There are not as many prompts as latents.
+            NestedAdapterError: A row carries a prompt in which the subjects cannot stand.
         """
         if self._counter is not None:
             self._counter.see(timestep)
@@ -67,11 +73,18 @@ class CallBinding:
 
     def _place(self, rows: tuple[int | None, ...], size: tuple[int, int], like: Tensor) -> tuple[RowGroup, ...]:
         together: dict[tuple[Hashable, ...], list[tuple[int, Sequence[PlacedSubject]]]] = {}
-        for row, prompt in enumerate(rows):
-            if prompt is not None and self._prompts[prompt]:
-                kinds = tuple(subject.kind for subject, _ in self._prompts[prompt])
-                together.setdefault(kinds, []).append((row, self._prompts[prompt]))
+        for row, number in enumerate(rows):
+            subjects = () if number is None else self._subjects_of(number)
+            if subjects:
+                kinds = tuple(subject.kind for subject, _ in subjects)
+                together.setdefault(kinds, []).append((row, subjects))
         return tuple(_group(members, size, like) for members in together.values())
+
+    def _subjects_of(self, number: int) -> Sequence[PlacedSubject]:
+        prompt = self._prompts[number]
+        if isinstance(prompt, NestedAdapterError):
+            raise prompt
+        return prompt
 
 
 def _group(members: Sequence[tuple[int, Sequence[PlacedSubject]]], size: tuple[int, int], like: Tensor) -> RowGroup:
@@ -86,6 +99,8 @@ def _group(members: Sequence[tuple[int, Sequence[PlacedSubject]]], size: tuple[i
         placed.append(Placed(tuple(subjects[:1] if alone else subjects), positions.to(like.device)))
     rows = [row for row, _ in members]
     others = [row for row in range(len(like)) if row not in rows]
+    batch = len(like)
     if not others:
-        return RowGroup(placed, size=size)
-    return RowGroup(placed, *(torch.tensor(some, device=like.device) for some in (rows, others)), size=size)
+        return RowGroup(placed, size=size, batch=batch)
+    rows, others = (torch.tensor(some, device=like.device) for some in (rows, others))
+    return RowGroup(placed, rows, others, size=size, batch=batch)

@@ -1,5 +1,6 @@
 """A cross-attention layer of diffusers from the inside: its heads, its output, a group of its rows."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from ..attention import SubjectValues
+from ..errors import RowsNotFoundError
 from .binding import LayerGroup
 
 
@@ -23,6 +25,21 @@ def to_heads(
         mask = attn.prepare_attention_mask(attention_mask, text.shape[1], len(text))
         attention_mask = mask.unflatten(0, (len(text), attn.heads))
     return query, key, value, attention_mask
+
+
+def check_batch(acting: Sequence[LayerGroup], text: Tensor) -> None:
+    """Raise unless a layer is given the rows that the UNet was given.
+
+    Raises:
+        RowsNotFoundError: Something splits the batch on its way through the UNet.
+    """
+    batch = acting[0].batch
+    if batch is not None and len(text) != batch:
+        raise RowsNotFoundError(
+            f"A cross-attention layer was given {len(text)} rows of prompt embeddings, but its UNet {batch}: something "
+            "splits the batch inside the UNet, such as a patched `unet.forward`, so the subjects' rows are not known "
+            "there. Split it outside, by one call of the UNet for each part, or generate fewer pictures at once."
+        )
 
 
 def attend_group(

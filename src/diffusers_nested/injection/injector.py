@@ -1,6 +1,6 @@
 """Putting our processors into a UNet, and taking them out without a trace."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import nn
 from ..errors import ProcessorReplacedError
 from ..layers import cross_attention_layers, layer_levels
 from .binding import RowGroup
-from .call_binding import CallBinding
+from .gate import Gate
 from .processor import NestedAttnProcessor, is_replaceable
 from .wrap import unwrap_processor, wrap_processor
 
@@ -20,11 +20,15 @@ class NestedInjector:
 
     Ejecting puts back the very processor objects that stood there. While nothing is bound, they do all
     the work, so that an injected UNet computes exactly what it computed before.
+
+    Attributes:
+        gate: Through which the calls of pipelines reach the UNet.
     """
 
     def __init__(self, unet: nn.Module) -> None:
         self._unet = unet
         self._processors: dict[str, Any] = {}
+        self.gate = Gate(self._post)
 
     @property
     def is_injected(self) -> bool:
@@ -86,51 +90,12 @@ class NestedInjector:
         finally:
             self._post([])
 
-    @contextmanager
-    def bound_by_content(self, binding: Callable[[], CallBinding], unet: nn.Module) -> Iterator[None]:
-        """Let a call's subjects act on the rows that carry its prompts.
-
-        Args:
-            binding: Gives the call's subjects, when the UNet is reached.
-            unet: The module that the pipeline calls: the UNet or what wraps it.
-        """
-
-        def post(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            given = dict(zip(("sample", "timestep", "encoder_hidden_states"), args, strict=False)) | kwargs
-            states = given["encoder_hidden_states"]
-            self._post(binding().groups(given["sample"], given["timestep"], states))
-
-        remove = _before_forward(unet, post)
-        try:
-            yield
-        finally:
-            remove()
-            self._post([])
-
     def _post(self, groups: Sequence[tuple[RowGroup, list[bool]]]) -> None:
         """Tell every processor the groups of rows that act in its layer."""
         for path, processor in self._processors.items():
             layer = (path, self._heads[path], self._levels[path])
             acting = (group.at_layer(*layer, now) for group, now in groups)
             processor.acting = tuple(one for one in acting if one is not None)
-
-
-def _before_forward(unet: nn.Module, post: Callable[..., None]) -> Callable[[], None]:
-    """Have ``post`` called before each forward pass, outside of what is compiled; returns how to end it."""
-    compiled = unet._compiled_call_impl
-    if compiled is None:
-        return unet.register_forward_pre_hook(post, with_kwargs=True).remove
-
-    # unet.compile() would trace a hook into the graph
-    def posted(*args: Any, **kwargs: Any) -> Any:
-        post(unet, args, kwargs)
-        return compiled(*args, **kwargs)
-
-    def remove() -> None:
-        unet._compiled_call_impl = compiled  # pyright: ignore[reportAttributeAccessIssue]
-
-    unet._compiled_call_impl = posted  # pyright: ignore[reportAttributeAccessIssue]
-    return remove
 
 
 def _describe(processor: Any) -> str:

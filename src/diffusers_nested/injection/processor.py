@@ -7,7 +7,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor
 
 from .binding import LayerGroup
-from .heads import at_rows, attend_group, attend_plainly, project_out, to_heads
+from .heads import at_rows, attend_group, attend_plainly, check_batch, project_out, to_heads
 
 
 class NestedAttnProcessor:
@@ -37,6 +37,7 @@ class NestedAttnProcessor:
         """Cross-attention of (B, S, C) over the prompt (B, T, D); returns (B, S, C)."""
         if not self.acting or encoder_hidden_states is None:
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, temb, **kwargs)
+        check_batch(self.acting, encoder_hidden_states)
         heads = to_heads(attn, hidden_states, encoder_hidden_states, attention_mask)
         first = self.acting[0]
         if first.others is None:

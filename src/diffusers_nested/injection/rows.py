@@ -5,6 +5,7 @@ embeddings themselves tell which row is which.
 """
 
 from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +13,10 @@ from torch import Tensor
 from ..errors import RowsNotFoundError
 
 _CACHED_TENSORS = 4
+_INDISTINCT = (
+    "A negative prompt has the same embeddings as a prompt: guidance between the two has no effect, and the subject's "
+    "rows cannot be told apart. Change the negative prompt, or leave it out."
+)
 
 
 class RowFinder:
@@ -22,6 +27,7 @@ class RowFinder:
             of a prompt next to each other.
         num_prompts: P.
         negative: Embeddings of the negative prompts, if there are any.
+        is_watched: Whether somebody may write into the embeddings on the way, such as a callback.
 
     Attributes:
         has_found: Whether a row with a prompt has been found yet.
@@ -30,20 +36,26 @@ class RowFinder:
         RowsNotFoundError: A prompt and a negative prompt are the same, so that their rows cannot be told apart.
     """
 
-    def __init__(self, positive: Tensor, num_prompts: int, negative: Tensor | None = None) -> None:
-        self.positive = positive
-        self.images_per_prompt = len(positive) // num_prompts
-        self._negative = negative
+    def __init__(
+        self, positive: Tensor, num_prompts: int, negative: Tensor | None = None, is_watched: bool = False
+    ) -> None:
+        self._encoded: list[_Encoded] = []
+        self._is_watched = is_watched
         self.has_found = False
         self._cache: dict[int, tuple[Tensor, int, list[int | None]]] = {}
+        self.add(positive, num_prompts, negative)
         if negative is not None and negative.shape[1:] == positive.shape[1:] and bool(_same(negative, positive).any()):
-            raise RowsNotFoundError(
-                "A negative prompt has the same embeddings as a prompt: guidance between the two has no effect, and "
-                "the subject's rows cannot be told apart. Change the negative prompt, or leave it out."
-            )
+            raise RowsNotFoundError(_INDISTINCT)
+
+    def add(self, positive: Tensor, num_prompts: int, negative: Tensor | None = None) -> None:
+        """Know further prompts, which are numbered on; those that were known before go first."""
+        first = self._encoded[-1].first + self._encoded[-1].num_prompts if self._encoded else 0
+        # copies, as a callback may write into what it was given
+        negative = None if negative is None else negative.detach().clone()
+        self._encoded.append(_Encoded(positive.detach().clone(), num_prompts, first, negative))
 
     def find(self, encoder_hidden_states: Tensor, frames: int = 1) -> list[int | None]:
-        """Index of the prompt of every row, None for rows of no prompt.
+        """Number of the prompt of every row, None for rows of no prompt.
 
         The comparison waits for the device, so its result is kept for as long as the same tensor comes in.
 
@@ -55,8 +67,9 @@ class RowFinder:
             RowsNotFoundError: No row carries a prompt of this call, nor do all of them carry negative prompts.
         """
         known = self._cache.get(id(encoder_hidden_states))
-        version = 0 if encoder_hidden_states.is_inference() else encoder_hidden_states._version
-        if known is not None and known[1] == version:
+        uncounted = encoder_hidden_states.is_inference()  # such a tensor does not count what is written into it
+        version = 0 if uncounted else encoder_hidden_states._version
+        if known is not None and known[1] == version and not (uncounted and self._is_watched):
             return known[2]
         rows = [row for row in self._compare(encoder_hidden_states[::frames]) for _ in range(frames)]
         if len(self._cache) >= _CACHED_TENSORS:
@@ -66,19 +79,40 @@ class RowFinder:
         return rows
 
     def _compare(self, states: Tensor) -> list[int | None]:
-        rows = self._assign(_matches(states, self.positive))
+        rows: list[int | None] = [None] * len(states)
+        for encoded in self._encoded:
+            found = encoded.assign(_matches(states, encoded.positive))
+            rows = [new if old is None else old for old, new in zip(rows, found, strict=True)]
         self.has_found |= any(row is not None for row in rows)
+        negatives = [
+            any(hits) for hits in zip(*(map(any, _matches(states, one.negative)) for one in self._encoded), strict=True)
+        ]
+        if any(is_negative and row is not None for is_negative, row in zip(negatives, rows, strict=True)):
+            raise RowsNotFoundError(_INDISTINCT)
         # guiders that call the UNet once per condition send it negative prompts alone
-        if all(row is None for row in rows) and not all(map(any, _matches(states, self._negative))):
+        if all(row is None for row in rows) and not all(negatives):
+            positive = self._encoded[0].positive
             raise RowsNotFoundError(
                 f"None of the {len(states)} rows that reached the UNet, of shape {tuple(states.shape[1:])}, is one of "
-                f"the call's {len(self.positive)} prompt embeddings, of shape {tuple(self.positive.shape[1:])}. "
-                "Something changed the embeddings between encode_prompt and the UNet; pass them as `prompt_embeds` "
-                "instead."
+                f"the call's {len(positive)} prompt embeddings, of shape {tuple(positive.shape[1:])}. Something "
+                "changed the embeddings between encode_prompt and the UNet. Pass them as `prompt_embeds` instead; a "
+                "callback that goes on with another prompt gets its embeddings from pipe.encode_prompt."
             )
         return rows
 
-    def _assign(self, matches: list[list[bool]]) -> list[int | None]:
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """What one call of ``encode_prompt`` returned; its prompts are numbered from ``first`` on."""
+
+    positive: Tensor
+    num_prompts: int
+    first: int
+    negative: Tensor | None
+
+    def assign(self, matches: list[list[bool]]) -> list[int | None]:
+        """The prompt of every row, given which embeddings it is equal to."""
+        images_per_prompt = len(self.positive) // self.num_prompts
         # Prompts with the same words have the same embeddings: their rows are handed out in turn.
         seen: dict[tuple[int, ...], int] = defaultdict(int)
         rows: list[int | None] = []
@@ -89,7 +123,7 @@ class RowFinder:
                 continue
             chosen = candidates[seen[candidates] % len(candidates)]
             seen[candidates] += 1
-            rows.append(chosen // self.images_per_prompt)
+            rows.append(self.first + chosen // images_per_prompt)
         return rows
 
 

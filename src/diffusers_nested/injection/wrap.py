@@ -17,7 +17,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from .binding import LayerGroup
-from .heads import at_rows, attend_group, out_layers, to_heads
+from .heads import at_rows, attend_group, check_batch, out_layers, to_heads
 
 _ORIGINAL = "_nested_original"  # of our subclasses: the class they stand for
 _BEHIND = "_nested_behind"  # of a twin: the module it stands for
@@ -103,6 +103,7 @@ def _subclass(
             return out
         # IP-Adapter hands its image tokens along as (prompt, image tokens)
         text = encoder_hidden_states[0] if isinstance(encoder_hidden_states, tuple) else encoder_hidden_states
+        check_batch(self.acting, text)
         for group in self.acting:
             out = _with_difference(out, group, attn, hidden_states, text, attention_mask)
         return out

@@ -1,19 +1,26 @@
 """One pipeline call with subjects: checked and projected before denoising, released after it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from torch import Tensor
 
-from ..errors import RowsNotFoundError, SubjectError
-from ..injection import CallBinding, PlacedSubject, RowFinder, StepCounter
+from ..errors import NestedAdapterError, RowsNotFoundError, SubjectError
+from ..injection import CallBinding, Gate, Groups, PlacedSubject, Prompt, RowFinder, StepCounter
 from ..subjects import ResolvedSubject, resolve_subjects
 from .bind import bind_subject
+from .loop_steps import LoopSteps
 from .positions import count_prompts, find_positions
-from .state import NestedState, require_state
+from .state import NestedState, require_state, state_of
 
 KEYWORDS = ("nested_adapter_image", "nested_adapter_token", "nested_adapter_image_embeds")
+_PROMPTS = ("prompt", "prompt_2", "prompt_embeds")
+_NO_STEP = (
+    "The call has no denoising step, so that no subject can act: `num_inference_steps`, together with `strength`, "
+    "`denoising_start` or `denoising_end`, leaves none. Give more steps, or a larger part of them."
+)
+_CALLBACKS = ("callback_on_step_end", "callback")
 
 
 class NestedCall:
@@ -22,69 +29,158 @@ class NestedCall:
     Args:
         pipeline: An SDXL pipeline with a loaded adapter.
         nested: Values of ``KEYWORDS``.
-        prompts: Arguments of the call, by name: ``prompt``, ``prompt_2``, ``prompt_embeds``.
+        arguments: Arguments of the call, by name.
+        may_write: Whether something besides callbacks may write into the prompt's embeddings on their way.
 
     Raises:
         NestedAdapterError: Anything about the subjects is wrong; nothing has been changed then.
     """
 
-    def __init__(self, pipeline: Any, nested: Mapping[str, Any], prompts: Mapping[str, Any]) -> None:
-        self._pipeline = pipeline
+    def __init__(
+        self, pipeline: Any, nested: Mapping[str, Any], arguments: Mapping[str, Any], may_write: bool = False
+    ) -> None:
+        self.pipeline = pipeline
         self._state = require_state(pipeline)
         self._state.injector.check_in_place()
         tokens = {name: adapter.config["subject_token"] for name, adapter in self._state.adapters.items()}
-        self._num_prompts = count_prompts(prompts)
-        resolved = resolve_subjects(
+        self._prompts = {name: arguments.get(name) for name in _PROMPTS}
+        self._resolved = resolve_subjects(
             nested["nested_adapter_image"],
             nested["nested_adapter_image_embeds"],
             nested["nested_adapter_token"],
-            num_prompts=self._num_prompts,
+            num_prompts=count_prompts(self._prompts),
             adapter_tokens=tokens,
         )
-        positions = find_positions(pipeline, resolved, prompts)
-        for subject in _distinct(resolved):
+        find_positions(pipeline, self._resolved, self._prompts)
+        for subject in _distinct(self._resolved):
             _check_subject(self._state, subject)
-        for row in resolved:
+        for row in self._resolved:
             _check_same_mechanism(self._state, row)
-        bound = {id(subject): bind_subject(pipeline, self._state, subject) for subject in _distinct(resolved)}
-        self._prompts: list[list[PlacedSubject]] = [
-            [(bound[id(subject)], where) for subject, where in zip(row, found, strict=True)]
-            for row, found in zip(resolved, positions, strict=True)
-        ]
-        windows = [one.steps for one in bound.values() if one.steps != (0.0, 1.0)]
-        self._counter = StepCounter(self._num_steps, windows) if windows else None
+        with self.gate.lock:  # another call may be moving the same adapter
+            self._bound = {id(each): bind_subject(pipeline, self._state, each) for each in _distinct(self._resolved)}
+        self._is_watched = may_write or any(arguments.get(name) is not None for name in _CALLBACKS)
+        self._steps = LoopSteps(pipeline, arguments.get("denoising_end"))
+        windows = [one.steps for one in self._bound.values() if one.steps != (0.0, 1.0)]
+        self._counter = StepCounter(self._steps.total, windows, self._steps.has_several_loops) if windows else None
         self._binding: CallBinding | None = None
+        self._was_reached = False
 
-    def record(self, positive: Tensor, negative: Tensor | None) -> None:
-        """Take note of what ``encode_prompt`` returned: the rows to look for in the UNet."""
-        finder = RowFinder(positive, self._num_prompts, negative)
-        self._binding = CallBinding(self._prompts, finder, self._counter)
+    @property
+    def gate(self) -> Gate:
+        """The gate of the UNet in which the subjects act."""
+        return self._state.injector.gate
+
+    @property
+    def adapters(self) -> set[str]:
+        """The names of the adapters in use."""
+        return {subject.adapter_name for subject in _distinct(self._resolved)}
+
+    def record(self, pipeline: Any, arguments: Mapping[str, Any], positive: Tensor, negative: Tensor | None) -> None:
+        """Take note of what ``encode_prompt`` returned: rows to look for in the UNet.
+
+        The first time these are the call's own prompts. Later ones are a callback's; that a word is missing in them
+        matters only once their rows reach the UNet.
+
+        Raises:
+            NestedAdapterError: A word cannot be placed in a prompt of the call itself.
+        """
+        prompts = {name: arguments.get(name) for name in _PROMPTS}
+        if prompts["prompt"] is None and prompts["prompt_embeds"] is None:
+            prompts = self._prompts
+        if self._binding is None:
+            placed = self._place(pipeline, prompts)
+            finder = RowFinder(positive, len(placed), negative, self._is_watched)
+            self._binding = CallBinding(placed, finder, self._counter)
+            return
+        try:
+            later: Sequence[Prompt] = self._place(pipeline, prompts, is_first=False)
+        except NestedAdapterError as error:
+            later = [error] * count_prompts(prompts)
+        self._binding.add(later, positive, negative)
+
+    def begin_loop(self, total: int | None) -> None:
+        """Take note that the pipeline begins to denoise, in so many steps by its progress bar."""
+        self._steps.shown = total
+        if self._counter is not None:
+            self._counter.restart()
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Let the subjects act in the pipeline's UNet; all that was bound is released at the end."""
+        """Let the subjects act in the pipeline's UNet; all that was bound is released at the end.
+
+        Raises:
+            NestedAdapterError: No subject could act, in any step.
+        """
         try:
-            with self._state.injector.bound_by_content(self._recorded, self._pipeline.unet):
+            with self.gate.serve(self.pipeline.unet, self):
                 yield
-            if self._binding is not None and not self._binding.has_acted:
-                raise RowsNotFoundError(
-                    "No row with the prompt reached the UNet, negative prompts only, so that no subject could act. "
-                    "Use a guidance that computes the prompt."
-                )
+        except Exception as error:
+            if self._steps.shown == 0:  # pipelines fail at their empty latents then, without a word of why
+                raise RowsNotFoundError(_NO_STEP) from error
+            raise
+        else:
+            self._check_acted()
         finally:
-            self._prompts, self._binding = [], None
+            self._bound, self._binding = {}, None
 
-    def _num_steps(self) -> int:
-        # pipelines that start or end on the way say how many steps are left to them; the others take them all
-        return getattr(self._pipeline, "_num_timesteps", None) or len(self._pipeline.scheduler.timesteps)
-
-    def _recorded(self) -> CallBinding:
+    def groups(self, sample: Tensor, timestep: object, states: Tensor) -> Groups:
+        """Groups of rows for one forward pass of the UNet; see ``CallBinding.groups``."""
+        self._was_reached = True
         if self._binding is None:
             raise RowsNotFoundError(
-                f"{type(self._pipeline).__name__} reached its UNet without calling encode_prompt, so the rows of the "
+                f"{type(self.pipeline).__name__} reached its UNet without calling encode_prompt, so the rows of the "
                 "prompt are not known. Nested adapters need a pipeline that calls encode_prompt."
             )
-        return self._binding
+        return self._binding.groups(sample, timestep, states)
+
+    def _place(self, pipeline: Any, prompts: Mapping[str, Any], is_first: bool = True) -> list[list[PlacedSubject]]:
+        """The subjects of each prompt, each with its positions there."""
+        resolved = self._resolved
+        if not is_first:
+            resolved = _for_later_prompts(resolved, count_prompts(prompts))
+        return [
+            [(self._bound[id(subject)], where) for subject, where in zip(row, found, strict=True)]
+            for row, found in zip(resolved, find_positions(pipeline, resolved, prompts), strict=True)
+        ]
+
+    def _check_acted(self) -> None:
+        if not self._was_reached:
+            raise RowsNotFoundError(_NO_STEP)
+        if self._binding is not None and not self._binding.has_acted:
+            raise RowsNotFoundError(
+                "No row with the prompt reached the UNet, negative prompts only, so that no subject could act. "
+                "Use a guidance that computes the prompt."
+            )
+        if self._counter is not None:
+            self._counter.check_used()
+
+
+@contextmanager
+def plainly(pipeline: Any) -> Iterator[None]:
+    """A call without subjects, in which those of a call around it or beside it do not act."""
+    state = None if getattr(pipeline, "unet", None) is None else state_of(pipeline)
+    with nullcontext() if state is None else state.injector.gate.serve(pipeline.unet, None):
+        yield
+
+
+def _for_later_prompts(
+    resolved: Sequence[Sequence[ResolvedSubject]], num_prompts: int
+) -> Sequence[Sequence[ResolvedSubject]]:
+    """The subjects of prompts that are encoded in the middle of a call."""
+    for subject in _distinct(resolved):
+        if subject.token_indices is not None:
+            raise SubjectError(
+                f"The subject {subject.token!r} stands at token_indices {list(subject.token_indices)} of the call's "
+                "prompt; where it stands in a prompt that is encoded on the way is not known. Name it by its word."
+            )
+    if num_prompts == len(resolved):
+        return resolved
+    if len({tuple(map(id, row)) for row in resolved}) > 1:
+        raise SubjectError(
+            f"{num_prompts} prompts were encoded in the middle of a call with {len(resolved)} prompts that have "
+            "subjects of their own. Encode one for each of them, in their order."
+        )
+    return [resolved[0]] * num_prompts
 
 
 def _check_subject(state: NestedState, subject: ResolvedSubject) -> None:

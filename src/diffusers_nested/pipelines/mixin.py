@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ..adapter import NestedAdapter
+from ..injection import current_call
 from ..subjects.values import check_images
 from .bind import encode_images
-from .call import KEYWORDS, NestedCall
+from .call import KEYWORDS, NestedCall, plainly
 from .loading import load_all
-from .positions import prompt_arguments
+from .positions import named_arguments
 from .state import create_state, drop_state, require_state, state_of
 from .swap import swap_back, swap_in
 
@@ -25,8 +26,6 @@ class NestedAdapterMixin:
     ``import diffusers_nested`` gives these methods to every SDXL pipeline of diffusers. For a pipeline class of
     your own that does not derive from one of those: ``class MyPipeline(NestedAdapterMixin, ...)``.
     """
-
-    _nested_call: NestedCall | None = None
 
     def load_nested_adapter(
         self,
@@ -87,12 +86,13 @@ class NestedAdapterMixin:
         """Unload one adapter, several, or all; after the last one the pipeline is as before the first.
 
         Raises:
-            NestedAdapterError: No adapter of this name is loaded.
+            NestedAdapterError: No adapter of this name is loaded, or a call that is running uses it.
         """
         state = require_state(self)
         names = list(state.adapters) if adapter_name is None else _as_list(adapter_name)
         for name in names:
             state.require(name)
+        state.check_idle(names)
         for name in names:
             state.remove(name)
         if not state.adapters:
@@ -161,20 +161,25 @@ class NestedAdapterMixin:
         nested = {name: kwargs.pop(name, None) for name in KEYWORDS}
         plain = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
         if all(value is None for value in nested.values()):
-            return plain(*args, **kwargs)
-        self._nested_call = NestedCall(self, nested, prompt_arguments(plain, args, kwargs))
-        try:
-            with self._nested_call.active():
+            with plainly(self):
                 return plain(*args, **kwargs)
-        finally:
-            self._nested_call = None
+        with NestedCall(self, nested, named_arguments(plain, args, kwargs)).active():
+            return plain(*args, **kwargs)
 
     def encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
         """The pipeline's own; during a call with subjects its result is noted, to know the prompts' rows."""
-        encoded = super().encode_prompt(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
-        if self._nested_call is not None:
-            self._nested_call.record(encoded[0], encoded[1])
+        encode = super().encode_prompt  # pyright: ignore[reportAttributeAccessIssue]
+        encoded, call = encode(*args, **kwargs), current_call()
+        if call is not None:
+            call.record(self, named_arguments(encode, args, kwargs), encoded[0], encoded[1])
         return encoded
+
+    def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
+        """The pipeline's own; during a call with subjects it tells when a loop begins."""
+        call = current_call()
+        if call is not None and call.pipeline is self:
+            call.begin_loop(total)
+        return super().progress_bar(iterable, total)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _as_list(value: str | Sequence[str]) -> list[str]:

@@ -81,8 +81,9 @@ class NestedDenoiseStep(ModularPipelineBlocks):
         nested = state.get(list(KEYWORDS))
         if all(value is None for value in nested.values()):
             return denoise(components, state)
-        call = NestedCall(components, nested, _prompts(components, state))
-        call.record(state.get("prompt_embeds"), state.get("negative_prompt_embeds"))
+        prompts = _prompts(components, state)
+        call = NestedCall(components, nested, prompts, may_write=True)  # blocks of the loop may
+        call.record(components, prompts, state.get("prompt_embeds"), state.get("negative_prompt_embeds"))
         if state.get("timesteps") is not None:
             # the loop may take a part of the scheduler's steps; classic pipelines say so under this name
             components._num_timesteps = len(state.get("timesteps"))

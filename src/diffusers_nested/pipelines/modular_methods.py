@@ -8,7 +8,7 @@ from typing import Any
 from diffusers import StableDiffusionXLModularPipeline
 
 from ..errors import NestedAdapterError
-from .call import KEYWORDS
+from .call import KEYWORDS, plainly
 from .mixin import NestedAdapterMixin
 from .state import state_of
 from .swap import swap_back
@@ -41,7 +41,8 @@ def _checked(call: Callable[..., Any]) -> Callable[..., Any]:
                 f"None of the pipeline's blocks takes {given[0]}. Make the pipeline from blocks that do: "
                 "add_nested_subjects(pipe.blocks).init_pipeline(...)."
             )
-        return call(self, *args, **kwargs)
+        with plainly(self):  # until a block that takes the keywords is reached
+            return call(self, *args, **kwargs)
 
     return __call__
 

@@ -9,10 +9,14 @@ from ..prompts import pair_prompts, word_positions
 from ..subjects import ResolvedSubject
 
 
-def prompt_arguments(call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The prompts among the arguments of a pipeline's ``__call__``, by name."""
-    given = inspect.signature(call).bind_partial(*args, **kwargs).arguments
-    return {name: given.get(name) for name in ("prompt", "prompt_2", "prompt_embeds")}
+def named_arguments(call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, those that a pipeline takes as ``**kwargs`` among them."""
+    signature = inspect.signature(call)
+    given = dict(signature.bind_partial(*args, **kwargs).arguments)
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            given.update(given.pop(name, {}))
+    return given
 
 
 def count_prompts(prompts: Mapping[str, Any]) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import diffusers
 
-from .call import KEYWORDS
+from .call import KEYWORDS, plainly
 from .mixin import NestedAdapterMixin
 from .modular_methods import register_modular
 from .refused import REFUSED, refuse
@@ -60,11 +60,14 @@ def _with_keywords(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(call)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self, NestedAdapterMixin):
+            return call(self, *args, **kwargs)  # it comes from the mixin's call
         if any(kwargs.get(name) is not None for name in KEYWORDS):
             # The UNet may have got its adapters through another pipeline that shares it.
             require_state(self)
             swap_in(self, NestedAdapterMixin)
             return self(*args, **kwargs)
-        return call(self, *args, **{name: value for name, value in kwargs.items() if name not in KEYWORDS})
+        with plainly(self):
+            return call(self, *args, **{name: value for name, value in kwargs.items() if name not in KEYWORDS})
 
     return __call__

@@ -1,6 +1,6 @@
 """What is loaded on a UNet: adapters, image encoders, scales, and the injected processors."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
@@ -37,6 +37,19 @@ class NestedState:
             del table[name]
         if not self.adapters:
             self.injector.eject()
+
+    def check_idle(self, names: Collection[str]) -> None:
+        """Raise if a call that is running uses one of the adapters.
+
+        Raises:
+            NestedAdapterError: Names one of them.
+        """
+        busy = [name for call in self.injector.gate.calls for name in sorted(call.adapters) if name in names]
+        if busy:
+            raise NestedAdapterError(
+                f"The adapter {busy[0]!r} is in use by a call that is running. Unload it after the call; to turn it "
+                "off on the way, use set_nested_adapter_scale(0.0)."
+            )
 
     def shared_encoder(self, encoder_name: str) -> ImageEncoder | None:
         """An image encoder that another adapter has loaded already."""
