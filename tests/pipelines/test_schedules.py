@@ -116,7 +116,7 @@ KINDS += [
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
 @pytest.mark.parametrize(("case", "scheduler"), KINDS, ids=lambda value: str(getattr(value, "__name__", value)))
 def test_the_same_steps_in_every_pipeline(case, scheduler, adapters):
-    """One subject in the first half of the steps that are taken, another in the second, whether denoising ends early or not."""
+    """One subject in the first half of the steps taken, another in the second, whether denoising ends early or not."""
     pipeline = case.build()
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     pipeline.load_nested_adapter([adapters["person"], adapters["pet"]])
