@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -44,8 +44,14 @@ PAGES = {
 }
 
 
+OVER = Event()  # until then, a page that hangs hangs
+
+
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        if self.path == "/hangs.png":
+            OVER.wait()
+            return
         if self.path == "/moved.png":
             self.send_response(302)
             self.send_header("Location", "/me.png")
@@ -65,6 +71,7 @@ def site() -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
+    OVER.set()
     server.shutdown()
     server.server_close()
 
@@ -132,6 +139,12 @@ def test_what_the_server_does_not_give_is_refused(site: str, page: str):
 def test_addresses_that_lead_nowhere_are_refused(address: str):
     with pytest.raises(SubjectError, match="Check the address"):
         only(address)
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(site: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(photos, "DIFFUSERS_REQUEST_TIMEOUT", 0.1)
+    with pytest.raises(SubjectError, match="hangs"):
+        only(f"{site}/hangs.png")
 
 
 def test_a_file_without_end_is_not_taken(site: str, monkeypatch: pytest.MonkeyPatch):

@@ -38,6 +38,12 @@ def test_by_position(adapters, tmp_path, given):
     assert np.array_equal(ours, CASE.run(same, nested_adapter_image=photo(1)))
 
 
+def test_an_empty_subfolder_is_none_at_all(adapters):
+    pipeline = CASE.build()
+    pipeline.load_nested_adapter(adapters["person"], "", "diffusion_pytorch_model.safetensors")
+    assert list(pipeline.nested_adapters) == ["person"]
+
+
 def test_by_position_for_several(adapters):
     pipeline = CASE.build()
     folder = adapters["person"].parent

@@ -130,6 +130,7 @@ def test_help_shows_the_pipelines_arguments_and_ours(name):
     class Derived(cls):
         pass
 
+    assert "self" not in inspect.signature(loaded(bare(cls)).__call__).parameters
     for each in (cls, type(loaded(bare(cls))), Mine, More, Derived, type(loaded(bare(Derived)))):
         is_described(each, own_call(cls))
 
@@ -216,6 +217,15 @@ def test_modular_pipelines_refuse_images_for_a_missing_ip_adapter_too(nested):
     pipeline.unet = nested.unet
     with pytest.raises(SubjectError, match="nested_adapter_image="):
         pipeline(prompt="a photo", ip_adapter_image=photo())
+
+
+@pytest.mark.parametrize("unet", [None, object()])
+def test_images_are_handed_on_to_a_unet_of_another_kind(unet):
+    class Mine(StableDiffusionXLPipeline):
+        def __call__(self, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
+            return kwargs
+
+    assert loaded(bare(Mine, unet))(ip_adapter_image=3) == {"ip_adapter_image": 3}
 
 
 def test_no_image_for_an_ip_adapter_is_as_none_given(nested):

@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 from ..errors import NestedAdapterError, SubjectError
 from ..subjects import Subject
 from .call import KEYWORDS
-from .state import state_of
+from .state import loaded_on
 
 DESCRIPTIONS = {
     "nested_adapter_image": "Image(s) of the subjects, in any form that a call of a nested adapter takes.",
@@ -33,7 +33,7 @@ Nested adapters:
     `set_nested_adapter_scale`, or with `Subject(scale=...)` for one call. A call with none of them is the plain
     pipeline's.
 """
-_NEAR = 0.9  # of difflib's measure: one letter wrong in three
+_NEAR = 0.9  # of difflib's measure, from 0 to 1: a letter or two may be wrong
 _IP_ADAPTER = {"ip_adapter_image": "nested_adapter_image", "ip_adapter_image_embeds": "nested_adapter_image_embeds"}
 
 
@@ -117,9 +117,9 @@ def _nearest(name: str) -> str:
 
 
 def _check_ip_adapter(pipeline: Any, theirs: str, ours: str) -> None:
-    unet = getattr(pipeline, "unet", None)
-    state = None if unet is None else state_of(pipeline)
-    if unet is None or state is None or getattr(unet.config, "encoder_hid_dim_type", None) == "ip_image_proj":
+    unet: Any = getattr(pipeline, "unet", None)
+    state = loaded_on(getattr(unet, "_orig_mod", unet))  # whatever stands there: engines are no modules
+    if state is None or getattr(unet.config, "encoder_hid_dim_type", None) == "ip_image_proj":
         return
     raise SubjectError(
         f"{theirs} is for an IP-Adapter, and none is loaded on this pipeline, only nested adapters: "

@@ -104,7 +104,7 @@ def state_of(pipeline: Any) -> NestedState | None:
     return loaded_on(inner_unet(pipeline))
 
 
-def loaded_on(unet: nn.Module) -> NestedState | None:
+def loaded_on(unet: Any) -> NestedState | None:
     """What is loaded on a UNet, None if nothing is."""
     return getattr(unet, _ATTRIBUTE, None)
 
