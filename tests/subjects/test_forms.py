@@ -142,10 +142,10 @@ class TestSeveralPrompts:
 
 
 class TestRefusedForms:
-    @pytest.mark.parametrize("path", ["me.png", "https://example.com/me.png", Path("me.png")])
+    @pytest.mark.parametrize("path", ["me.png", Path("me.png")])
     @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [PHOTO, x], lambda x: {"pet": x}, Subject])
-    def test_path(self, path, wrap):
-        with pytest.raises(SubjectError, match=r"me\.png.*load_image"):
+    def test_path_without_a_file(self, path, wrap):
+        with pytest.raises(SubjectError, match=r"no image file 'me\.png'"):
             resolve(wrap(path), adapters=ONE)
 
     @pytest.mark.parametrize("value", [3, b"bytes", object(), {1, 2}, iter([PHOTO])])

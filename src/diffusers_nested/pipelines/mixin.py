@@ -14,6 +14,7 @@ from ..injection import current_call
 from ..subjects.values import check_images
 from .bind import encode_images
 from .call import KEYWORDS, NestedCall, plainly
+from .keywords import check_keywords, describe_subclass
 from .loading import load_all
 from .positions import named_arguments
 from .state import create_state, drop_state, require_state, state_of
@@ -23,19 +24,25 @@ from .swap import swap_back, swap_in
 class NestedAdapterMixin:
     """Nested adapters for an SDXL pipeline (arXiv 2501.01407).
 
-    ``import diffusers_nested`` gives these methods to every SDXL pipeline of diffusers. For a pipeline class of
-    your own that does not derive from one of those: ``class MyPipeline(NestedAdapterMixin, ...)``.
+    ``import diffusers_nested`` gives these methods to every SDXL pipeline of diffusers. Derive from the mixin for a
+    pipeline class of your own that does not derive from one of those, ``class MyPipeline(NestedAdapterMixin, ...)``,
+    or to let a type checker know the methods, since it does not see what an import does to another library's classes.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Show the arguments of the pipeline's own call in the signature and the documentation of the class's."""
+        super().__init_subclass__(**kwargs)
+        describe_subclass(cls, NestedAdapterMixin)
 
     def load_nested_adapter(
         self,
         pretrained: "str | Path | NestedAdapter | Sequence[str | Path | NestedAdapter]",
-        *,
-        adapter_name: str | Sequence[str] | None = None,
         subfolder: str | Sequence[str | None] | None = None,
         weight_name: str | Sequence[str | None] | None = None,
-        variant: str | None = None,
         image_encoder_folder: str | None = "image_encoder",
+        *,
+        adapter_name: str | Sequence[str] | None = None,
+        variant: str | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | None = None,
@@ -47,12 +54,13 @@ class NestedAdapterMixin:
 
         Args:
             pretrained: A repository id, a folder, a ``NestedAdapter``, or a list of these.
-            adapter_name: Name of the adapter, one per adapter for a list; by default its ``subject_token``.
-            subfolder: Folder of the adapter within the repository or folder; one for all, or one each.
+            subfolder: Folder of the adapter within the repository or folder; one for all, or one each. This and the
+                next two may be given by position, as in ``load_ip_adapter``.
             weight_name: Name of the weights file, if it is not diffusers' own; one for all, or one each.
-            variant: Such as ``"fp16"``.
             image_encoder_folder: Where the adapter keeps its image encoder; if it has none, the one that its
                 config names is loaded. None loads none: subjects are then given as embeddings.
+            adapter_name: Name of the adapter, one per adapter for a list; by default its ``subject_token``.
+            variant: Such as ``"fp16"``.
             revision: Branch, tag or commit of the repository.
             token: Access token of the Hub.
             cache_dir: Folder of downloads.
@@ -158,6 +166,7 @@ class NestedAdapterMixin:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The pipeline's own call; see ``KEYWORDS`` for what it takes beside its own arguments."""
+        check_keywords(self, kwargs)
         nested = {name: kwargs.pop(name, None) for name in KEYWORDS}
         plain = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
         if all(value is None for value in nested.values()):

@@ -8,11 +8,10 @@ from diffusers import InputParam, LoopSequentialPipelineBlocks, ModularPipelineB
 
 from ..errors import NestedAdapterError
 from .call import KEYWORDS, NestedCall
+from .keywords import DESCRIPTIONS
 
 _INPUTS = {
-    "nested_adapter_image": "Image(s) of the subjects, in any form that a call of a nested adapter takes.",
-    "nested_adapter_token": "The word of a single subject; by default the adapter's subject_token.",
-    "nested_adapter_image_embeds": "The same forms with tensors of encode_nested_adapter_image in place of images.",
+    **DESCRIPTIONS,
     "prompt": "Where the subjects' words are looked up.",
     "prompt_2": "Where the subjects' words are looked up for the second text encoder.",
     "prompt_embeds": "By which the rows of the prompts are known in the UNet.",

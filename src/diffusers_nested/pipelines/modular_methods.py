@@ -9,6 +9,7 @@ from diffusers import StableDiffusionXLModularPipeline
 
 from ..errors import NestedAdapterError
 from .call import KEYWORDS, plainly
+from .keywords import check_keywords
 from .mixin import NestedAdapterMixin
 from .state import state_of
 from .swap import swap_back
@@ -35,6 +36,7 @@ def _checked(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(call)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        check_keywords(self, kwargs, known=self.default_call_parameters)
         given = [name for name in KEYWORDS if kwargs.get(name) is not None]
         if given and given[0] not in self.default_call_parameters:
             raise NestedAdapterError(

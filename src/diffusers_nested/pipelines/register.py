@@ -7,11 +7,13 @@ from typing import Any
 import diffusers
 
 from .call import KEYWORDS, plainly
+from .keywords import check_keywords, describe
 from .mixin import NestedAdapterMixin
 from .modular_methods import register_modular
 from .refused import REFUSED, refuse
 from .state import require_state
 from .swap import swap_in
+from .unets import register_unets
 
 SUPPORTED = (
     "StableDiffusionXLPipeline",
@@ -50,6 +52,7 @@ def register() -> None:
         cls = getattr(diffusers, name)
         cls.__call__ = _with_keywords(cls.__call__)
     register_modular()
+    register_unets()
     for name in REFUSED:
         # stand-ins of diffusers for classes whose dependencies are not installed take it too
         setattr(getattr(diffusers, name), "load_nested_adapter", refuse)  # noqa: B010
@@ -62,6 +65,7 @@ def _with_keywords(call: Callable[..., Any]) -> Callable[..., Any]:
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(self, NestedAdapterMixin):
             return call(self, *args, **kwargs)  # it comes from the mixin's call
+        check_keywords(self, kwargs)
         if any(kwargs.get(name) is not None for name in KEYWORDS):
             # The UNet may have got its adapters through another pipeline that shares it.
             require_state(self)
@@ -70,4 +74,5 @@ def _with_keywords(call: Callable[..., Any]) -> Callable[..., Any]:
         with plainly(self):
             return call(self, *args, **{name: value for name, value in kwargs.items() if name not in KEYWORDS})
 
+    describe(__call__, call)
     return __call__

@@ -114,7 +114,12 @@ def inner_unet(pipeline: Any) -> nn.Module:
 
 def state_of(pipeline: Any) -> NestedState | None:
     """What is loaded on the pipeline's UNet, None if nothing is."""
-    return getattr(inner_unet(pipeline), _ATTRIBUTE, None)
+    return loaded_on(inner_unet(pipeline))
+
+
+def loaded_on(unet: Any) -> NestedState | None:
+    """What is loaded on a UNet, None if nothing is."""
+    return getattr(unet, _ATTRIBUTE, None)
 
 
 def create_state(pipeline: Any) -> NestedState:

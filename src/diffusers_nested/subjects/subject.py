@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ import PIL.Image
 import torch
 
 Image: TypeAlias = PIL.Image.Image | np.ndarray | torch.Tensor
+ImageSource: TypeAlias = Image | str | PathLike[str]
 
 
 # Neither class is compared by value: tensors and arrays have no single truth value to compare with.
@@ -22,8 +24,9 @@ class Subject:
     one of `image` and `image_embeds` is to be given; all is checked when a pipeline is called.
 
     Args:
-        image: A photo, or a list of photos of the same subject (Section 5.2 of the paper): PIL images, arrays
-            of shape (height, width) or (height, width, channels), tensors of shape (channels, height, width).
+        image: A photo, or a list of photos of the same subject (Section 5.2 of the paper): PIL images, paths or
+            addresses of image files, arrays of shape (height, width) or (height, width, channels), tensors of shape
+            (channels, height, width).
         image_embeds: The subject tokens of Section 3.3, from `pipe.encode_nested_adapter_image`: a tensor of
             shape (images, tokens, token_dim), or a list of such tensors.
         token: The word or phrase of the prompt that stands for the subject, s* in Section 3.2. Default: the
@@ -36,21 +39,21 @@ class Subject:
             Not negative; an image of weight 0 takes no part.
         token_indices: Positions in the text embeddings, in place of those of `token` in the prompt. Needed
             where the prompt is given as embeddings, or for one of several occurrences of a word.
-        mask: Where in the picture the subject may act, from 0 for nowhere to 1: a PIL image, an array or a tensor
-            of shape (height, width), stretched over the picture. Elsewhere its word is the plain word. The right
-            tool for two subjects of one kind; subjects that all have masks may share a word.
+        mask: Where in the picture the subject may act, from 0 for nowhere to 1: a PIL image, its path or address,
+            an array or a tensor of shape (height, width), stretched over the picture. Elsewhere its word is the
+            plain word. The right tool for two subjects of one kind; subjects that all have masks may share a word.
         start: The part of the denoising steps after which the subject begins to act, from 0 to 1.
         end: The part of the denoising steps after which it no longer acts, as ControlNet's guidance end.
     """
 
-    image: Image | Sequence[Image] | None = None
+    image: ImageSource | Sequence[ImageSource] | None = None
     image_embeds: torch.Tensor | Sequence[torch.Tensor] | None = None
     token: str | None = None
     adapter_name: str | None = None
     scale: float | None = None
     image_weights: Sequence[float] | None = None
     token_indices: Sequence[int] | None = None
-    mask: Image | None = None
+    mask: ImageSource | None = None
     start: float = 0.0
     end: float = 1.0
 

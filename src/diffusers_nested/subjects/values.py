@@ -16,14 +16,15 @@ import PIL.Image
 import torch
 
 from ..errors import SubjectError
+from ..photos import open_address
 from .subject import Image
 
 _CHANNELS = (1, 3, 4)
 
 
 def check_images(value: Any, where: str) -> tuple[Image, ...]:
-    """One image or a list of them."""
-    images = _as_list(value, where)
+    """One image or a list of them; paths and addresses are opened."""
+    images = [_opened(image) for image in _as_list(value, where)]
     for image in images:
         _check_image(image, where)
     return tuple(images)
@@ -82,10 +83,11 @@ def check_mask(mask: Any, where: str) -> torch.Tensor | None:
     """A mask of the picture, as (height, width) in float32 from 0 to 1."""
     if mask is None:
         return None
+    mask = _opened(mask)
     if not isinstance(mask, PIL.Image.Image | np.ndarray | torch.Tensor):
         raise SubjectError(
-            f"mask of {where} is a {type(mask).__name__}, expected a PIL image, a numpy array or a torch tensor of "
-            "shape (height, width)."
+            f"mask of {where} is a {type(mask).__name__}, expected a PIL image, its path or address, a numpy "
+            "array or a torch tensor of shape (height, width)."
         )
     values = np.array(mask.convert("L")) if isinstance(mask, PIL.Image.Image) else mask
     given = torch.as_tensor(values).detach().cpu()
@@ -119,19 +121,18 @@ def check_word(word: Any, where: str) -> str:
     return word
 
 
+def _opened(image: Any) -> Any:
+    return open_address(image) if isinstance(image, str | os.PathLike) else image
+
+
 def _check_image(image: Any, where: str) -> None:
-    if isinstance(image, str | os.PathLike):
-        raise SubjectError(
-            f"{where} got the path or address {os.fspath(image)!r}, expected an image. Open it with "
-            "PIL.Image.open or diffusers.utils.load_image."
-        )
     if isinstance(image, PIL.Image.Image):
         return
     if not isinstance(image, np.ndarray | torch.Tensor):
         raise SubjectError(
-            f"{where} got a {type(image).__name__}, expected a PIL image, a numpy array or a torch tensor, "
-            "or a list of them. Several subjects are given as a dict of word -> image(s) or a list of "
-            "Subjects."
+            f"{where} got a {type(image).__name__}, expected a PIL image, its path or address, a numpy array "
+            "or a torch tensor, or a list of them. Several subjects are given as a dict of word -> image(s) or a "
+            "list of Subjects."
         )
     _check_pixels(image, where)
 

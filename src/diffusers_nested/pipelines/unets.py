@@ -1,0 +1,33 @@
+"""``set_default_attn_processor`` of a UNet with adapters, which diffusers refuses to call beside processors of ours."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from diffusers import UNet2DConditionModel, UNetMotionModel
+
+from .state import loaded_on
+
+
+def register_unets() -> None:
+    """Give the UNets of the supported pipelines a method that knows our processors; done once, at import."""
+    classes: tuple[Any, ...] = (UNet2DConditionModel, UNetMotionModel)
+    for cls in classes:
+        cls.set_default_attn_processor = _beneath(cls.set_default_attn_processor)
+
+
+def _beneath(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The method, which decides by what stands beneath our processors and takes these out as it does any other."""
+
+    @wraps(method)
+    def set_default_attn_processor(self: Any) -> None:
+        state = loaded_on(self)
+        if state is None:
+            return method(self)
+        with state.injector.lifted():
+            method(self)
+            defaults = self.attn_processors
+        # ours are around them again: what the user asked for is to be rid of them, which the next call notices
+        self.set_attn_processor(defaults)
+
+    return set_default_attn_processor
