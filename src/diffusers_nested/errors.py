@@ -4,7 +4,7 @@ from enum import Enum
 
 
 class Remedy(Enum):
-    """What to do about an error, in Python's words; the command line has words of its own for each."""
+    """What to do, in words of Python, as a part of a message: the command line puts words of its own in its place."""
 
     ANOTHER_WORD = (
         "Write it there as a whole word, or name a word that is there: nested_adapter_token, the key of the dict of "
@@ -22,19 +22,12 @@ class Remedy(Enum):
         "read."
     )
 
+    def __str__(self) -> str:
+        return self.value
+
 
 class NestedAdapterError(ValueError):
-    """Base of every error that the package raises for bad input.
-
-    Args:
-        problem: What is wrong. It may say what to do, too, where Python and the command line have the same words.
-        remedy: What to do; the end of the message.
-    """
-
-    def __init__(self, problem: str = "", remedy: Remedy | None = None) -> None:
-        super().__init__(problem if remedy is None else f"{problem} {remedy.value}")
-        self.problem = problem
-        self.remedy = remedy
+    """Base of every error that the package raises for bad input."""
 
 
 class AdapterLoadError(NestedAdapterError):

@@ -119,7 +119,7 @@ def _read(name: str, text: str, tokenizer: CLIPTokenizer, convert: Convert | Non
 def _positions(word: str, prompt: _Prompt) -> tuple[int, ...]:
     spans = _occurrences(_word_ids(word, prompt), prompt)
     if not spans:
-        raise PromptTokenError(f"The word {word!r} is not in the prompt. {prompt}", Remedy.ANOTHER_WORD)
+        raise PromptTokenError(f"The word {word!r} is not in the prompt. {prompt} {Remedy.ANOTHER_WORD}")
     fitting = [span for span in spans if _is_kept(span, prompt)]
     if not fitting:
         raise PromptTokenError(

@@ -3,7 +3,7 @@
 import argparse
 import re
 
-from ..errors import NestedAdapterError, Remedy
+from ..errors import Remedy
 
 REMEDIES = {
     Remedy.ANOTHER_WORD: "Write it there as a whole word, or name a word that is there: --image WORD=FILE.",
@@ -20,8 +20,8 @@ _KEYWORD = re.compile(r"\b([a-z_]+)=(?:\.\.\.|True\b|None\b)")
 def in_words(error: Exception, parser: argparse.ArgumentParser) -> str:
     """The message of an error, for somebody who runs the parser's command."""
     text = str(error)
-    if isinstance(error, NestedAdapterError) and error.remedy is not None:
-        text = f"{error.problem} {REMEDIES[error.remedy]}".rstrip()
+    for remedy, words in REMEDIES.items():
+        text = text.replace(f" {remedy}", f" {words}".rstrip())
     flags = {option.lstrip("-").replace("-", "_"): option for option in parser._option_string_actions}
     known = {"token": "HF_TOKEN in the environment", **flags}  # which huggingface_hub reads wherever there is no flag
     return _KEYWORD.sub(lambda keyword: known.get(keyword[1], keyword[0]), text)

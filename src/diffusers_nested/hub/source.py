@@ -81,7 +81,7 @@ class Source:
         """
         path = self.find(filename)
         if path is None:
-            raise AdapterLoadError(f"{self.location} has no {filename}.", Remedy.SUBFOLDER)
+            raise AdapterLoadError(f"{self.location} has no {filename}. {Remedy.SUBFOLDER}")
         return path.parents[filename.count("/")]
 
     def _is_known_to_lack(self, filename: str) -> bool:
@@ -109,7 +109,7 @@ def fetch_weights(source: Source, folder: str | None, filename: str, index: str)
         return
     listed = source.find(within(index))
     if listed is None:
-        raise AdapterLoadError(f"{source.location} has no weights {within(filename)}.", Remedy.WEIGHTS)
+        raise AdapterLoadError(f"{source.location} has no weights {within(filename)}. {Remedy.WEIGHTS}")
     for shard in read_index(listed):
         if source.find(within(shard)) is None:
             raise AdapterLoadError(

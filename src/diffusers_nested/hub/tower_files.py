@@ -17,7 +17,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from ..adapter_checks import MAX_BLOCKS, MAX_HEADS, MAX_WIDTH, check_finite
 from ..adapter_files import CONFIG_NAME, MAX_CONFIG_BYTES, read_weights
-from ..errors import AdapterLoadError, Remedy
+from ..errors import AdapterLoadError
 from ..safe_files import check_tensors, file_in, read_header, read_index, read_json, shown
 
 MAX_SIDE = 4096  # pixels of the picture that a tower sees; CLIP: 224 to 448
@@ -36,8 +36,8 @@ def check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise AdapterLoadError(
             f"The adapter's config names the image encoder {shown(name)}, which is not user/repo or "
-            "user/repo/sub/folder of the Hub. Put the image encoder into the adapter's folder as image_encoder/.",
-            Remedy.NO_IMAGE_ENCODER,
+            "user/repo/sub/folder of the Hub. Put the image encoder into the adapter's folder as image_encoder/, or "
+            "pass image_encoder_folder=None and give `nested_adapter_image_embeds`."
         )
 
 

@@ -10,7 +10,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..adapter import NestedAdapter
 from ..encoder import ImageEncoder
-from ..errors import AdapterLoadError, Remedy
+from ..errors import AdapterLoadError
 from .source import Source, fetch_weights
 from .tower_files import check_name, read_processor, read_tower, read_tower_config
 
@@ -54,9 +54,9 @@ def find_image_encoder(adapter: NestedAdapter, source: Source | None, folder: st
         tower = _named_tower(adapter.config["image_encoder"], source)
     if tower is None:
         raise AdapterLoadError(
-            "The adapter brings no image encoder and its config names none. Load it by the name of a folder or "
-            "repository that holds image_encoder/.",
-            Remedy.NO_IMAGE_ENCODER,
+            "The adapter brings no image encoder and its config names none. Pass image_encoder_folder=None and give "
+            "`nested_adapter_image_embeds`, or load it by the name of a folder or repository that holds "
+            "image_encoder/."
         )
     _check_width(adapter, tower)
     return tower
@@ -104,7 +104,8 @@ def _named_tower(name: str, source: Source | None) -> Tower:
         return _tower_at(name, source)
     except AdapterLoadError as error:
         raise AdapterLoadError(
-            f"The adapter's image encoder {name!r} cannot be loaded. {error}", Remedy.NO_IMAGE_ENCODER
+            f"The adapter's image encoder {name!r} cannot be loaded. {error} Or pass image_encoder_folder=None and "
+            "give `nested_adapter_image_embeds`."
         ) from error
 
 

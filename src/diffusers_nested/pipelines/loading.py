@@ -103,7 +103,7 @@ def _free_name(name: str, state: NestedState | None, loaded: Sequence[Loaded]) -
     taken = [*(state.adapters if state else ()), *(one.name for one in loaded)]
     if name in taken:
         raise NestedAdapterError(
-            f"An adapter named {name!r} is loaded already; loaded are {', '.join(taken)}.", Remedy.ADAPTER_NAME
+            f"An adapter named {name!r} is loaded already; loaded are {', '.join(taken)}. {Remedy.ADAPTER_NAME}"
         )
     if not isinstance(name, str) or not name or name in _BLOCKS:
         raise NestedAdapterError(f"{name!r} cannot be an adapter's name: it must be a word other than {_BLOCKS}.")

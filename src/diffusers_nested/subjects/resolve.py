@@ -97,7 +97,7 @@ def _adapter_name(name: Any, word: str | None, where: str, adapter_tokens: Mappi
         return fitting[0]
     reason = "has no word" if word is None else f"has the word {word!r}"
     raise SubjectError(
-        f"{where} {reason}, from which no single adapter follows; loaded are {loaded}.", Remedy.ADAPTER_OF_SUBJECT
+        f"{where} {reason}, from which no single adapter follows; loaded are {loaded}. {Remedy.ADAPTER_OF_SUBJECT}"
     )
 
 
