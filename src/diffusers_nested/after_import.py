@@ -39,7 +39,7 @@ class _Watch(MetaPathFinder):
         if fullname != self._package and not fullname.startswith(f"{self._own}."):
             return None
         spec = _find(fullname, path, target, besides=self)
-        if spec is not None and hasattr(spec.loader, "exec_module"):
+        if spec is not None and spec.loader is not None and hasattr(spec.loader, "exec_module"):
             spec.loader = _WatchedLoader(spec.loader, self)
         return spec
 
