@@ -10,6 +10,7 @@ PACKAGE = "diffusers_nested"
 SRC = Path(__file__).parents[1] / "src"
 # A part is a module or a folder directly under the package; it may import from those before it.
 ORDER = [
+    "after_import",
     "errors",
     "safe_files",
     "photos",
@@ -32,7 +33,7 @@ ORDER = [
     "miniature",
     "cli",
 ]
-SEES_ALL = {"__init__", "__main__", "cli"}
+SEES_ALL = {"__init__", "__main__", "api", "cli"}
 MAX_LINES = 300
 
 FILES = sorted((SRC / PACKAGE).rglob("*.py"))

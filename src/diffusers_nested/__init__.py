@@ -1,30 +1,35 @@
 """Nested Attention for SDXL in diffusers: a photo becomes a word of the prompt.
 
-Importing the package gives the SDXL pipelines of diffusers ``load_nested_adapter`` and its companions.
+Importing the package gives the SDXL pipelines of diffusers ``load_nested_adapter`` and its companions: at once if
+diffusers is imported already, else as soon as it is. Until then nothing heavy is imported, so that the command line
+answers ``--help`` in a moment.
 """
 
-from .adapter import NestedAdapter
-from .attention import SubjectValues, nested_attention
-from .errors import (
-    AdapterLoadError,
-    NestedAdapterError,
-    ProcessorReplacedError,
-    PromptTokenError,
-    PublishError,
-    RowsNotFoundError,
-    ScaleError,
-    SubjectError,
-)
-from .hub import push_to_hub
-from .pipelines import NestedAdapterMixin, NestedDenoiseStep, add_nested_subjects, register
-from .subjects import Subject
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .after_import import after_import
+
+if TYPE_CHECKING:
+    from .api import (
+        AdapterLoadError,
+        NestedAdapter,
+        NestedAdapterError,
+        NestedAdapterMixin,
+        NestedDenoiseStep,
+        ProcessorReplacedError,
+        PromptTokenError,
+        PublishError,
+        RowsNotFoundError,
+        ScaleError,
+        Subject,
+        SubjectError,
+        SubjectValues,
+        add_nested_subjects,
+        nested_attention,
+    )
 
 __version__ = "0.1.0"
-
-register()
-# Publishing loads what it publishes, so it stands after the adapter in the order of imports and comes to it from here.
-NestedAdapter.push_to_hub = push_to_hub
-
 __all__ = [
     "AdapterLoadError",
     "NestedAdapter",
@@ -42,3 +47,24 @@ __all__ = [
     "add_nested_subjects",
     "nested_attention",
 ]
+
+
+def _api() -> Any:
+    return import_module(f"{__name__}.api")
+
+
+def __getattr__(name: str) -> Any:
+    if not name.startswith("_"):
+        api = _api()
+        if name in __all__:
+            return getattr(api, name)
+        if name in globals():  # a module, which has come with the names
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+after_import("diffusers", __name__, _api)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from transformers import CLIPTokenizer
 
-from .errors import PromptTokenError
+from .errors import PromptTokenError, Remedy
 
 Convert = Callable[[str, CLIPTokenizer], str]
 
@@ -119,10 +119,7 @@ def _read(name: str, text: str, tokenizer: CLIPTokenizer, convert: Convert | Non
 def _positions(word: str, prompt: _Prompt) -> tuple[int, ...]:
     spans = _occurrences(_word_ids(word, prompt), prompt)
     if not spans:
-        raise PromptTokenError(
-            f"The word {word!r} is not in the prompt. {prompt} Write it there as a whole word, or name a "
-            "word that is there: nested_adapter_token, the key of the dict of images, or Subject(token=...)."
-        )
+        raise PromptTokenError(f"The word {word!r} is not in the prompt. {prompt} {Remedy.ANOTHER_WORD}")
     fitting = [span for span in spans if _is_kept(span, prompt)]
     if not fitting:
         raise PromptTokenError(

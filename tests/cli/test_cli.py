@@ -1,71 +1,18 @@
-"""The command line, as a user calls it."""
+"""`diffusers-nested train` and `evaluate`, as a user calls them."""
 
 import json
 import sys
 from collections import Counter
 
-import numpy as np
 import pytest
 from diffusers import StableDiffusionXLPipeline
-from PIL import Image
 
 import tiny_pipeline
 from accelerate_state import own_accelerator
-from diffusers_nested import NestedAdapter, NestedAdapterError, miniature
+from diffusers_nested import NestedAdapter
 from diffusers_nested.cli import main
-from diffusers_nested.cli.generate import read_images
 
 __all__ = ["own_accelerator"]
-PROMPT = "a photo of a person on the beach"
-
-
-def generate(*arguments: str) -> int:
-    return main(["generate", *arguments, "--num-inference-steps", "2"])
-
-
-def test_generate_writes_enlarged_pictures(tmp_path):
-    file = tmp_path / "new" / "out.png"
-    assert generate(PROMPT, "--image", "person=mira", "--num-images", "2", "--output", str(file)) == 0
-    pictures = [Image.open(path) for path in (file, file.with_stem("out-2"))]
-    assert [picture.size for picture in pictures] == [(256, 256)] * 2
-    assert not np.array_equal(*(np.asarray(picture) for picture in pictures))
-
-
-def test_the_image_acts_and_the_seed_repeats(tmp_path):
-    files = [str(tmp_path / f"{i}.png") for i in range(3)]
-    for file, person in zip(files, ("mira", "mira", "otto"), strict=True):
-        assert generate(PROMPT, "--image", f"person={person}", "--output", file) == 0
-    first, again, other = (np.asarray(Image.open(file)) for file in files)
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("a photo of a pet", "--image", "person=mira"),
-        (PROMPT, "--image", "person=nobody.png"),
-        (PROMPT, "--image", "person=mira", "--scale", "-1"),
-        (PROMPT, "--image", "person=mira", "--image", "otto"),
-        (PROMPT, "--image", "person=mira", "--pipeline", "/nowhere"),
-        (PROMPT, "--image", "person=mira", "--adapter", "/nowhere"),
-    ],
-)
-def test_bad_input_ends_with_a_message(arguments, tmp_path, capsys):
-    file = tmp_path / "out.png"
-    assert generate(*arguments, "--output", str(file)) == 2
-    assert capsys.readouterr().err.strip()
-    assert not file.exists()
-
-
-def test_read_images_groups_by_word(tmp_path):
-    miniature.example("otto").save(tmp_path / "a.png")
-    given = read_images(["person=mira", f"person={tmp_path / 'a.png'}", "pet=miso"])
-    assert {word: len(images) for word, images in given.items()} == {"person": 2, "pet": 1}
-    assert len(read_images(["mira", "otto"])) == 2
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(NestedAdapterError):
-        read_images([str(tmp_path / "text.png")])
 
 
 @pytest.fixture

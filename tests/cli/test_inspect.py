@@ -129,6 +129,7 @@ def test_repository(server: ThreadingHTTPServer, tmp_path: Path):
     done = inspect(server, tmp_path, "user/people")
     assert done.returncode == 0, done.stderr
     check(done.stdout, "user/people")
+    assert not done.stderr  # nor what transformers says of torchvision
     whole = [path for command, path in server.asked if command == "GET" and path.endswith(".safetensors")]
     assert len(whole) == 2  # a part of each
     assert not list(tmp_path.rglob("*.safetensors"))

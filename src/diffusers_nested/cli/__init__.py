@@ -1,12 +1,16 @@
-"""The command line, ``diffusers-nested``: a module per command."""
+"""The command line, ``diffusers-nested``: a module per command, each of which imports what is heavy in ``run``."""
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
+from .. import __version__
 from ..errors import NestedAdapterError
 from . import demo, evaluate, generate, inspect, publish, study, train
+from .wording import in_words
 
 _COMMANDS = {
     "demo": demo,
@@ -17,27 +21,68 @@ _COMMANDS = {
     "evaluate": evaluate,
     "study": study,
 }
+_FAILED, _BAD_INPUT, _INTERRUPTED = 1, 2, 130  # as shells and argparse have them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command: results go to the standard output, all that is said about them to the standard error.
 
     Returns:
-        The exit status: 0, or 2 for bad input, whose message goes to stderr.
+        The exit status: 0; 2 for bad input, 1 for work that failed, 130 for an interruption, each with a message.
     """
-    parser = argparse.ArgumentParser(
+    parser, parsers = _parsers()
+    arguments, unknown = parser.parse_known_args(argv)
+    command = parsers[arguments.command]
+    if unknown:
+        command.error(f"unrecognized arguments: {' '.join(unknown)}")
+    _set_up_logs()
+    try:
+        _COMMANDS[arguments.command].run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _end(command, "interrupted", _INTERRUPTED)
+    except BrokenPipeError:  # such as `… | head -1`; Python would complain once more when it closes the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+    except NestedAdapterError as error:
+        return _end(command, in_words(error, command), _BAD_INPUT)
+    except (OSError, MemoryError) as error:
+        return _end(command, in_words(error, command), _FAILED)
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong without the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_BAD_INPUT, f"{self.prog}: {message}\nSee {self.prog} --help.\n")
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    parser = _Parser(
         prog="diffusers-nested",
         description="Nested Attention for SDXL: a photo becomes a word of the prompt.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parsers = {}
     for name, module in _COMMANDS.items():
-        module.add_arguments(commands.add_parser(name, help=module.HELP, description=module.HELP))
-    arguments = parser.parse_args(argv)
+        parsers[name] = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(parsers[name])
+    return parser, parsers
+
+
+def _set_up_logs() -> None:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("diffusers_nested").setLevel(logging.INFO)  # not the libraries', which log every request
-    try:
-        _COMMANDS[arguments.command].run(arguments)
-    except (NestedAdapterError, OSError) as error:
-        sys.stderr.write(f"diffusers-nested {arguments.command}: {error}\n")
-        return 2
-    return 0
+    # Said of names that diffusers imports, whichever pipeline it is imported for.
+    logging.getLogger("transformers.utils.import_utils").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return "requires torchvision (not installed); falling back to" not in record.getMessage()
+
+
+def _end(command: argparse.ArgumentParser, message: str, status: int) -> int:
+    sys.stderr.write(f"{command.prog}: {message}\n")
+    return status

@@ -2,9 +2,10 @@
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 HELP = "Print what an adapter is: its word, sizes, image encoder and files. Weights are not loaded."
 
@@ -55,7 +56,7 @@ def _describe_file(file: Any) -> str:
     return f"  {file.name}  {size}  {held}".rstrip()
 
 
-def _count(module: nn.Module) -> int:
+def _count(module: "nn.Module") -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 

@@ -1,12 +1,10 @@
 """``diffusers-nested publish``: a trained folder as a repository of the Hub that explains itself."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
 HELP = "Publish an adapter's folder on the Hub, with a model card; --dry-run shows what would be uploaded."
-logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,4 +48,4 @@ def run(arguments: argparse.Namespace) -> None:
         create_pr=arguments.create_pr,
         **common,
     )
-    logger.info("published %s", address)
+    sys.stdout.write(f"{address}\n")

@@ -6,14 +6,17 @@ import typing
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..adapter import DEFAULT_IMAGE_ENCODER, NestedAdapter
 from ..errors import NestedAdapterError
-from ..mechanisms import MECHANISMS, get_mechanism
 from ..training import TrainingConfig
 
+if TYPE_CHECKING:
+    from ..adapter import NestedAdapter
+
 HELP = "Train an adapter on an SDXL pipeline; start it with `accelerate launch -m diffusers_nested.cli train` on GPUs."
+IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"  # the package's default and its mechanisms, without torch
+MECHANISMS = ("nested", "decoupled", "simple", "global_value", "multiple_tokens")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pretrained_model_name_or_path", required=True, help="SDXL pipeline, frozen")
     parser.add_argument(
         "--image_encoder_name_or_path",
-        default=DEFAULT_IMAGE_ENCODER,
+        default=IMAGE_ENCODER,
         help="CLIP vision tower, user/repo/sub/folder or a folder (default: %(default)s)",
     )
     parser.add_argument(
@@ -53,6 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ..data import TripletFolder
     from ..hub import load_vision_tower
+    from ..mechanisms import get_mechanism
     from ..training import train_adapter
 
     get_mechanism(arguments.mechanism)
@@ -65,8 +69,10 @@ def run(arguments: argparse.Namespace) -> None:
     train_adapter(pipeline, encoder, adapter, dataset, config, arguments.validation_images)
 
 
-def _adapter(arguments: argparse.Namespace, unet: Any, feature_dim: int) -> NestedAdapter:
+def _adapter(arguments: argparse.Namespace, unet: Any, feature_dim: int) -> "NestedAdapter":
     """A new adapter of the settings that were given, or an earlier one that has them."""
+    from ..adapter import NestedAdapter
+
     names = ("num_queries", "subject_token", "mechanism", "alpha")
     settings = {name: value for name, value in vars(arguments).items() if name in names}
     if arguments.pretrained_adapter_name_or_path is None:

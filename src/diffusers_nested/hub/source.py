@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-from ..errors import AdapterLoadError
+from ..errors import AdapterLoadError, Remedy
 from ..safe_files import read_index
 from .failures import download_errors
 
@@ -81,10 +81,7 @@ class Source:
         """
         path = self.find(filename)
         if path is None:
-            raise AdapterLoadError(
-                f"{self.location} has no {filename}. Name a folder or repository that holds one, and the folder within "
-                "it as subfolder=..."
-            )
+            raise AdapterLoadError(f"{self.location} has no {filename}. {Remedy.SUBFOLDER}")
         return path.parents[filename.count("/")]
 
     def _is_known_to_lack(self, filename: str) -> bool:
@@ -112,10 +109,7 @@ def fetch_weights(source: Source, folder: str | None, filename: str, index: str)
         return
     listed = source.find(within(index))
     if listed is None:
-        raise AdapterLoadError(
-            f"{source.location} has no weights {within(filename)}. Check variant=... and weight_name=..., and that the "
-            "weights were saved as safetensors: no other format is read."
-        )
+        raise AdapterLoadError(f"{source.location} has no weights {within(filename)}. {Remedy.WEIGHTS}")
     for shard in read_index(listed):
         if source.find(within(shard)) is None:
             raise AdapterLoadError(

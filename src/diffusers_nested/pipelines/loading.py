@@ -9,7 +9,7 @@ import torch
 
 from ..adapter import NestedAdapter
 from ..encoder import ImageEncoder
-from ..errors import AdapterLoadError, NestedAdapterError
+from ..errors import AdapterLoadError, NestedAdapterError, Remedy
 from ..hub import Source, find_image_encoder, load_adapter, load_image_encoder, pin_adapter
 from .refused import check_pipeline
 from .state import NestedState, inner_unet, state_of
@@ -103,8 +103,7 @@ def _free_name(name: str, state: NestedState | None, loaded: Sequence[Loaded]) -
     taken = [*(state.adapters if state else ()), *(one.name for one in loaded)]
     if name in taken:
         raise NestedAdapterError(
-            f"An adapter named {name!r} is loaded already. Pass another adapter_name=..., or call "
-            f"unload_nested_adapter({name!r}) first. Loaded: {', '.join(taken)}."
+            f"An adapter named {name!r} is loaded already; loaded are {', '.join(taken)}. {Remedy.ADAPTER_NAME}"
         )
     if not isinstance(name, str) or not name or name in _BLOCKS:
         raise NestedAdapterError(f"{name!r} cannot be an adapter's name: it must be a word other than {_BLOCKS}.")

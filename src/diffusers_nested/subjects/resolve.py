@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import SubjectError
+from ..errors import Remedy, SubjectError
 from .forms import Given, subjects_of_call
 from .subject import ResolvedSubject, Subject
 from .values import (
@@ -97,8 +97,7 @@ def _adapter_name(name: Any, word: str | None, where: str, adapter_tokens: Mappi
         return fitting[0]
     reason = "has no word" if word is None else f"has the word {word!r}"
     raise SubjectError(
-        f"{where} {reason}, from which no single adapter follows; loaded are {loaded}. Give a dict of word "
-        "-> image(s) with words of the adapters, or Subject(adapter_name=...) to use any other word."
+        f"{where} {reason}, from which no single adapter follows; loaded are {loaded}. {Remedy.ADAPTER_OF_SUBJECT}"
     )
 
 

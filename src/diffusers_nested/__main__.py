@@ -1,0 +1,5 @@
+"""``python -m diffusers_nested``."""
+
+from .cli import main
+
+raise SystemExit(main())

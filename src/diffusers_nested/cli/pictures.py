@@ -1,0 +1,59 @@
+"""Files of pictures that a command writes: checked before anything is drawn, and named on the standard output."""
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import NestedAdapterError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def picture_files(output: Path, default: Path, count: int = 1, overwrite: bool = False) -> list[Path]:
+    """Where the pictures go: ``output``, and beside it those with -2, -3, … in their names.
+
+    Args:
+        output: File of the first.
+        default: The command's own file, which each run writes anew.
+        count: Number of pictures.
+        overwrite: Whether other files may be replaced, too.
+
+    Raises:
+        NestedAdapterError: A picture cannot be written there, or would replace a file.
+    """
+    if output.is_dir():
+        raise NestedAdapterError(f"--output {output} is a folder. Name a file in it, such as {output / default.name}.")
+    if not output.parent.is_dir():
+        raise NestedAdapterError(f"--output {output}: there is no folder {str(output.parent)!r}. Make it first.")
+    if not os.access(output.parent, os.W_OK):
+        raise NestedAdapterError(f"--output {output}: you may not write to the folder {output.parent}. Name another.")
+    _check_format(output, default)
+    files = [output if i == 0 else output.with_stem(f"{output.stem}-{i + 1}") for i in range(count)]
+    present = [str(file) for file in files if file.exists()]
+    if present and not overwrite and output != default:
+        raise NestedAdapterError(f"{', '.join(present)} would be replaced. Name another --output, or add --overwrite.")
+    return files
+
+
+def write_pictures(pictures: Sequence["Image.Image"], files: Sequence[Path]) -> None:
+    """Write each to its file, and the file's path to the standard output."""
+    for picture, file in zip(pictures, files, strict=True):
+        picture.save(file)
+        sys.stdout.write(f"{file.resolve()}\n")
+
+
+def _check_format(output: Path, default: Path) -> None:
+    from PIL import Image
+
+    kind = Image.registered_extensions().get(output.suffix.lower())
+    try:
+        Image.new("RGB", (1, 1)).save(io.BytesIO(), kind or "none")
+    except (KeyError, OSError, ValueError) as error:
+        raise NestedAdapterError(
+            f"--output {output}: a picture's file cannot end in {output.suffix!r}. Name it {output.stem}"
+            f"{default.suffix}, for example."
+        ) from error
