@@ -75,9 +75,9 @@ def check_path(path: str, what: str) -> None:
     Raises:
         PublishError: It is no text, leaves the repository, or holds characters that nobody can read or type.
     """
-    parts = path.split("/")
-    unreadable = any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in path)
-    if unreadable or "\\" in path or any(part.strip() in ("", ".", "..", ".git") for part in parts):
+    parts = path.split("/") if isinstance(path, str) else [""]
+    unreadable = isinstance(path, str) and any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in path)
+    if unreadable or any("\\" in part or part.strip() in ("", ".", "..", ".git") for part in parts):
         raise PublishError(
             f"{what} {shown(path)} cannot be a path in a repository. Rename it: no control characters, no backslash, "
             "no empty name, '.', '..' or '.git' between slashes."
@@ -107,7 +107,9 @@ def check_branch(revision: str | None) -> None:
     """
     if revision is None:
         return
-    forbidden = re.search(r"[\s\x00-\x1f\x7f~^:?*\[\\]|\.\.|//|@\{|\.lock(/|$)|(^|/)[.-]|[/.]$|^$|^@$", revision)
+    forbidden = not isinstance(revision, str) or re.search(
+        r"[\s\x00-\x1f\x7f~^:?*\[\\]|\.\.|//|@\{|\.lock(/|$)|(^|/)[.-]|[/.]$|^$|^@$", revision
+    )
     if forbidden or not revision.isprintable() or re.fullmatch("[0-9a-f]{40}", revision):
         raise PublishError(
             f"revision {shown(revision)} cannot be the name of a branch. Name a branch, such as 'next'; a new one is "
