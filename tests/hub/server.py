@@ -328,6 +328,8 @@ class Handler(BaseHTTPRequestHandler):
             value = part["value"]
             if part["key"] == "header":
                 message = value["summary"]
+                if value.get("parentCommit", self.commit_of(repo, revision)) != self.commit_of(repo, revision):
+                    raise Refused(412, message="A commit has happened since. Please refresh and try again.")
             elif part["key"] == "file":
                 tree[value["path"]] = base64.b64decode(value["content"])
             elif part["key"] == "lfsFile":

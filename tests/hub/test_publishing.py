@@ -1,8 +1,11 @@
 """Publishing over HTTP: what becomes a repository, in one commit or not at all."""
 
+import io
 import json
 import logging
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +148,8 @@ class TestPushToHub:
         made.push_to_hub("alice/nested", image_encoder=folder / "image_encoder", **keywords)
         repo = hub.repos["alice/nested"]
         assert "diffusion_pytorch_model.fp16.safetensors" not in repo.files()
-        assert {WEIGHTS, "diffusion_pytorch_model.fp16.safetensors"} < repo.files("next").keys()
+        of_next = repo.files("next").keys()
+        assert "diffusion_pytorch_model.fp16.safetensors" in of_next and WEIGHTS not in of_next
         assert 'revision="next", variant="fp16"' in repo.files("next")["README.md"].decode()
         other = tiny.components()["unet"]
         pipeline.unload_nested_adapter()
@@ -303,10 +307,8 @@ def test_shards_of_before_do_not_stay(hub, folder, pipeline, cache):
         path.unlink()
     torch.nn.init.zeros_(made.encoder.queries)
     made.save_pretrained(folder)
-    kept = {"notes.txt": b"of the author", "diffusion_pytorch_model.fp16.safetensors": b"another variant"}
-    hub.repos["alice/nested"].edit(**kept)
     to_hub(folder)
-    assert hub.repos["alice/nested"].files().keys() == ADAPTER | {"README.md"} | kept.keys()
+    assert hub.repos["alice/nested"].files().keys() == ADAPTER | {"README.md"}
     pipeline.load_nested_adapter("alice/nested", cache_dir=cache)
     assert not pipeline.nested_adapters["person"].encoder.queries.any()
 
@@ -318,3 +320,160 @@ def test_sample_pictures_are_shown_as_they_are(hub, folder):
     )
     (folder / "got.png").write_bytes(hub.repos["alice/nested"].files()["samples/01.png"])
     assert np.array_equal(np.asarray(Image.open(folder / "got.png")), np.asarray(picture))
+
+
+def pipe(name: str):
+    def change(folder: Path) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return change
+
+
+def link(name: str, target: str):
+    def change(folder: Path) -> None:
+        secret = folder.parent / "secret"
+        shutil.copytree(folder, secret)
+        (secret / "file").write_text("secret")
+        tiny.photo().save(secret / "photo.png")
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        path.symlink_to(target)
+
+    return change
+
+
+def evaluated(value: str) -> str:
+    return f'{{"results": {{"scale 1": {{"identity": {value}}}}}}}'
+
+
+REGULAR = (*sorted(ADAPTER), "README.md", "LICENSE", "evaluation.json", "samples/a.png", "front.jpg")
+DEEP = "[" * 100_000 + "]" * 100_000
+NOT_READ = {
+    **{f"a pipe in the place of {name}": (pipe(name), f"{name} is a named pipe") for name in REGULAR},
+    **{
+        f"a link in the place of {name}": (link(name, target), f"{name} is a link to .*{target.lstrip('./')}")
+        for name, target in {
+            "LICENSE": "../secret/file",
+            "README.md": "../secret/file",
+            "evaluation.json": "../secret/file",
+            "front.jpg": "../secret/photo.png",
+            "config.json": "../secret/config.json",
+            WEIGHTS: f"../secret/{WEIGHTS}",
+            "image_encoder": "../secret/image_encoder",
+            "samples": "../secret",
+        }.items()
+    },
+    "a link to nowhere": (link("LICENSE", "nothing"), "LICENSE is a link to nothing"),
+    "a link to itself": (link("LICENSE", "LICENSE"), "LICENSE is a link to LICENSE"),
+    "a card that is no UTF-8": (
+        lambda folder: (folder / "README.md").write_bytes(b"# \xff"),
+        r"README\.md is not UTF-8",
+    ),
+    "a card as PowerShell writes it": (
+        lambda folder: (folder / "README.md").write_text("# Mine", encoding="utf-16"),
+        r"README\.md is not UTF-8",
+    ),
+    "a base model that is a number": (write("README.md", "---\nbase_model: 5\n---\n"), "base_model must be"),
+    "a file of no size": (lambda folder: os.truncate(folder / WEIGHTS, 0), WEIGHTS),
+    "a large card": (
+        lambda folder: os.truncate(write("README.md", "")(folder) or folder / "README.md", 2**40),
+        "bytes",
+    ),
+    "a name that nobody can read": (lambda folder: (folder / "a\udcff.png").write_bytes(b""), "Rename"),
+    "a name that moves the cursor": (lambda folder: tiny.photo().save(folder / "a\x1b[2J.png"), "Rename"),
+    **{
+        f"{name} nested too deeply": (write(name, DEEP), f"{name} is not JSON")
+        for name in ("config.json", "evaluation.json", "image_encoder/config.json")
+    },
+    **{
+        f"a score of {name}": (write("evaluation.json", evaluated(value)), r"evaluation\.json.*identity")
+        for name, value in {
+            "401 digits": f"[{10**400}, 0, 1]",
+            "infinity": "[Infinity, 0, 1]",
+            "1e400": "[1e400, 0, 1]",
+            "true": "[true, 0, 1]",
+            "a text": '["1", 0, 1]',
+            "two numbers": "[0, 1]",
+            "nothing": "null",
+        }.items()
+    },
+    "a score of 5000 digits": (write("evaluation.json", evaluated(f"[{'9' * 5000}, 0, 1]")), r"evaluation\.json"),
+    "a condition without name": (write("evaluation.json", '{"results": {" ": {"a": [0, 0, 0]}}}'), "names"),
+    "half a character": (write("evaluation.json", '{"results": {"\\ud800": {"a": [0, 0, 0]}}}'), "names"),
+    "identities that are no number": (
+        write("evaluation.json", '{"identities": "many", "results": {"a": {"a": [0, 0, 0]}}}'),
+        "identities",
+    ),
+    "prompts that are no list": (
+        write("evaluation.json", '{"prompts": 5, "results": {"a": {"a": [0, 0, 0]}}}'),
+        "prompts",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_a_file_that_cannot_be_read_is_named(hub, folder, name):
+    change, named = NOT_READ[name]
+    change(folder)
+    with pytest.raises(PublishError if WEIGHTS not in named else NestedAdapterError, match=named) as caught:
+        to_hub(folder)
+    assert not hub.requests
+    assert len(str(caught.value)) < 1000 and str(caught.value).isprintable()
+
+
+def test_links_within_the_folder_are_followed(hub, folder):
+    for name in ("LICENSE.real", "tower/config.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("MIT")
+    (folder / "LICENSE").symlink_to("LICENSE.real")
+    (folder / "image_encoder").rename(folder / "clip")
+    (folder / "image_encoder").symlink_to("clip")
+    to_hub(folder)
+    files = hub.repos["alice/nested"].files()
+    assert files.keys() == ADAPTER | {"README.md", "LICENSE"} and files["LICENSE"] == b"MIT"
+
+
+def test_pictures_go_without_their_metadata(hub, folder, caplog):
+    exif = Image.Exif()
+    exif[0x010F] = "Camera"
+    exif.get_ifd(0x8825)[2] = (48.0, 51.0, 30.0)
+    (folder / "samples").mkdir()
+    for name in ("samples/Photo.JPG", "front.png"):
+        tiny.photo().save(folder / name, exif=exif.tobytes())
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with caplog.at_level(logging.INFO, "diffusers_nested"):
+        to_hub(folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    files = hub.repos["alice/nested"].files()
+    for name in ("samples/Photo.JPG", "front.png"):
+        with Image.open(io.BytesIO(files[name])) as got, Image.open(folder / name) as own:
+            assert own.getexif() and not got.getexif() and np.array_equal(got, own)
+        assert f"{name}  (without its metadata)" in caplog.text
+
+
+@pytest.mark.parametrize("image", ["nothing.png", "pipe", "folder", "text.png"])
+def test_a_sample_image_that_is_none(hub, folder, tmp_path, image):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.png").write_text("text")
+    with pytest.raises(PublishError, match=image):
+        NestedAdapter.from_pretrained(folder).push_to_hub("alice/nested", sample_images=[tmp_path / image])
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("extra", [{"prompts": [object()]}, {"more": float("nan")}, {1: object()}])
+def test_an_evaluation_that_no_file_can_hold(hub, folder, extra):
+    with pytest.raises(PublishError, match="evaluation"):
+        NestedAdapter.from_pretrained(folder).push_to_hub("alice/nested", evaluation={**EVALUATION, **extra})
+    assert not hub.requests
+
+
+def test_a_card_is_shown_on_any_terminal(folder, monkeypatch):
+    """One of Windows has no α."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    assert main(["publish", str(folder), "alice/nested", "--dry-run", "--base-model", BASE]) == 0
+    assert "α" in written.getvalue().decode()

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
         publication = prepare_publication(arguments.folder, arguments.repo_id, **common)
         card = publication.card()
         show(publication, card)
-        sys.stdout.write(card.content)
+        sys.stdout.buffer.write(card.content.encode())  # as it is published, whatever the terminal's encoding
         return
     address = publish(
         arguments.folder,

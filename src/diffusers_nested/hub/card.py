@@ -1,19 +1,23 @@
 """The model card of a published adapter: written, or completed where the author has begun one."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCard
 
 from ..errors import PublishError
-from .scores import eval_results, evaluation_setting, evaluation_table, is_ours
-from .sections import Section, complete
+from .card_metadata import complete_data, fill_in, parse_card
+from .own_files import decoded
+from .quoting import markdown_text, python_literal
+from .scores import evaluation_setting, evaluation_table
+from .sections import Section, block_of, complete, keep_written
 
-TAGS = ("diffusers-nested", "nested-attention")
 TO_FILL_IN = "For the author to fill in"
+SAMPLES = "Samples"
+_PURPOSE = 'A nested-attention adapter for SDXL pipelines of diffusers: a photo becomes the word "{}" of a prompt.'
 
 
 @dataclass(frozen=True)
@@ -45,58 +49,52 @@ class CardFacts:
     license: str | None = None
 
 
-def write_card(facts: CardFacts, existing: str | None = None) -> ModelCard:
+def write_card(facts: CardFacts, authors: str | None = None, published: bytes | None = None) -> ModelCard:
     """A card with all metadata and sections.
 
     Args:
         facts: What to say.
-        existing: The author's card. Its text and metadata stay; what is missing is added, and the parts between our
+        authors: The author's card. Its text and metadata stay; what is missing is added, and the parts between our
             marks are written anew.
+        published: Content of the card in the repository. The author's metadata and sections that stand only there are
+            kept.
 
     Raises:
-        PublishError: The metadata of the existing card cannot be read, or the base model is not known.
+        PublishError: The metadata of the card to complete cannot be read, or the base model is not known.
     """
-    card = _parse(existing or "", facts.repo_id)
-    base_model = facts.base_model or card.data.get("base_model") or _sdxl(facts.config)
+    card, earlier = _begun(facts, authors, published)
+    base_model = facts.base_model or card.data.base_model or _sdxl(facts.config)
     if base_model is None:
         raise PublishError(
             "It is not known which base model the adapter was trained on. Pass base_model='user/name' "
             "(--base-model), or write base_model into the metadata of README.md."
         )
-    _complete_data(card.data, facts, base_model)
-    text = card.text if card.text.strip() else _opening(facts)
-    card.text = "\n" + complete(text, _sections(facts, base_model if isinstance(base_model, str) else base_model[0]))
-    return card
+    name = facts.repo_id.split("/")[-1]
+    complete_data(card.data, name=name, base_model=base_model, license=facts.license, evaluation=facts.evaluation)
+    sections = _sections(facts, base_model if isinstance(base_model, str) else base_model[0])
+    text = _with_purpose(card.text, facts) if card.text.strip() else _opening(facts)
+    card.text = "\n" + complete(text if earlier is None else keep_written(text, earlier.text, sections), sections)
+    return parse_card(card.content, "the new card")
 
 
-def _parse(existing: str, repo_id: str) -> Any:
-    # without metadata, the class would log that there is none
-    content = existing if existing.lstrip("\ufeff").startswith("---") else f"---\n{{}}\n---\n{existing}"
+def shown_pictures(card: bytes, pictures: Sequence[str]) -> list[str]:
+    """Those of the pictures that our part of a card shows."""
+    block = block_of(card.decode(errors="replace"), SAMPLES)
+    return [name for name in pictures if f"({quote(name)})" in block]
+
+
+def _begun(facts: CardFacts, authors: str | None, published: bytes | None) -> tuple[Any, Any]:
+    """The card to complete, and the one in the repository if it is another that can be read."""
+    where = f"README.md of {facts.repo_id}"
+    if authors is None:
+        return parse_card(decoded(published or b"", where), where), None
+    card = parse_card(authors, "README.md")
     try:
-        return ModelCard(content)
-    except (ValueError, TypeError, yaml.YAMLError) as error:
-        raise PublishError(f"The metadata at the top of the README.md of {repo_id} cannot be read: {error}") from error
-
-
-def _complete_data(data: ModelCardData, facts: CardFacts, base_model: str | list[str]) -> None:
-    data.base_model = base_model
-    data.license = facts.license or data.license
-    data.library_name = data.library_name or "diffusers-nested"
-    data.pipeline_tag = data.pipeline_tag or "text-to-image"
-    data.tags = list(dict.fromkeys([*(data.tags or ()), *TAGS]))
-    _complete_results(data, facts)
-
-
-def _complete_results(data: ModelCardData, facts: CardFacts) -> None:
-    """Our results in the place of earlier ones of ours; the author's others stay."""
-    ours = eval_results(facts.evaluation) if facts.evaluation is not None else []
-    earlier = [result for result in data.eval_results or () if is_ours(result)]
-    results = [result for result in data.eval_results or () if not is_ours(result)] + ours
-    gone = {result.metric_type for result in earlier}
-    metrics = [metric for metric in data.metrics or () if metric not in gone] + [result.metric_type for result in ours]
-    data.eval_results = results or None
-    data.model_name = (data.model_name or facts.repo_id.split("/")[-1]) if results else None
-    data.metrics = list(dict.fromkeys(metrics)) or None
+        earlier = parse_card(decoded(published or b"", where), where)
+    except PublishError:
+        return card, None  # the author's replaces it
+    fill_in(card.data, earlier.data)
+    return card, earlier
 
 
 def _sdxl(config: Mapping[str, Any]) -> str | None:
@@ -106,18 +104,26 @@ def _sdxl(config: Mapping[str, Any]) -> str | None:
 
 
 def _opening(facts: CardFacts) -> str:
-    word = facts.config["subject_token"]
     return (
-        f"# {facts.repo_id.split('/')[-1]}\n\n"
-        f'A nested-attention adapter for SDXL pipelines of diffusers: a photo becomes the word "{word}" of a prompt. '
-        "The method is [Nested Attention](https://arxiv.org/abs/2501.01407)."
+        f"# {markdown_text(facts.repo_id.split('/')[-1])}\n\n"
+        f"{_purpose(facts)} The method is [Nested Attention](https://arxiv.org/abs/2501.01407)."
     )
+
+
+def _purpose(facts: CardFacts) -> str:
+    return _PURPOSE.format(markdown_text(facts.config["subject_token"]))
+
+
+def _with_purpose(text: str, facts: CardFacts) -> str:
+    """The text with the word of this adapter in our sentence, where it still stands."""
+    before, after = map(re.escape, _PURPOSE.split("{}"))
+    return re.sub(f"{before}.*?{after}", lambda _: _purpose(facts), text)
 
 
 def _sections(facts: CardFacts, base_model: str) -> list[Section]:
     return [
         Section("Use", _use(facts, base_model), generated=True),
-        Section("Samples", "\n".join(f"![{name}]({quote(name)})" for name in facts.pictures), generated=True),
+        Section(SAMPLES, "\n".join(map(_picture, facts.pictures)), generated=True),
         Section("Evaluation", _evaluation(facts.evaluation), generated=True),
         Section("Details", _details(facts), generated=True),
         Section(
@@ -135,10 +141,14 @@ def _sections(facts: CardFacts, base_model: str) -> list[Section]:
     ]
 
 
+def _picture(name: str) -> str:
+    return f"![{markdown_text(name)}]({quote(name)})"
+
+
 def _use(facts: CardFacts, base_model: str) -> str:
     word = facts.config["subject_token"]
-    keywords = "".join(f', {name}="{value}"' for name, value in facts.load_keywords.items())
-    article = "an" if word[0].lower() in "aeiou" else "a"
+    keywords = "".join(f", {name}={python_literal(value)}" for name, value in facts.load_keywords.items())
+    article = "an" if word.strip()[0].lower() in "aeiou" else "a"
     return f"""\
 ```python
 import torch
@@ -147,17 +157,18 @@ from diffusers.utils import load_image
 
 import diffusers_nested  # gives the pipeline load_nested_adapter
 
-pipe = StableDiffusionXLPipeline.from_pretrained("{base_model}")
+pipe = StableDiffusionXLPipeline.from_pretrained({python_literal(base_model)})
 if torch.cuda.is_available():
     pipe.to("cuda", torch.float16)
-pipe.load_nested_adapter("{facts.repo_id}"{keywords})
+pipe.load_nested_adapter({python_literal(facts.repo_id)}{keywords})
 
-photo = load_image("photo.png")  # of your {word}
-image = pipe("a photo of {article} {word} on the beach", nested_adapter_image=photo).images[0]
+photo = load_image("photo.png")  # of your subject
+image = pipe({python_literal(f"a photo of {article} {word} on the beach")}, nested_adapter_image=photo).images[0]
 image.save("result.png")
 ```
 
-The prompt must contain the word "{word}". `pipe.set_nested_adapter_scale(2.0)` gives the subject more weight."""
+The prompt must contain the word "{markdown_text(word)}". `pipe.set_nested_adapter_scale(2.0)` gives the subject more \
+weight."""
 
 
 def _evaluation(evaluation: Mapping[str, Any] | None) -> str:
@@ -168,12 +179,12 @@ def _evaluation(evaluation: Mapping[str, Any] | None) -> str:
 
 def _details(facts: CardFacts) -> str:
     config = facts.config
-    encoder = "in `image_encoder/`" if facts.has_image_encoder else f"`{config['image_encoder']}`"
+    encoder = "in `image_encoder/`" if facts.has_image_encoder else markdown_text(str(config["image_encoder"]))
     rows = {
-        "Word": f"`{config['subject_token']}`",
+        "Word": markdown_text(config["subject_token"]),
         "Subject tokens per photo": config["num_queries"],
-        "Mechanism": f"{config['mechanism']}, α = {config['alpha']}",
-        "Base family": f"{config['base_family']}, {len(config['layers'])} layers",
+        "Mechanism": f"{markdown_text(config['mechanism'])}, α = {config['alpha']}",
+        "Base family": f"{markdown_text(config['base_family'])}, {len(config['layers'])} layers",
         "Parameters": f"{facts.parameters / 1e6:.1f} M",
         "Weights": f"{facts.weights_size / 1e6:.1f} MB",
         "Image encoder": f"{encoder}, features of width {config['image_feature_dim']}",

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from ..adapter import NestedAdapter
 from ..errors import PublishError
+from ..safe_files import shown
 from .card import CardFacts, write_card
-from .contents import CARD, Contents, names_a_folder, read_contents, weights_variant
+from .card_metadata import is_repository, parse_card
+from .contents import Contents, read_contents
+from .names import CARD, check_branch, check_subfolder, names_a_folder, weights_variant
+from .own_files import read_text
 from .resolve import load_adapter
 from .scores import EVALUATION, read_evaluation
 from .source import Source
@@ -35,8 +37,8 @@ class Publication:
     readme: str | None
     subfolder: str | None
 
-    def card(self, published: str | None = None) -> ModelCard:
-        """The card, completed from the folder's, else from the one in the repository.
+    def card(self, published: bytes | None = None) -> ModelCard:
+        """The card, completed from the folder's and from the one in the repository.
 
         Args:
             published: Content of the card in the repository, if it has one.
@@ -44,7 +46,7 @@ class Publication:
         Raises:
             PublishError: The card to complete cannot be read, or the base model is not known.
         """
-        return write_card(self.facts, self.readme or published)
+        return write_card(self.facts, self.readme, published)
 
     def files(self, card: ModelCard) -> dict[str, Path | bytes]:
         """Every file, by its path in the repository."""
@@ -80,12 +82,13 @@ def prepare_publication(
         PublishError: The name cannot be one of a repository, there is no such folder, or a file is not as it should be.
         AdapterLoadError: The folder holds no whole adapter, or its image encoder is not whole or not its own.
     """
-    _check_names(repo_id, base_model)
+    _check_names(repo_id, base_model, license)
+    check_subfolder(subfolder)
+    check_branch(revision)
     if not Path(folder).is_dir():
         raise PublishError(f"{folder} is not a folder. Name the one that holds the adapter's config.json.")
     contents = read_contents(Path(folder))
     adapter = _load_all(Path(folder), contents)
-    readme = Path(folder, CARD)
     keywords: dict[str, str | None] = {"subfolder": subfolder, "revision": revision}
     if None not in contents.variants:
         keywords["variant"] = contents.variants[0]
@@ -101,21 +104,24 @@ def prepare_publication(
         base_model=base_model,
         license=license,
     )
-    text = readme.read_text(encoding="utf-8-sig") if readme.is_file() else ""
-    return Publication(facts, contents, text if text.strip() else None, subfolder)
+    return Publication(facts, contents, _readme(Path(folder, CARD)) if contents.has_card else None, subfolder)
 
 
-def _check_names(repo_id: str, base_model: str | None) -> None:
+def _readme(path: Path) -> str | None:
+    """The author's card; None if it is empty."""
+    text = read_text(path)
+    if not text.strip():
+        return None
+    parse_card(text, str(path))
+    return text
+
+
+def _check_names(repo_id: str, base_model: str | None, license: str | None) -> None:
     for what, name in (("repo_id", repo_id), ("base_model", base_model)):
-        if name is None:
-            continue
-        try:
-            validate_repo_id(name)
-            is_full = "/" in name
-        except HFValidationError:
-            is_full = False
-        if not is_full:
-            raise PublishError(f"{what} {name!r} is not the name of a repository. Give it as 'user/name'.")
+        if name is not None and not is_repository(name):
+            raise PublishError(f"{what} {shown(name)} is not the name of a repository. Give it as 'user/name'.")
+    if license is not None and not (isinstance(license, str) and license.strip() and license.isprintable()):
+        raise PublishError(f"license {shown(license)} is no identifier of a license. Give one such as 'apache-2.0'.")
 
 
 def _load_all(folder: Path, contents: Contents) -> NestedAdapter:

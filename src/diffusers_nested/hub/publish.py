@@ -1,18 +1,19 @@
 """Publishing an adapter: everything is checked first, and one commit holds all of it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
-from ..errors import PublishError
+from ..errors import NestedAdapterError, PublishError
 from .card import TO_FILL_IN
-from .contents import CARD, is_outdated
+from .names import check_branch
 from .publication import Publication, prepare_publication, sizes
+from .repository import Published, check_private, check_shared_encoder, read_published
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,10 @@ def publish(
     """Publish an adapter's folder on the Hub, with a model card.
 
     The folder is checked by loading it. Only what belongs to an adapter is uploaded, in one commit: weights as
-    safetensors, configurations, the card, an ``evaluation.json`` and pictures. A publish that was cut off leaves the
-    repository as it was; run it again, and large files that have arrived are not sent again.
+    safetensors, configurations, the card, an ``evaluation.json``, a ``LICENSE`` and pictures, these without their
+    metadata. Files of the adapter that was there before and that this one does not have are removed in the same
+    commit; other files stay. A publish that was cut off, or that another commit came before, leaves the repository as
+    it was; run it again, and large files that have arrived are not sent again.
 
     Args:
         folder: Of the adapter.
@@ -64,60 +67,61 @@ def publish(
         base_model=base_model,
         license=license,
     )
+    check_branch(revision)
     api = HfApi(token=token)
     with _publish_errors(repo_id):
-        present, present_at = _present(api, repo_id, revision)
-        card = publication.card(_published_card(api, publication, present, present_at))
-        show(publication, card)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        if revision is not None and not create_pr and not revision.startswith("refs/"):
-            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        published = read_published(api, repo_id, revision, publication.subfolder)
+        check_private(published, private)
+        card = publication.card(published.card)
+        files = publication.files(card)
+        outdated = published.outdated(files, card.text)
+        check_shared_encoder(api, published, outdated)
+        show(publication, card, outdated)
         commit = api.create_commit(
             repo_id,
-            _operations(publication, card, present),
+            _operations(files, outdated),
             commit_message=commit_message or "Upload nested adapter",
+            parent_commit=_parent(api, published, private, None if create_pr else revision),
             revision=revision,
             create_pr=create_pr,
         )
     return commit.pr_url or commit.commit_url
 
 
-def show(publication: Publication, card: ModelCard) -> None:
-    """Log what is uploaded, with sizes, what is left out, and what the card lacks."""
+def show(publication: Publication, card: ModelCard, outdated: Sequence[str] = ()) -> None:
+    """Log what is uploaded, with sizes, what is removed and left out, and what the card lacks."""
     table = sizes(publication.files(card))
+    cleaned = {publication.path_in_repo(name) for name in publication.contents.cleaned}
     for name, size in table.items():
-        logger.info("%s  %s", _in_megabytes(size), name)
+        logger.info("%s  %s%s", _in_megabytes(size), name, "  (without its metadata)" if name in cleaned else "")
     logger.info("%s  in %d files for %s", _in_megabytes(sum(table.values())), len(table), publication.facts.repo_id)
+    for name in outdated:
+        logger.info("removed from the repository: %s", name)
     for name, count in publication.contents.left_out.items():
-        logger.info("left out: %s%s", name, f" ({count} files)" if name.endswith("/") else "")
+        logger.info("left out: %s%s", _printable(name), f" ({count} files)" if name.endswith("/") else "")
     if not card.data.get("license"):
         logger.warning("the card names no license (--license): nobody knows what they may do with the adapter")
     if TO_FILL_IN in card.text:
         logger.warning("the card has sections for you to fill in: look for %r in README.md", TO_FILL_IN)
 
 
-def _present(api: HfApi, repo_id: str, revision: str | None) -> tuple[set[str], str | None]:
-    """What the repository holds, and where: at the branch, or at main if the branch is still to be made."""
-    try:
-        return set(api.list_repo_files(repo_id, revision=revision)), revision
-    except RevisionNotFoundError:
-        return set(api.list_repo_files(repo_id)), None
-    except RepositoryNotFoundError:
-        return set(), None
+def _parent(api: HfApi, published: Published, private: bool | None, branch: str | None) -> str | None:
+    """The commit to write upon, after making the repository and the branch if there are none."""
+    parent = published.commit
+    if parent is None:
+        api.create_repo(published.repo_id, private=private, exist_ok=True)
+        made = api.model_info(published.repo_id)
+        parent = made.sha
+        if {file.rfilename for file in made.siblings or ()} - {".gitattributes"}:
+            raise PublishError(
+                f"{published.repo_id} was not published: somebody else has just made it. Look at it, then run it again."
+            )
+    if branch is not None and (published.branch_is_new or published.commit is None):
+        api.create_branch(published.repo_id, branch=branch, revision=parent, exist_ok=True)
+    return parent
 
 
-def _published_card(api: HfApi, publication: Publication, present: set[str], revision: str | None) -> str | None:
-    """The card in the repository, read only where the folder has none."""
-    name = publication.path_in_repo(CARD)
-    if publication.readme is not None or name not in present:
-        return None
-    path = api.hf_hub_download(publication.facts.repo_id, name, revision=revision)
-    return Path(path).read_text(encoding="utf-8-sig")
-
-
-def _operations(publication: Publication, card: ModelCard, present: set[str]) -> list[Any]:
-    files = publication.files(card)
-    outdated = [name for name in sorted(present - files.keys()) if is_outdated(name, files, publication.subfolder)]
+def _operations(files: dict[str, Path | bytes], outdated: Sequence[str]) -> list[Any]:
     added = [CommitOperationAdd(name, file if isinstance(file, bytes) else str(file)) for name, file in files.items()]
     return [*added, *(CommitOperationDelete(name, is_folder=False) for name in outdated)]
 
@@ -126,11 +130,16 @@ def _in_megabytes(size: int) -> str:
     return f"{size / 1e6:9.3f} MB"
 
 
+def _printable(name: str) -> str:
+    """A name of any file, without what would move a terminal's cursor or cannot be written there."""
+    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in name)
+
+
 @contextmanager
 def _publish_errors(repo_id: str) -> Iterator[None]:
     try:
         yield
-    except PublishError:
+    except NestedAdapterError:
         raise
     # huggingface_hub raises a RuntimeError for a large file that did not arrive
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
@@ -147,5 +156,10 @@ def _explain(error: Exception) -> str:
         return (
             f"The Hub refused it ({status}: {said}). Log in with `hf auth login` or pass token=..., with a token that "
             "may write to this repository; to the repository of somebody else, make a pull request with create_pr=True."
+        )
+    if status in (409, 412):
+        return (
+            f"Somebody else commits to it at the same time ({status}: {said}), so nothing was changed. Look at what "
+            "is there now, then run it again."
         )
     return f"The Hub answered {status}: {said}. Run it again: what has arrived is not sent again."

@@ -10,7 +10,8 @@ from PIL import Image
 
 from ..adapter import NestedAdapter
 from ..encoder import ImageEncoder, to_pil
-from ..errors import PublishError
+from ..errors import PublishError, SubjectError
+from ..photos import open_photo
 from .publish import publish
 from .scores import EVALUATION, check_evaluation
 from .towers import load_vision_tower
@@ -46,7 +47,8 @@ def push_to_hub(
         token: Access token with the right to write; by default the one of ``hf auth login``.
         create_pr: Ask the owner to merge it instead of writing to the branch.
         safe_serialization: Only True: adapters are read as safetensors alone.
-        variant: Such as ``"fp16"``: names the file of the weights; it does not convert them.
+        variant: Such as ``"fp16"``: names the file of the weights; it does not convert them. Weights of other variants
+            in the repository go: to have several, save them into one folder and ``publish`` that.
         subfolder: Where the adapter goes in the repository; by default, its top.
         image_encoder: The vision tower that it reads, with its preprocessing: in memory, or as ``load_vision_tower``
             takes it. It may be left out if the adapter's config names one on the Hub.
@@ -71,8 +73,7 @@ def push_to_hub(
         if image_encoder is not None:
             _save_encoder(image_encoder, folder)
         if evaluation is not None:
-            checked = check_evaluation(evaluation, "evaluation")
-            (folder / EVALUATION).write_text(json.dumps(checked, indent=1) + "\n", encoding="utf-8")
+            (folder / EVALUATION).write_text(_as_json(evaluation), encoding="utf-8")
         _save_pictures(sample_images, folder / "samples")
         return publish(
             folder,
@@ -86,6 +87,16 @@ def push_to_hub(
             base_model=base_model,
             license=license,
         )
+
+
+def _as_json(evaluation: Mapping[str, Any]) -> str:
+    checked = check_evaluation(evaluation, "evaluation")
+    try:
+        return json.dumps(checked, indent=1, allow_nan=False) + "\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PublishError(
+            f"evaluation cannot be written as JSON ({error}). Give texts, numbers, lists and dicts of these."
+        ) from error
 
 
 def _save_encoder(image_encoder: ImageEncoder | str | Path, folder: Path) -> None:
@@ -103,8 +114,10 @@ def _save_pictures(images: Sequence[Any], folder: Path) -> None:
 def _as_picture(image: Any) -> Image.Image:
     if not isinstance(image, str | Path):
         return to_pil(image)
+    if not Path(image).is_file():
+        raise PublishError(f"The sample image {image} is no file. Give the path of a picture.")
     try:
-        with Image.open(image) as opened:
-            return opened.convert("RGB")
-    except OSError as error:
-        raise PublishError(f"The sample image {image} cannot be read: {error}") from error
+        opened = open_photo(image)
+    except SubjectError as error:
+        raise PublishError(f"The sample image cannot be used. {error}") from error
+    return opened if opened.mode in ("RGB", "RGBA", "L") else to_pil(opened)

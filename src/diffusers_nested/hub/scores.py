@@ -1,7 +1,5 @@
 """An adapter's evaluation file: per condition and metric the mean and its interval."""
 
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +7,13 @@ from typing import Any
 from huggingface_hub import EvalResult
 
 from ..errors import PublishError
+from ..safe_files import shown
+from .own_files import read_own_json
+from .quoting import markdown_text
 
 EVALUATION = "evaluation.json"
+MAX_SCORE = 1e12
+MAX_NAME = 200  # characters
 _TASK, _DATASET = "text-to-image", "evaluation"
 
 
@@ -24,13 +27,7 @@ def read_evaluation(file: Path) -> dict[str, Any] | None:
     Raises:
         PublishError: The file is there, but not of this form.
     """
-    if not file.is_file():
-        return None
-    try:
-        evaluation = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PublishError(f"{file} is not JSON ({error}). Mend it, or take it out of the folder.") from error
-    return check_evaluation(evaluation, str(file))
+    return check_evaluation(read_own_json(file), str(file)) if file.exists() else None
 
 
 def check_evaluation(evaluation: Any, source: str) -> dict[str, Any]:
@@ -43,24 +40,27 @@ def check_evaluation(evaluation: Any, source: str) -> dict[str, Any]:
     if not isinstance(results, Mapping) or not results:
         raise PublishError(f'{source} must hold {{"results": {{condition: {{metric: [mean, low, high]}}}}}}.')
     for condition, row in results.items():
+        _check_name(condition, source)
         if not isinstance(row, Mapping) or not row:
-            raise PublishError(f"{source}: results[{condition!r}] must be a dict of metrics, got {row!r}.")
+            raise PublishError(f"{source}: results[{condition!r}] must be a dict of metrics, got {shown(row)}.")
         for metric, value in row.items():
+            _check_name(metric, source)
             if not _is_interval(value):
                 raise PublishError(
-                    f"{source}: results[{condition!r}][{metric!r}] must be [mean, low, high], three finite numbers, "
-                    f"got {value!r}."
+                    f"{source}: results[{condition!r}][{metric!r}] must be [mean, low, high], three finite numbers of "
+                    f"at most {MAX_SCORE:g}, got {_value_shown(value)}."
                 )
+    _check_setting(evaluation, source)
     return dict(evaluation)
 
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> str:
     """The results as a table in Markdown: a row per metric, a column per condition."""
     results = evaluation["results"]
-    lines = ["| | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
+    lines = ["| | " + " | ".join(map(markdown_text, results)) + " |", "|---" * (len(results) + 1) + "|"]
     for metric in _metrics(results):
         cells = [_cell(row[metric]) if metric in row else "" for row in results.values()]
-        lines.append(f"| {metric} | " + " | ".join(cells) + " |")
+        lines.append(f"| {markdown_text(metric)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -68,8 +68,8 @@ def evaluation_setting(evaluation: Mapping[str, Any]) -> str:
     """What was measured, as far as the file says it."""
     prompts, identities = evaluation.get("prompts"), evaluation.get("identities")
     parts = [
-        f"{identities} subjects" if isinstance(identities, int) else "",
-        f"{len(prompts)} prompts" if isinstance(prompts, list) else "",
+        "" if identities is None else f"{identities} subjects",
+        "" if prompts is None else f"{len(prompts)} prompts",
     ]
     return ", ".join(filter(None, parts)) or "the author's own evaluation"
 
@@ -105,9 +105,37 @@ def _cell(value: list[float]) -> str:
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def _check_name(name: Any, source: str) -> None:
+    is_text = isinstance(name, str) and bool(name.strip()) and len(name) <= MAX_NAME
+    if not is_text or any("\ud800" <= char <= "\udfff" for char in name):
+        raise PublishError(
+            f"{source}: conditions and metrics have names of 1 to {MAX_NAME} characters, got {_value_shown(name)}."
+        )
+
+
+def _check_setting(evaluation: Mapping[str, Any], source: str) -> None:
+    identities, prompts = evaluation.get("identities"), evaluation.get("prompts")
+    if identities is not None and not (type(identities) is int and 1 <= identities <= MAX_SCORE):
+        raise PublishError(f"{source}: identities must be how many there are, got {_value_shown(identities)}.")
+    if prompts is not None and not isinstance(prompts, list | tuple):
+        raise PublishError(f"{source}: prompts must be a list, got {_value_shown(prompts)}.")
+
+
 def _is_interval(value: Any) -> bool:
     return (
         isinstance(value, list | tuple)
         and len(value) == 3
-        and all(isinstance(number, int | float) and math.isfinite(number) for number in value)
+        # by comparison, as a whole number may be too large for a float; NaN is not less than anything
+        and all(_is_number(number) and abs(number) <= MAX_SCORE for number in value)
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _value_shown(value: Any) -> str:
+    try:
+        return shown(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, lists in lists in lists
+        return f"a {type(value).__name__} too large to show"
