@@ -13,6 +13,7 @@ ORDER = [
     "errors",
     "jsonl",
     "safe_files",
+    "photo_checks",
     "photos",
     "layers",
     "attention",

@@ -16,9 +16,8 @@ import PIL.Image
 import torch
 
 from ..errors import SubjectError
+from ..photo_checks import check_photo, check_picture
 from .subject import Image
-
-_CHANNELS = (1, 3, 4)
 
 
 def check_images(value: Any, where: str) -> tuple[Image, ...]:
@@ -87,6 +86,8 @@ def check_mask(mask: Any, where: str) -> torch.Tensor | None:
             f"mask of {where} is a {type(mask).__name__}, expected a PIL image, a numpy array or a torch tensor of "
             "shape (height, width)."
         )
+    if isinstance(mask, PIL.Image.Image):
+        check_picture(mask, f"mask of {where}")
     values = np.array(mask.convert("L")) if isinstance(mask, PIL.Image.Image) else mask
     given = torch.as_tensor(values).detach().cpu()
     given = given.float() / 255 if given.dtype == torch.uint8 else given.float()
@@ -125,37 +126,13 @@ def _check_image(image: Any, where: str) -> None:
             f"{where} got the path or address {os.fspath(image)!r}, expected an image. Open it with "
             "PIL.Image.open or diffusers.utils.load_image."
         )
-    if isinstance(image, PIL.Image.Image):
-        return
-    if not isinstance(image, np.ndarray | torch.Tensor):
+    if not isinstance(image, PIL.Image.Image | np.ndarray | torch.Tensor):
         raise SubjectError(
             f"{where} got a {type(image).__name__}, expected a PIL image, a numpy array or a torch tensor, "
             "or a list of them. Several subjects are given as a dict of word -> image(s) or a list of "
             "Subjects."
         )
-    _check_pixels(image, where)
-
-
-def _check_pixels(image: np.ndarray | torch.Tensor, where: str) -> None:
-    shape = tuple(image.shape)
-    if isinstance(image, np.ndarray):
-        expected = "an array of shape (height, width) or (height, width, channels)"
-        fits = len(shape) == 2 or (len(shape) == 3 and shape[2] in _CHANNELS)
-        usable = image.dtype.kind in "bui" or (image.dtype.kind == "f" and np.isfinite(image).all())
-    else:
-        expected = "a tensor of shape (channels, height, width)"
-        fits = len(shape) == 3 and shape[0] in _CHANNELS
-        usable = torch.isfinite(image).all()
-    if not fits or 0 in shape:
-        raise SubjectError(
-            f"{where} got an image of shape {shape}, expected {expected} with {_CHANNELS} channels. Give "
-            "several images as a list."
-        )
-    if not usable:
-        raise SubjectError(
-            f"{where} got an image of type {image.dtype} with NaN, infinite or non-numeric pixels. "
-            "Expected finite numbers: check how it was made."
-        )
+    check_photo(image, where)
 
 
 def _check_tokens(tokens: Any, where: str) -> None:
