@@ -58,7 +58,7 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         except OSError:
             file.truncate(end)
             raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -80,7 +80,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _check_regular(path: Path) -> None:
@@ -138,7 +138,7 @@ def _write(file: Any, data: bytes) -> None:
     os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Have the name of a new file outlast a power cut too, where folders can be synchronised."""
     if os.name != "posix":
         return

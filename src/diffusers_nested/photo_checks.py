@@ -33,7 +33,7 @@ def check_photo(image: Any, name: str) -> None:
     """
     if isinstance(image, Image.Image):
         check_picture(image, name)
-        check_aspect(*image.size, name)
+        check_aspect(image.width, image.height, name)
     elif isinstance(image, np.ndarray | Tensor):
         height, width = _check_shape(image, name)
         _check_count(width, height, name)

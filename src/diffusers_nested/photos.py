@@ -49,7 +49,7 @@ def open_photo(file: str | PathLike[str]) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as image:
                 check_head(image, name)
-                check_aspect(*image.size, name)
+                check_aspect(image.width, image.height, name)
                 image.load()
                 return _upright(image)
     except SubjectError:

@@ -84,7 +84,7 @@ def _read(file: TextIO) -> dict[str, Any]:
     file.seek(0)
     try:
         holder = json.loads(file.read(1000))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     is_whole = isinstance(holder, dict) and isinstance(holder.get("process"), int) and "host" in holder
     return holder if is_whole else {}

@@ -4,8 +4,9 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -60,7 +61,7 @@ def write_page(pairs: Sequence[Pair], path: Path) -> Path:
     # "<" is written so that no text in the data can end the script element
     data = json.dumps({"study": study, **content}).replace("<", "\\u003c")
     key_path = path.with_suffix(".key.json")
-    _check_free(key_path, study)
+    _check_free(key_path, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     # the key first: a page without one would be in vain
     write_atomically(key_path, json.dumps(key, indent=1, ensure_ascii=False) + "\n")
@@ -68,7 +69,7 @@ def write_page(pairs: Sequence[Pair], path: Path) -> Path:
     return key_path
 
 
-def _check_free(key_path: Path, study: str) -> None:
+def _check_free(key_path: Path, key: Mapping[str, Any]) -> None:
     """Raise rather than lose the key of a study that may have been sent out.
 
     Raises:
@@ -77,10 +78,10 @@ def _check_free(key_path: Path, study: str) -> None:
     if not key_path.exists():
         return
     try:
-        earlier = json.loads(key_path.read_text(encoding="utf-8"))["study"]
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        earlier = json.loads(key_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         earlier = None
-    if earlier != study:
+    if earlier != key:
         raise NestedAdapterError(
             f"{key_path} is the key of another study, whose answers could no longer be read. Name another --output, or "
             "move page and key away."
