@@ -86,10 +86,7 @@ def check_mask(mask: Any, where: str) -> torch.Tensor | None:
             f"mask of {where} is a {type(mask).__name__}, expected a PIL image, a numpy array or a torch tensor of "
             "shape (height, width)."
         )
-    if isinstance(mask, PIL.Image.Image):
-        check_picture(mask, f"mask of {where}")
-    values = np.array(mask.convert("L")) if isinstance(mask, PIL.Image.Image) else mask
-    given = torch.as_tensor(values).detach().cpu()
+    given = _mask_values(mask, where)
     given = given.float() / 255 if given.dtype == torch.uint8 else given.float()
     if given.ndim != 2 or 0 in given.shape or not bool(((given >= 0) & (given <= 1)).all()):
         raise SubjectError(
@@ -101,6 +98,24 @@ def check_mask(mask: Any, where: str) -> torch.Tensor | None:
             f"mask of {where} is 0 everywhere, so that the subject could not act. Leave the subject out."
         )
     return given
+
+
+def _mask_values(mask: Any, where: str) -> torch.Tensor:
+    """A mask's numbers on the CPU."""
+    if isinstance(mask, PIL.Image.Image):
+        check_picture(mask, f"mask of {where}")
+        mask = np.array(mask.convert("L"))
+    if isinstance(mask, np.ndarray):
+        is_real = mask.dtype.kind in "buif"
+    else:
+        is_real = not (mask.is_complex() or mask.is_meta) and mask.layout == torch.strided
+    if not is_real:
+        raise SubjectError(
+            f"mask of {where} holds {mask.dtype}, expected numbers from 0 to 1, or 0 to 255 in uint8. Convert it."
+        )
+    if isinstance(mask, np.ndarray):  # a copy: torch takes no array that runs backwards, or in another byte order
+        mask = torch.from_numpy(mask.astype(np.uint8 if mask.dtype == np.uint8 else np.float32))
+    return mask.detach().cpu()
 
 
 def check_steps(start: Any, end: Any, where: str) -> tuple[float, float]:
