@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusers_nested import Subject, SubjectError, photos
+from diffusers_nested import Subject, SubjectError, addresses
 from subject_cases import ONE, only, resolve
 from test_photos import png
 from tiny_pipeline import photo
@@ -142,13 +142,13 @@ def test_addresses_that_lead_nowhere_are_refused(address: str):
 
 
 def test_a_server_that_says_nothing_is_not_waited_for(site: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(photos, "DIFFUSERS_REQUEST_TIMEOUT", 0.1)
+    monkeypatch.setattr(addresses, "DIFFUSERS_REQUEST_TIMEOUT", 0.1)
     with pytest.raises(SubjectError, match="hangs"):
         only(f"{site}/hangs.png")
 
 
 def test_a_file_without_end_is_not_taken(site: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(photos, "MAX_DOWNLOAD", 100)
+    monkeypatch.setattr(addresses, "MAX_DOWNLOAD", 100)
     with pytest.raises(SubjectError, match="more than 100 bytes"):
         only(f"{site}/me.png")
 

@@ -140,7 +140,7 @@ REFUSED = {
     "int64 tensor": (torch.tensor(COLORS).movedim(-1, 0).long(), "int64"),
     "bool tensor": (torch.tensor(COLORS).movedim(-1, 0) > 127, "bool"),
     "array (C, H, W)": (np.moveaxis(COLORS, -1, 0), r"\(3, 3, 5\)"),
-    "tensor (H, W, C)": (torch.zeros(7, 5, 3, dtype=torch.uint8), r"\(5, 3, 7\)"),
+    "tensor (H, W, C)": (torch.zeros(7, 5, 3, dtype=torch.uint8), r"\(7, 5, 3\)"),
     "tensor (H, W)": (torch.tensor(GREYS), r"\(3, 5\)"),
     "tensor (1, C, H, W)": (torch.tensor(COLORS).movedim(-1, 0)[None], r"\(1, 3, 3, 5\)"),
     "array (1, H, W, C)": (COLORS[None], r"\(1, 3, 5, 3\)"),

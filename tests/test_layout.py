@@ -12,8 +12,11 @@ SRC = Path(__file__).parents[1] / "src"
 ORDER = [
     "after_import",
     "errors",
+    "jsonl",
     "safe_files",
+    "photo_checks",
     "photos",
+    "addresses",
     "layers",
     "attention",
     "mechanisms",

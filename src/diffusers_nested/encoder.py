@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel, PreTrainedModel
 
-from .errors import SubjectError
+from .photos import to_pil
 
 
 class SubjectEncoder(nn.Module):
@@ -73,65 +71,3 @@ class ImageEncoder:
         """
         pixels = self.processor(images=[to_pil(image) for image in images], return_tensors="pt").pixel_values
         return self.model(pixels.to(self.model.device, self.model.dtype)).last_hidden_state
-
-
-def to_pil(image: Any) -> Image.Image:
-    """Any accepted image as RGB; what is transparent becomes white.
-
-    Args:
-        image: A PIL image; a uint8 array (0..255) or a float array (0..1) of shape (H, W) or (H, W, C); or
-            such a tensor of shape (C, H, W).
-
-    Raises:
-        SubjectError: The type, shape or range is another.
-    """
-    if isinstance(image, Tensor):
-        image = _tensor_to_array(image)
-    if isinstance(image, np.ndarray):
-        image = _array_to_pil(image)
-    if not isinstance(image, Image.Image):
-        raise SubjectError(
-            f"Cannot use a {type(image).__name__} as an image. Expected a PIL image, an array (height, width, "
-            "channels) or a tensor (channels, height, width); open a file with PIL.Image.open(path)."
-        )
-    if image.mode in ("I", "F", "La") or image.mode.startswith("I;"):
-        raise SubjectError(
-            f"Cannot use an image of mode {image.mode!r}: PIL would cut off all that is beyond 8 bits. Convert it to "
-            "mode 'L' or 'RGB', or pass an array of floats in 0..1."
-        )
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
-
-
-def _tensor_to_array(image: Tensor) -> np.ndarray:
-    if image.ndim != 3:
-        raise SubjectError(
-            f"An image tensor must have shape (channels, height, width), got {tuple(image.shape)}. Pass several "
-            "images as a list."
-        )
-    image = image.detach().cpu().movedim(0, -1)
-    return (image.float() if image.is_floating_point() else image).numpy()
-
-
-def _array_to_pil(array: np.ndarray) -> Image.Image:
-    if array.ndim == 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (3, 4)) or not array.size:
-        raise SubjectError(
-            f"An image array must have shape (height, width) or (height, width, 1, 3 or 4), got {array.shape}."
-        )
-    if np.issubdtype(array.dtype, np.floating):
-        low, high = float(array.min()), float(array.max())
-        if not (low >= 0.0 and high <= 1.0):
-            raise SubjectError(
-                f"A float image must lie in 0..1, got values from {low:.4g} to {high:.4g}. "
-                "Rescale it, or pass a PIL image."
-            )
-        array = np.round(array.astype(np.float32) * 255).astype(np.uint8)
-    if array.dtype != np.uint8:
-        raise SubjectError(
-            f"An image array must hold uint8 in 0..255 or floats in 0..1, got {array.dtype}. Convert it."
-        )
-    return Image.fromarray(np.ascontiguousarray(array))

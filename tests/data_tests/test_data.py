@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from diffusers_nested import NestedAdapterError, PromptTokenError, SubjectError
-from diffusers_nested.data import EndlessOrder, TripletFolder, caption_positions, seeded_generator, to_pixels
+from diffusers_nested.data import (
+    EndlessOrder,
+    TripletFolder,
+    caption_positions,
+    read_lines,
+    seeded_generator,
+    to_pixels,
+)
 from tiny_pipeline import photo, tokenizer
 
 ROW = {"input_file_name": "in.png", "file_name": "out.png", "text": "a photo of a person"}
@@ -33,6 +40,7 @@ def test_folder_gives_paths_and_caption(tmp_path: Path):
     [
         ([], "no examples"),
         ([ROW, "{oops"], "line 2 is not JSON"),
+        (["[" * 100_000], "line 1 is not JSON"),
         (["[1]"], "lacks input_file_name, file_name, text"),
         ([{**ROW, "text": 3}], "lacks text"),
         ([{**ROW, "input_file_name": "gone.png"}], "input_file_name names .*gone.png, which does not exist"),
@@ -46,6 +54,23 @@ def test_bad_metadata_is_named(tmp_path: Path, lines: list, message: str):
 def test_folder_without_metadata(tmp_path: Path):
     with pytest.raises(NestedAdapterError, match="needs one"):
         TripletFolder(tmp_path)
+
+
+def test_metadata_as_other_programs_write_it(tmp_path: Path):
+    """With a byte order mark, carriage returns, and characters at which Python would split a text."""
+    caption = "a person \u2028 in the\x85 café\x0c"
+    rows = "\r\n".join(json.dumps({**ROW, "text": text}, ensure_ascii=False) for text in (caption, "a person"))
+    folder(tmp_path)
+    (tmp_path / "metadata.jsonl").write_bytes(b"\xef\xbb\xbf" + rows.encode() + b"\r\n\r\n")
+    triplets = TripletFolder(tmp_path)
+    assert [triplets[i].text for i in range(len(triplets))] == [caption, "a person"]
+
+
+@pytest.mark.parametrize("line", ["a café".encode("latin-1"), "a photo".encode("utf-16"), b"\xff\xfe"])
+def test_a_line_that_is_not_in_utf_8_is_named(tmp_path: Path, line: bytes):
+    (tmp_path / "prompts.txt").write_bytes(b"a person\n\n" + line + b"\na dog\n")
+    with pytest.raises(NestedAdapterError, match=r"prompts\.txt, line 3, is not in UTF-8.*Save"):
+        read_lines(tmp_path / "prompts.txt")
 
 
 def test_captions_are_placed_once_each():

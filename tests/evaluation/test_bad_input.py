@@ -1,5 +1,7 @@
 """What is wrong is said before any picture is made."""
 
+from datetime import date
+
 import pytest
 from PIL import Image
 
@@ -38,6 +40,16 @@ def refused(settings, monkeypatch, tmp_path):
         ("no subjects", {"subjects": {"source": "miniature:people", "count": 0}}),
         ("no prompts", {"prompts": []}),
         (r"nowhere\.txt", {"prompts": "nowhere.txt"}),
+        ("prompts", {"prompts": 5}),
+        ("prompts", {"prompts": {"a": "a {}"}}),
+        ("call.*'num_inference_stepz'", {"call": {"num_inference_stepz": 2}}),
+        ("call.*'prompt'", {"call": {"prompt": "a person"}}),
+        ("call.*'nested_adapter_scale'", {"call": {"nested_adapter_scale": 2}}),
+        ("call cannot be written", {"call": {"guidance_scale": date(2020, 1, 1)}}),
+        ("contestants.*digits", {"contestants": {"it": {"kind": "plain", "scales": [1, 1.0000001]}}}),
+        ("x{201}' cannot", {"contestants": {"x" * 201: PLAIN}}),
+        ("MODULE:NAME", {"contestants": {"it": {"kind": "function", "function": "contestants:"}}}),
+        ("cannot be imported", {"contestants": {"it": {"kind": "function", "function": ".contestants:painted"}}}),
         ("a photo on the beach.*person", {"prompts": ["a photo on the beach"]}),
         ("differ", {"prompts": ["a {}", "a {}"]}),
         ("the same", {"prompts": ["a {}", "a person"]}),
@@ -64,6 +76,22 @@ def test_said_before_the_first_picture(refused, match, changes):
 def test_an_empty_prompt_file(refused, tmp_path):
     (tmp_path / "prompts.txt").write_text("\n  \n")
     refused("no prompts", prompts="prompts.txt")
+
+
+def test_a_prompt_file_in_another_encoding(refused, tmp_path):
+    (tmp_path / "prompts.txt").write_bytes("a person\na {} in a café\n".encode("latin-1"))
+    refused(r"prompts\.txt, line 2, is not in UTF-8", prompts="prompts.txt")
+
+
+def test_no_photos_of_each(refused, tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    refused("at least 1", subjects={"folder": ".", "word": "person", "photos": 0})
+
+
+def test_a_photo_that_is_cut_off(refused, tmp_path):
+    tiny.photo(size=64).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:3000])
+    refused(r"a\.png", subjects={"folder": ".", "word": "person"})
 
 
 def test_a_file_that_is_no_picture(refused, tmp_path):
@@ -99,6 +127,19 @@ def test_a_method_that_returns_something_else(settings, method):
         evaluate(settings(contestants=table))
 
 
+@pytest.mark.parametrize("returns", ["few", "no list", "no tables", "text", [1], {}])
+def test_a_metric_that_returns_something_else(settings, returns):
+    metrics = {"text": {"kind": "contestants:Odd", "returns": returns}}
+    with pytest.raises(NestedAdapterError, match=r"metrics\.text must return"):
+        evaluate(settings(metrics=metrics, y="text", prompts=["a {}"], contestants={"plain": PLAIN}, batch_size=1))
+
+
+def test_two_metrics_of_one_column(settings):
+    metrics = {"text": "miniature-text", "text shirt": {"kind": "contestants:Odd", "returns": 0.5}}
+    with pytest.raises(NestedAdapterError, match="'text shirt', which another metric"):
+        evaluate(settings(metrics=metrics, y="text", prompts=["a {} wearing a red shirt"]))
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [
@@ -127,6 +168,12 @@ def test_a_settings_file_that_does_not_fit(tmp_path, text, match):
         {"contestants": {}},
         {"metrics": {}},
         {"dtype": "float8"},
+        {"output": ""},
+        {"output": 3},
+        {"pipeline": 3},
+        {"device": "gpu"},
+        {"device": 0},
+        {"scales": [1.0, 1.0000001]},
     ],
 )
 def test_values_out_of_range(settings, changes):

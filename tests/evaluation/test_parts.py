@@ -11,7 +11,7 @@ from diffusers_nested.evaluation import Reference, load_references
 from diffusers_nested.evaluation.plots import trade_off
 from diffusers_nested.evaluation.rows import RESULTS, RowWriter, gather_rows, key_of, read_rows
 from diffusers_nested.evaluation.shots import load_prompts, plan_shots
-from diffusers_nested.evaluation.summary import summarise
+from diffusers_nested.evaluation.summary import as_table, summarise
 
 
 def row(subject: str, seed: int = 0, contestant: str = "a", **scores):
@@ -39,6 +39,45 @@ def test_rows_of_several_processes_come_into_order(tmp_path):
     gather_rows(tmp_path, [key_of(one) for one in rows])
     assert read_rows(tmp_path / RESULTS) == rows
     assert [path.name for path in tmp_path.iterdir()] == [RESULTS]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"scale": "1"},
+        {"scale": float("nan")},
+        {"scale": 10**400},
+        {"seed": 0.5},
+        {"picture": 3},
+        {"scores": [1]},
+        {"scores": {"text": "good"}},
+        {"scores": {"text": float("inf")}},
+        {"subject": None},
+        {"contestant": ["a"]},
+        {"seed": ...},
+    ],
+    ids=str,
+)
+def test_a_line_that_is_no_row_is_named(tmp_path, changed):
+    """And nothing is lost for it."""
+    (name,) = changed
+    bad = {key: value for key, value in {**row("x", 1), **changed}.items() if value is not ...}
+    RowWriter(tmp_path, 0).append([row("x", 0), bad, row("x", 2)])
+    before = (tmp_path / "rows-00000.jsonl").read_bytes()
+    with pytest.raises(NestedAdapterError, match=rf"rows-00000\.jsonl, line 2, .*{name}.*made again"):
+        gather_rows(tmp_path, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["rows-00000.jsonl"]
+    assert (tmp_path / "rows-00000.jsonl").read_bytes() == before
+
+
+def test_summary_as_a_table():
+    rows = [row("x", text=0.5, face=0.25), row("y", text=0.5, face=None), row("y", contestant="b", face=None)]
+    assert as_table(summarise(rows)).splitlines() == [
+        "| contestant | scale | pictures | text | face |",
+        "|---|---|---|---|---|",
+        "| a | 1 | 2 | 0.500 [0.500, 0.500] | 0.250 [0.250, 0.250], 1 failed |",
+        "| b | 1 | 1 |  | –, 1 failed |",
+    ]
 
 
 def test_summary_weighs_subjects_alike_and_counts():
@@ -96,6 +135,20 @@ def test_subjects_of_a_folder(tmp_path):
         load_references({"folder": folder, "word": "child"})
 
 
+def test_what_is_in_a_folder_beside_subjects(tmp_path, caplog):
+    caplog.set_level("INFO")
+    folder = folder_of(tmp_path)
+    (folder / ".hidden").mkdir()
+    (folder / "._ada.png").write_text("of the system")
+    (folder / "ben" / ".DS_Store.png").write_text("of the system")
+    for name in ("st.john", "st.mary"):
+        (folder / name).mkdir()
+        Image.new("RGB", (4, 4)).save(folder / name / "1.TIFF")
+    found = load_references({"folder": str(folder), "word": "child"})
+    assert [(one.name, len(one.photos())) for one in found] == [("ada", 1), ("ben", 2), ("st.john", 1), ("st.mary", 1)]
+    assert "notes.txt" in caplog.text and "hidden" not in caplog.text
+
+
 def test_subjects_of_a_list(tmp_path):
     folder = folder_of(tmp_path)
     files = {"person": [str(folder / "ada.png")], "pet": [str(folder / "ben" / "1.png")]}
@@ -108,8 +161,14 @@ def test_subjects_of_a_list(tmp_path):
     assert load_references([{"name": "both", "images": files}])[0].fingerprint != before
 
 
+def test_a_prompt_ends_with_its_line_only(tmp_path):
+    prompt = "a \u2028 photo\x85 of\x0b a café"
+    (tmp_path / "prompts.txt").write_text(f"{prompt}\n", encoding="utf-8")
+    assert load_prompts(tmp_path / "prompts.txt") == [prompt]
+
+
 def test_prompts(tmp_path):
-    (tmp_path / "prompts.txt").write_text("a photo of a {}\n\n  a drawing of the {} \n")
+    (tmp_path / "prompts.txt").write_bytes(b"\xef\xbb\xbfa photo of a {}\r\n\r\n  a drawing of the {} \r\n")
     prompts = load_prompts(str(tmp_path / "prompts.txt"))
     assert prompts == ["a photo of a {}", "a drawing of the {}"]
     shots = plan_shots([Reference("ada", {"child": []}), Reference("tom", {"cat": []})], prompts, [0, 7])

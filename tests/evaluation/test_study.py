@@ -91,6 +91,85 @@ def test_folders_without_pictures(results, tmp_path):
         choose_pairs([results], ["ours@1", "theirs"], 4)
 
 
+def change(results: Path, **fields) -> None:
+    """Every row names something else."""
+    rows = [{**json.loads(line), **fields} for line in (results / "results.jsonl").read_text().split("\n")[:-1]]
+    (results / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{}/secret.png",
+        "../secret.png",
+        "pictures/../../secret.png",
+        "pictures/link.png",
+        "far/secret.png",
+        "..\\secret.png",
+        "C:secret.png",
+        "a\0b",
+    ],
+)
+def test_pictures_outside_of_the_folder_are_not_read(results, tmp_path, name):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for path in (tmp_path / "secret.png", outside / "secret.png"):
+        Image.new("RGB", (8, 8)).save(path)
+    (results / "pictures" / "link.png").symlink_to(tmp_path / "secret.png")
+    (results / "far").symlink_to(outside)
+    change(results, picture=name.format(tmp_path))
+    with pytest.raises(NestedAdapterError, match=r"not in it|outside of the folder"):
+        choose_pairs([results], ["ours@1", "theirs"], 4)
+
+
+@pytest.mark.parametrize("subject", ["../../outside", "{}/outside", "linked", "..", "photo"])
+def test_photos_outside_of_the_folder_are_not_read(results, tmp_path, subject):
+    (tmp_path / "outside").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "outside" / "secret.png")
+    (results / "photos" / "linked").symlink_to(tmp_path / "outside")
+    (results / "photos" / "photo").mkdir()
+    (results / "photos" / "photo" / "1.png").symlink_to(tmp_path / "outside" / "secret.png")
+    change(results, subject=subject.format(tmp_path))
+    with pytest.raises(NestedAdapterError, match=r"cannot be the name|outside of the folder"):
+        choose_pairs([results], ["ours@1", "theirs"], 4)
+
+
+def test_links_within_the_folder_are_followed(results):
+    for picture in list((results / "pictures").iterdir()):
+        (results / "kept").mkdir(exist_ok=True)
+        moved = picture.rename(results / "kept" / picture.name)
+        picture.symlink_to(moved)
+    assert len(choose_pairs([results], ["ours@1", "theirs"], 4)) == 4
+
+
+def test_a_picture_that_is_cut_off(results, tmp_path):
+    pairs = choose_pairs([results], ["ours@1", "theirs"], 4)
+    pairs[0].pictures[0].write_bytes(pairs[0].pictures[0].read_bytes()[:50])
+    with pytest.raises(NestedAdapterError, match=pairs[0].pictures[0].name):
+        write_page(pairs, tmp_path / "study.html")
+    assert not (tmp_path / "study.html").exists() and not (tmp_path / "study.key.json").exists()
+
+
+def test_rows_that_are_none(results):
+    change(results, scale="much")
+    with pytest.raises(NestedAdapterError, match=r"results\.jsonl, line 1, .*scale"):
+        choose_pairs([results], ["ours@1", "theirs"], 4)
+
+
+def test_a_seed_below_zero(results):
+    with pytest.raises(NestedAdapterError, match="-1"):
+        choose_pairs([results], ["ours@1", "theirs"], 4, seed=-1)
+
+
+def test_the_key_of_another_study_is_kept(results, tmp_path):
+    key = write_page(choose_pairs([results], ["ours@2", "theirs"], 4), tmp_path / "study.html")
+    before = key.read_bytes(), (tmp_path / "study.html").read_bytes()
+    assert write_page(choose_pairs([results], ["ours@2", "theirs"], 4), tmp_path / "study.html") == key
+    with pytest.raises(NestedAdapterError, match=r"study\.key\.json.*another --output"):
+        write_page(choose_pairs([results], ["ours@1", "theirs"], 4), tmp_path / "study.html")
+    assert (key.read_bytes(), (tmp_path / "study.html").read_bytes()) == before
+
+
 def test_the_page_names_nobody(results, tmp_path):
     key = write_page(choose_pairs([results], ["ours@2", "theirs"], 4), tmp_path / "study.html")
     page = (tmp_path / "study.html").read_text()
@@ -164,6 +243,45 @@ def test_answers_that_do_not_belong(results, tmp_path):
         with pytest.raises(NestedAdapterError, match=match):
             win_rates(key, files)
     assert all(row["rate"] is None for row in win_rates(key, [good]))
+
+
+MALFORMED = [
+    *("", "{", "[]", "null", "[" * 100_000, b"\xff\xfe"),
+    *(
+        {"answers": answers}
+        for answers in (None, {}, [], [None] * 4, [[]] * 4, [{"prompt": 1}] * 4, [{"taste": "left"}] * 4)
+    ),
+    *({"answers": [{"prompt": ["left"]}] * 4}, {"rater": ["x"]}, {"rater": None}, {"study": 3}),
+]
+
+
+@pytest.mark.parametrize("content", MALFORMED, ids=lambda content: str(content)[:40])
+def test_answers_that_are_malformed(results, tmp_path, content):
+    key = write_page(choose_pairs([results], ["ours@2", "theirs"], 4), tmp_path / "study.html")
+    file = answers(key, tmp_path / "answers.json", "x", lambda i, pair: {})
+    if isinstance(content, dict):
+        content = json.dumps({**json.loads(file.read_text()), **content})
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(NestedAdapterError, match=r"answers\.json"):
+        win_rates(key, [file])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"pairs": pairs} for pairs in (None, {}, [], [None], [{}], [{"left": "ours@2"}], [{"left": 1, "right": 2}])),
+        {"pairs": [{"left": "theirs@0.5", "right": "plain@0"}]},
+        {"first": 3},
+        {"first": "nobody"},
+    ],
+    ids=str,
+)
+def test_keys_that_are_malformed(results, tmp_path, changed):
+    key = write_page(choose_pairs([results], ["ours@2", "theirs"], 4), tmp_path / "study.html")
+    file = answers(key, tmp_path / "answers.json", "x", lambda i, pair: {})
+    key.write_text(json.dumps({**json.loads(key.read_text()), **changed}))
+    with pytest.raises(NestedAdapterError, match=r"study\.key\.json"):
+        win_rates(key, [file])
 
 
 def test_commands(results, tmp_path, monkeypatch, capsys):

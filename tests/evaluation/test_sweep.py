@@ -16,9 +16,12 @@ import torch
 from PIL import Image
 
 from diffusers_nested import NestedAdapterError
+from diffusers_nested.cli import main
 from diffusers_nested.evaluation import evaluate, read_settings
 from diffusers_nested.evaluation.rows import read_rows
+from diffusers_nested.evaluation.summary import as_table
 from diffusers_nested.evaluation.sweep import _Sweep
+from full_disk import room_for
 
 TESTS = Path(__file__).parents[1]
 PEOPLE = {"kind": "nested", "adapter": "miniature:people", "scales": [1.0]}
@@ -147,6 +150,84 @@ def test_lost_pictures_are_made_again(settings):
     for path in list((folder / "pictures").rglob("prompt-01-seed-0.png")):
         path.unlink()
     assert files_of(evaluate(settings())) == before
+
+
+def test_pictures_that_are_cut_off_are_made_again(settings):
+    """The plain pipeline's too, which a metric compares with."""
+    folder = evaluate(settings())
+    before = files_of(folder)
+    cut = {"plain": lambda data: data[:-9], "painted/0.5": lambda data: b"", "painted/2": lambda data: bytes(len(data))}
+    for name, damage in cut.items():
+        for path in (folder / "pictures" / name).rglob("prompt-02-seed-0.png"):
+            path.write_bytes(damage(path.read_bytes()))
+    assert files_of(folder) != before
+    assert files_of(evaluate(settings())) == before
+
+
+def test_a_full_disk(settings):
+    """What is there is whole, and it goes on when there is room again."""
+    expected = files_of(evaluate(settings("whole")))
+    for size in (100, 12_000, 50_000):
+        with room_for(size), pytest.raises(OSError, match="No space left"):
+            evaluate(settings("full"))
+        for name, content in files_of(settings("full").folder).items():
+            assert name.endswith(".jsonl") or content == expected[name]
+    assert files_of(evaluate(settings("full"))) == expected
+
+
+def test_a_broken_row_is_named_and_nothing_is_made(settings):
+    folder = evaluate(settings())
+    lines = (folder / "results.jsonl").read_text().split("\n")
+    (folder / "results.jsonl").write_text("\n".join([*lines[:3], lines[3][:40], *lines[4:]]))
+    before = files_of(folder)
+    with pytest.raises(NestedAdapterError, match=r"results\.jsonl, line 4, "):
+        evaluate(settings())
+    assert files_of(folder) == before
+
+
+def test_results_of_settings_that_are_not_known(settings):
+    folder = evaluate(settings())
+    for text in (None, "", "[1]", '{"contestants": 3}', "[" * 100_000):
+        (folder / "settings.json").unlink(missing_ok=True)
+        if text is not None:
+            (folder / "settings.json").write_text(text)
+        before = files_of(folder)
+        with pytest.raises(NestedAdapterError, match=r"settings\.json.*another folder"):
+            evaluate(settings())
+        assert files_of(folder) == before
+
+
+def test_names_in_other_scripts(settings, tmp_path):
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "a.png")
+    subjects = [{"name": "名前 @-.é", "word": "person", "images": [str(tmp_path / "a.png")]}]
+    table = {"Zoë": {"kind": "plain"}, "ß": {"kind": "function", "function": "contestants:painted"}}
+    folder = evaluate(settings(subjects=subjects, contestants=table, prompts=["ein {} – «schön»"]))
+    rows = read_rows(folder / "results.jsonl")
+    assert [(row["contestant"], row["subject"]) for row in rows] == [("Zoë", "名前 @-.é"), ("ß", "名前 @-.é")]
+    assert all((folder / row["picture"]).is_file() for row in rows) and (folder / "sheets" / "名前 @-.é.png").is_file()
+
+
+def test_no_number_is_a_failure(settings):
+    metrics = {"text": "miniature-text", "identity": {"kind": "identity", "embed": "contestants:embed_nan"}}
+    folder = evaluate(settings(metrics=metrics))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert [one["scores"]["identity"]["failed"] for one in summary["conditions"]] == [6, 6, 6]
+
+
+def test_functions_that_the_settings_name_are_said(settings, caplog):
+    caplog.set_level("INFO")
+    evaluate(settings())
+    assert "importing the module contestants, which contestants.painted.function names" in caplog.text
+
+
+def test_the_command_ends_with_a_table(settings, tmp_path, capsys):
+    text = TOML.format(output=tmp_path / "out").replace("count = 3", "count = 1").replace("seeds = 2", "seeds = 1")
+    (tmp_path / "settings.toml").write_text(text)
+    assert main(["evaluate", str(tmp_path / "settings.toml"), "--batch-size", "2"]) == 0
+    out = capsys.readouterr().out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert out == as_table(summary["conditions"])
+    assert out.startswith("| contestant |") and "| people | 1 | 2 |" in out
 
 
 def test_contestants_may_join(settings):

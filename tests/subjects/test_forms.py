@@ -22,7 +22,6 @@ class TestImages:
             np.zeros((8, 8)),
             np.zeros((8, 8, 1)),
             np.zeros((8, 8, 4), dtype=np.float32),
-            np.zeros((8, 8), dtype=bool),
             CAT,
             torch.zeros(1, 8, 8),
             torch.zeros(4, 8, 8, dtype=torch.uint8),

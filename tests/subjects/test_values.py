@@ -66,6 +66,10 @@ class TestRefusedImages:
             np.full((8, 8), NAN),
             np.full((8, 8), "a"),
             np.full((8, 8), None),
+            np.full((8, 8), True),
+            np.full((8, 8), 255.0),
+            torch.full((3, 8, 8), -0.5),
+            torch.full((3, 8, 8), 255),
             torch.full((3, 8, 8), INF),
         ],
         ids=lambda image: str(image.dtype),
@@ -73,6 +77,33 @@ class TestRefusedImages:
     def test_unusable_pixels(self, image):
         with pytest.raises(SubjectError, match=str(image.dtype)):
             resolve(image, adapters=ONE)
+
+
+class TestMasks:
+    @pytest.mark.parametrize(
+        "mask",
+        [
+            np.full((2, 2), "a"),
+            np.full((2, 2), None),
+            torch.ones(2, 2, dtype=torch.complex64),
+            torch.ones(2, 2, device="meta"),
+            torch.ones(2, 2).to_sparse(),
+        ],
+        ids=lambda mask: f"{mask.dtype} {getattr(mask, 'layout', '')}",
+    )
+    def test_what_holds_no_numbers(self, mask):
+        with pytest.raises(SubjectError, match=r"mask of .* Convert it"):
+            only(Subject(PHOTO, mask=mask))
+
+    def test_arrays_in_any_order(self):
+        rows = np.array([[0.0, 0.25], [0.5, 1.0]], np.float32)
+        read_only = rows.copy()
+        read_only.flags.writeable = False
+        for mask in (rows[::-1][::-1], rows.astype(">f4"), read_only, rows.astype(np.float64)):
+            got = only(Subject(PHOTO, mask=mask)).mask
+            assert got is not None and np.array_equal(got.numpy(), rows)
+        backwards = only(Subject(PHOTO, mask=rows[::-1])).mask
+        assert backwards is not None and np.array_equal(backwards.numpy(), rows[::-1])
 
 
 class TestRefusedEmbeds:

@@ -1,6 +1,8 @@
 """``diffusers-nested evaluate``: contestants compared over subjects, prompts, seeds and scales."""
 
 import argparse
+import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +23,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Compare, and say where the results are."""
+    """Compare, say where the results are, and end with their table on stdout."""
     from ..evaluation import evaluate, read_settings
+    from ..evaluation.report import SUMMARY
+    from ..evaluation.summary import as_table
     from ..miniature import evaluation  # noqa: F401 makes the miniature known
 
-    sys.path.insert(0, str(Path.cwd()))  # functions named in the settings may be in a file here
+    # functions named in the settings may be in a file here; it comes last, so that nothing installed is hidden by it
+    sys.path.append(str(Path.cwd()))
     names = ("output", "pipeline", "seeds", "scales", "batch_size", "device")
     changes = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     settings = read_settings(arguments.settings, **changes)
     if arguments.num_inference_steps is not None:
         settings = replace(settings, call={**settings.call, "num_inference_steps": arguments.num_inference_steps})
-    evaluate(settings)
+    folder = evaluate(settings)
+    if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        sys.stdout.write(as_table(summary["conditions"]))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import NestedAdapterError
+from ..jsonl import write_atomically
 
 HELP = "Write a page of blind comparisons from the folders of `evaluate`, or compute win rates from saved answers."
 logger = logging.getLogger(__name__)
@@ -54,4 +55,4 @@ def _rates(arguments: argparse.Namespace) -> None:
     rows = win_rates(arguments.key, arguments.answers)
     sys.stdout.write(as_table(rows))
     if arguments.output:
-        arguments.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_atomically(arguments.output, json.dumps(rows, indent=1) + "\n")

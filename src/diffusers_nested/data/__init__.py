@@ -3,6 +3,7 @@
 from .captions import caption_positions
 from .folder import TripletFolder
 from .images import load_image, to_pixels
+from .lines import read_lines
 from .order import EndlessOrder, seeded_generator
 from .triplets import Triplet, Triplets, each
 
@@ -14,6 +15,7 @@ __all__ = [
     "caption_positions",
     "each",
     "load_image",
+    "read_lines",
     "seeded_generator",
     "to_pixels",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from ..errors import NestedAdapterError
+from .lines import read_lines
 from .triplets import Triplet
 
 _COLUMNS = ("input_file_name", "file_name", "text")
@@ -35,10 +36,7 @@ class TripletFolder(Dataset[Triplet]):
                 f"{metadata} does not exist. A training folder needs one, with a line per example: "
                 '{"input_file_name": ..., "file_name": ..., "text": ...}.'
             )
-        lines = metadata.read_text(encoding="utf-8").splitlines()
-        self._triplets = [
-            self._triplet(line, f"{metadata}, line {number}") for number, line in enumerate(lines, 1) if line.strip()
-        ]
+        self._triplets = [self._triplet(line, f"{metadata}, line {number}") for number, line in read_lines(metadata)]
         if not self._triplets:
             raise NestedAdapterError(f"{metadata} holds no examples.")
 
@@ -65,7 +63,7 @@ class TripletFolder(Dataset[Triplet]):
 def _parse(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise NestedAdapterError(f"{where} is not JSON ({error}): {line[:80]}") from error
     missing = [name for name in _COLUMNS if not isinstance(row, dict) or not isinstance(row.get(name), str)]
     if missing:

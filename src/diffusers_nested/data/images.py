@@ -1,6 +1,6 @@
 """Pictures of a training set as tensors."""
 
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..encoder import to_pil
-from ..photos import open_photo
+from ..photos import open_photo, to_pil
 
 
 def load_image(image: Any) -> Image.Image:
@@ -18,9 +17,7 @@ def load_image(image: Any) -> Image.Image:
     Raises:
         SubjectError: There is no such file, it is no picture or too large a one, or it is neither a path nor an image.
     """
-    if not isinstance(image, str | Path):
-        return to_pil(image)
-    return to_pil(open_photo(image))
+    return to_pil(open_photo(image) if isinstance(image, str | PathLike) else image)
 
 
 def to_pixels(image: Any, resolution: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Where the pictures of a comparison are kept."""
 
+import io
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,11 +9,15 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import NestedAdapterError
+from ..jsonl import write_atomically
+from ..photos import open_photo, to_pil
 from .contestants import Contestant
 from .references import Reference
 from .shots import Shot
 
 FOLDER, PHOTOS = "pictures", "photos"
+_END = b"IEND\xaeB`\x82"  # of every PNG
+_LONGEST = 200  # bytes of a name; file systems take 255
 
 
 def picture_name(contestant: Contestant, scale: float, shot: Shot) -> str:
@@ -38,15 +44,27 @@ def save_photos(folder: Path, reference: Reference) -> None:
 def save(path: Path, picture: Image.Image) -> None:
     """Write a picture that is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    picture.save(partial, format="PNG")
-    partial.replace(path)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    write_atomically(path, buffer.getvalue())
 
 
 def load(path: Path) -> Image.Image:
-    """A picture that was kept."""
-    with Image.open(path) as image:
-        return image.convert("RGB")
+    """A picture that was kept.
+
+    Raises:
+        SubjectError: It cannot be read.
+    """
+    return to_pil(open_photo(path))
+
+
+def is_kept(path: Path) -> bool:
+    """Whether a picture is there, to its end."""
+    if not path.is_file() or path.stat().st_size < len(_END):
+        return False
+    with path.open("rb") as file:
+        file.seek(-len(_END), os.SEEK_END)
+        return file.read() == _END
 
 
 def check_names(what: str, names: Iterable[str]) -> None:
@@ -56,8 +74,8 @@ def check_names(what: str, names: Iterable[str]) -> None:
         NestedAdapterError: Names the one that cannot.
     """
     for name in names:
-        if not re.fullmatch(r"\w[\w.@ -]*", name):
+        if not re.fullmatch(r"\w[\w.@ -]*", name) or len(name.encode()) > _LONGEST:
             raise NestedAdapterError(
                 f"{name!r} cannot be the name of a {what}, as files are called by it. Use letters, digits and any of "
-                "'_.@ -'."
+                f"'_.@ -', at most {_LONGEST} bytes."
             )

@@ -1,13 +1,16 @@
 """The trade-off between prompt and identity: a curve per contestant, a point per scale."""
 
+import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import NestedAdapterError
+from ..jsonl import write_atomically
 
 _COLOURS = ("#3b5bdb", "#e8590c", "#2b8a3e", "#9c36b5", "#0b7285", "#a61e4d", "#5c940d", "#862e9c")
+_KINDS: Mapping[str, Mapping[str, Any]] = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
 
 
 def trade_off(conditions: Sequence[Mapping[str, Any]], x: str, y: str, path: Path) -> None:
@@ -38,10 +41,13 @@ def trade_off(conditions: Sequence[Mapping[str, Any]], x: str, y: str, path: Pat
         axes.set_title(_title(conditions, x, y), fontsize=10, loc="left")
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
+        if curves:
+            axes.legend(frameon=False)
         axes.margins(0.08)
-        figure.savefig(path.with_name(f"{path.name}.png"), dpi=150)
-        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None})
+        for kind, options in _KINDS.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, **options)
+            write_atomically(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
 
 
 def _curves(conditions: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, list[tuple[float, Any, Any]]]:

@@ -1,6 +1,8 @@
 """Everything that a comparison needs, loaded and checked before its first picture."""
 
-from collections.abc import Sequence
+import inspect
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,8 @@ from .references import Reference, load_references
 from .settings import EvaluationSettings
 from .shots import Shot, check_words, load_prompts, plan_shots
 from .worlds import WORLDS
+
+_OWN = ("prompt", "generator", "output_type", "return_dict", "num_images_per_prompt")  # keywords that it gives itself
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,12 @@ def prepare(settings: EvaluationSettings, device: str) -> Comparison:
     pipeline = load_pipeline(settings.pipeline, device, settings.dtype)
     world = WORLDS.get(settings.pipeline)
     call = {**(world.call if world else {}), **settings.call, "output_type": "pil"}
+    _check_call(settings.call, pipeline)
     check_words(shots, pipeline)
     for contestant in contestants:
         with contestant.loaded(pipeline, call):
             pass  # that it can be loaded is what is to be known now
-    definition = _definition(settings, prompts, references, contestants, call)
+    definition = _as_json(_definition(settings, prompts, references, contestants, call))
     return Comparison(settings, references, shots, contestants, metrics, pipeline, call, definition)
 
 
@@ -103,6 +108,37 @@ def _check_together(settings: EvaluationSettings, contestants: Sequence[Contesta
             f"The plot's axes are {settings.x!r} and {settings.y!r}, but there is no metric {missing[0]!r}. Set x and "
             f"y to two of {', '.join(settings.metrics)}."
         )
+
+
+def _check_call(call: Mapping[str, Any], pipeline: Any) -> None:
+    """Raise on keywords that the pipeline does not know, or that the comparison gives itself.
+
+    Raises:
+        NestedAdapterError: Names them.
+    """
+    takes = inspect.signature(type(pipeline).__call__).parameters
+    own = [name for name in call if name in _OWN or name.startswith("nested_adapter_")]
+    # those of diffusers ignore keywords that they do not know; a class that only hands them on tells nothing
+    unknown = [name for name in call if name not in takes and "prompt" in takes]
+    if own or unknown:
+        what = f"{own[0]!r} is given by the comparison itself" if own else f"the pipeline has no {unknown[0]!r}"
+        raise NestedAdapterError(f"call cannot have all of its keywords: {what}. Take it out.")
+
+
+def _as_json(definition: dict[str, Any]) -> dict[str, Any]:
+    """What is written down to tell whether a comparison can be gone on with.
+
+    Raises:
+        NestedAdapterError: A setting cannot be written down.
+    """
+    for name, value in definition.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise NestedAdapterError(
+                f"{name} cannot be written to settings.json: {error}. Use texts, numbers, lists and tables."
+            ) from error
+    return definition
 
 
 def _definition(

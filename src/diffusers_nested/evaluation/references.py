@@ -1,6 +1,7 @@
 """Whom to generate: named subjects with their photos, from folders, files or a registered world."""
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,8 @@ from ..errors import NestedAdapterError
 from .options import take
 from .worlds import split_name, world_of
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,18 +106,32 @@ def _from_folder(given: Mapping[str, Any]) -> list[Reference]:
     folder = Path(options["folder"])
     if not folder.is_dir():
         raise NestedAdapterError(f"The folder of the subjects, {folder}, does not exist.")
+    if options["photos"] == 0:
+        raise NestedAdapterError("subjects.photos must be at least 1, got 0.")
     references = []
-    for path in sorted(folder.iterdir()):
-        files = _pictures(path) if path.is_dir() else [path] if path.suffix.lower() in _SUFFIXES else []
+    for path in _visible(folder):
+        files = _pictures(path) if path.is_dir() else [path] if _is_picture(path) else []
         if files:
-            references.append(Reference(path.stem, {options["word"]: files[: options["photos"]]}))
+            name = path.name if path.is_dir() else path.stem
+            references.append(Reference(name, {options["word"]: files[: options["photos"]]}))
         elif path.is_dir():
             raise NestedAdapterError(f"{path} holds no pictures ({', '.join(_SUFFIXES)}), so it is no subject.")
+        else:
+            logger.info("%s is no picture (%s), and is left out", path, ", ".join(_SUFFIXES))
     return references[: options["count"]]
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    return [path for path in _visible(folder) if _is_picture(path)]
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What is in a folder, but for what systems and editors hide there."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES
 
 
 def _from_entry(given: Any) -> Reference:

@@ -5,12 +5,14 @@ import logging
 from pathlib import Path
 
 from ..errors import NestedAdapterError
+from ..jsonl import write_atomically
 from .plots import trade_off
 from .prepare import Comparison
-from .rows import RESULTS, read_rows, write_atomically
+from .rows import RESULTS, read_rows
 from .sheets import write_sheets
 from .summary import summarise
 
+SUMMARY = "summary.json"
 logger = logging.getLogger(__name__)
 
 
@@ -19,7 +21,7 @@ def write_report(folder: Path, comparison: Comparison) -> None:
     settings = comparison.settings
     conditions = summarise(read_rows(folder / RESULTS))
     summary = {"x": settings.x, "y": settings.y, "conditions": conditions}
-    write_atomically(folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     try:
         trade_off(conditions, settings.x, settings.y, folder / "trade-off")
     except NestedAdapterError as error:

@@ -1,15 +1,17 @@
 """The rows of results: one JSON object per picture, whole or absent, whatever happens on the way."""
 
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from ..errors import NestedAdapterError
+from ..jsonl import append_jsonl, numbered_rows, write_jsonl
 
 Row = Mapping[str, Any]
 Key = tuple[str, float, str, str, int]  # contestant, scale, subject, prompt, seed
 _KEY = ("contestant", "scale", "subject", "prompt", "seed")
 RESULTS = "results.jsonl"
+_LARGE = 1e300  # beyond are infinities, and whole numbers that are none of float's
 
 
 def key_of(row: Row) -> Key:
@@ -19,9 +21,21 @@ def key_of(row: Row) -> Key:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The whole rows of a file; a last one that was cut off in writing is left out."""
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-    return [json.loads(line) for line in lines]
+    """The whole rows of a file; a last one that was cut off in writing is left out.
+
+    Raises:
+        NestedAdapterError: A line is not a row of results; the message has its number.
+    """
+    rows = []
+    for number, row in numbered_rows(path):
+        wrong = [name for name, fits in _FIELDS.items() if name not in row or not fits(row[name])]
+        if wrong:
+            raise NestedAdapterError(
+                f"{path}, line {number}, is not a row of results: {', '.join(wrong)} missing or of another type. "
+                "Delete the line: its picture is made again when the comparison is gone on with."
+            )
+        rows.append(row)
+    return rows
 
 
 class RowWriter:
@@ -37,10 +51,7 @@ class RowWriter:
 
     def append(self, rows: Iterable[Row]) -> None:
         """Write rows, and see to it that they are on the disk."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write("".join(_line(row) for row in rows))
-            file.flush()
-            os.fsync(file.fileno())
+        append_jsonl(self._path, rows)
 
 
 def gather_rows(folder: Path, order: Sequence[Key]) -> None:
@@ -51,23 +62,39 @@ def gather_rows(folder: Path, order: Sequence[Key]) -> None:
     Args:
         folder: Of the comparison; no process may be writing.
         order: The keys of all rows that belong to the comparison, as far as they exist.
+
+    Raises:
+        NestedAdapterError: A line in one of the files is not a row of results; nothing has changed then.
     """
     parts = sorted(folder.glob("rows-*.jsonl"))
     rows = {key_of(row): row for path in (folder / RESULTS, *parts) for row in read_rows(path)}
-    write_atomically(folder / RESULTS, "".join(_line(rows[key]) for key in order if key in rows))
+    write_jsonl(folder / RESULTS, (rows[key] for key in order if key in rows))
     for path in parts:
         path.unlink()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
-def _line(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGE
+
+
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _are_scores(value: Any) -> bool:
+    return isinstance(value, dict) and all(score is None or _is_number(score) for score in value.values())
+
+
+_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+    "contestant": _is_text,
+    "scale": _is_number,
+    "subject": _is_text,
+    "prompt": _is_text,
+    "seed": _is_seed,
+    "picture": lambda value: value is None or _is_text(value),
+    "scores": _are_scores,
+}

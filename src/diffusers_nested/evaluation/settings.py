@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..errors import NestedAdapterError
 
 if sys.version_info >= (3, 11):
@@ -61,8 +63,11 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         if isinstance(self.seeds, int) and not isinstance(self.seeds, bool):
             object.__setattr__(self, "seeds", tuple(range(self.seeds)))
+        for name in ("output", "pipeline"):
+            self._check(name, lambda value: isinstance(value, str | Path) and bool(str(value).strip()), "a name")
+        self._check("device", lambda value: value is None or _is_device(value), 'a device, such as "cuda" or "cpu"')
         self._check("seeds", _are(int), "numbers of at least 0 that differ, or how many")
-        self._check("scales", are_scales, "numbers of at least 0 that differ")
+        self._check("scales", are_scales, _SCALES)
         self._check("batch_size", _is_count, "a whole number of at least 1")
         self._check("contestants", _is_table, "a table with at least one contestant")
         self._check("metrics", _is_table, "a table with at least one metric")
@@ -86,9 +91,7 @@ class EvaluationSettings:
         table = self.contestants[name]
         own = table.get("scales", self.scales) if isinstance(table, Mapping) else self.scales
         if not are_scales(own):
-            raise NestedAdapterError(
-                f"contestants.{name}.scales must be numbers of at least 0 that differ, got {own!r}."
-            )
+            raise NestedAdapterError(f"contestants.{name}.scales must be {_SCALES}, got {own!r}.")
         return tuple(map(float, own))
 
     def _check(self, name: str, is_valid: Any, expected: str) -> None:
@@ -97,6 +100,7 @@ class EvaluationSettings:
             raise NestedAdapterError(f"{name} must be {expected}, got {value!r}.")
 
 
+_SCALES = "numbers of at least 0 that differ in their first six digits, by which files are called"
 _DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -112,7 +116,7 @@ def read_settings(path: str | Path, **changes: Any) -> EvaluationSettings:
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise NestedAdapterError(f"Cannot read the settings {path}: {error}") from error
     table.update(changes)
@@ -128,7 +132,7 @@ def read_settings(path: str | Path, **changes: Any) -> EvaluationSettings:
 
 def are_scales(value: Any) -> bool:
     """Whether a value is a list of strengths."""
-    return _are(int, float)(value)
+    return _are(int, float)(value) and len({f"{scale:g}" for scale in value}) == len(value)
 
 
 def _are(*kinds: type) -> Any:
@@ -142,6 +146,13 @@ def _are(*kinds: type) -> Any:
         )
 
     return check
+
+
+def _is_device(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(torch.device(value))
+    except RuntimeError:
+        return False
 
 
 def _is_count(value: Any) -> bool:

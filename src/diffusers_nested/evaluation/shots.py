@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..data import seeded_generator
+from ..data import read_lines, seeded_generator
 from ..errors import NestedAdapterError, PromptTokenError
 from ..prompts import word_positions
 from .references import Reference
@@ -44,7 +44,7 @@ def load_prompts(given: Any) -> list[str]:
     """Prompts from a list, a text file with one per line, or the name of a world.
 
     Raises:
-        NestedAdapterError: The file does not exist, or there are no prompts.
+        NestedAdapterError: The file does not exist or is not in UTF-8, or there are no prompts.
     """
     if isinstance(given, str) and given in WORLDS:
         return list(WORLDS[given].prompts)
@@ -55,9 +55,11 @@ def load_prompts(given: Any) -> list[str]:
                 f"The file of the prompts, {path}, does not exist. Name a text file with a prompt per line, or give a "
                 "list of prompts."
             )
-        prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    else:
+        prompts = [line for _, line in read_lines(path)]
+    elif isinstance(given, Sequence):
         prompts = list(given)
+    else:
+        raise NestedAdapterError(f"prompts must be a list, a file or the name of a world, got {given!r}.")
     if not prompts:
         raise NestedAdapterError(f"There are no prompts in {given!r}. Write one per line.")
     wrong = [prompt for prompt in prompts if not isinstance(prompt, str) or not prompt.strip()]

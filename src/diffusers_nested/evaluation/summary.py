@@ -1,7 +1,7 @@
 """Means of all columns per contestant and scale, with intervals over subjects."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,30 @@ def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
         }
         for (contestant, scale), group in groups.items()
     ]
+
+
+def as_table(conditions: Sequence[Mapping[str, Any]]) -> str:
+    """A summary as a table in Markdown: a row per contestant and scale, mean and interval per column.
+
+    Args:
+        conditions: From ``summarise``.
+    """
+    columns = list(dict.fromkeys(column for one in conditions for column in one["scores"]))
+    lines = ["| contestant | scale | pictures | " + " | ".join(columns) + " |", "|---" * (len(columns) + 3) + "|"]
+    for one in conditions:
+        cells = [one["contestant"], f"{one['scale']:g}", str(one["pictures"])]
+        cells += [_cell(one["scores"].get(column)) for column in columns]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(score: Mapping[str, Any] | None) -> str:
+    if score is None:
+        return ""
+    failed = f", {score['failed']} failed" if score["failed"] else ""
+    if score["mean"] is None:
+        return f"–{failed}"
+    return f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]{failed}"
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:

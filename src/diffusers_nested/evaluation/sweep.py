@@ -1,7 +1,6 @@
 """The comparison itself: every contestant at every scale makes every picture, and all are measured."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +12,15 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..errors import NestedAdapterError
+from ..jsonl import write_atomically
 from .contestants import Contestant, Generate, Plain
-from .pictures import load, picture_name, save, save_photos
+from .lock import only_user
+from .metrics import checked_scores
+from .pictures import is_kept, load, picture_name, save, save_photos
 from .prepare import Comparison, prepare
 from .processes import Processes
 from .report import write_report
-from .rows import RESULTS, Key, Row, RowWriter, gather_rows, key_of, read_rows, write_atomically
+from .rows import RESULTS, Key, Row, RowWriter, gather_rows, key_of, read_rows
 from .settings import EvaluationSettings
 from .shots import Shot
 
@@ -38,30 +40,45 @@ def evaluate(settings: EvaluationSettings) -> Path:
         The folder, with ``results.jsonl``, ``summary.json``, the plot and the sheets.
 
     Raises:
-        NestedAdapterError: Anything does not fit together, or the folder is of another comparison; no picture has
-            been made then.
+        NestedAdapterError: Anything does not fit together, or the folder is of another comparison or in use; no
+            picture has been made then.
     """
     processes = Processes(settings.device)
     try:
         comparison = prepare(settings, processes.device)
-        folder = settings.folder
-        _check_same(folder, comparison.definition)
-        if processes.is_main:
-            _start(folder, comparison)
-        processes.wait()
-        _Sweep(comparison, processes).run()
-        processes.wait()
-        if processes.is_main:
-            gather_rows(folder, _order(comparison))
-            write_report(folder, comparison)
+        _check_same(settings.folder, comparison.definition)  # by all: nobody waits then for one that has given up
+        with _folder(settings.folder, processes):
+            _run(settings.folder, comparison, processes)
     finally:
         processes.close()
-    return folder
+    return settings.folder
+
+
+@contextmanager
+def _folder(folder: Path, processes: Processes) -> Iterator[None]:
+    """The folder, for these processes alone; the first of them sees to that."""
+    if not processes.is_main:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_user(folder):
+        yield
+
+
+def _run(folder: Path, comparison: Comparison, processes: Processes) -> None:
+    if processes.is_main:
+        _check_same(folder, comparison.definition)  # again, as nobody else can change it now
+        _start(folder, comparison)
+    processes.wait()
+    _Sweep(comparison, processes).run()
+    processes.wait()
+    if processes.is_main:
+        gather_rows(folder, _order(comparison))
+        write_report(folder, comparison)
 
 
 def _start(folder: Path, comparison: Comparison) -> None:
     """What there is once: the settings, the photos, and the rows of earlier runs in one file."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / SETTINGS, json.dumps(comparison.definition, indent=1, ensure_ascii=False) + "\n")
     gather_rows(folder, _order(comparison))
     for reference in comparison.references:
@@ -76,16 +93,43 @@ def _check_same(folder: Path, definition: dict[str, Any]) -> None:
     """
     path = folder / SETTINGS
     if not path.is_file():
+        _check_empty(folder)
         return
-    earlier = json.loads(path.read_text(encoding="utf-8"))
+    earlier = _earlier(path)
     now = json.loads(json.dumps(definition))
     changed = [name for name in now if name != "contestants" and now[name] != earlier.get(name)]
-    there = earlier.get("contestants", {})
+    there = earlier["contestants"]
     changed += [f"contestants.{name}" for name in there if there[name] != now["contestants"].get(name)]
     if changed:
         raise NestedAdapterError(
             f"{folder} holds results of other settings; these differ: {', '.join(changed)}. Take another folder, "
             "or the settings that are in its settings.json; contestants may be added."
+        )
+
+
+def _earlier(path: Path) -> dict[str, Any]:
+    """The definition that a folder's results are of."""
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise NestedAdapterError(
+            f"Cannot read {path}: {error}. It says what the results depend on; take another folder if it is lost."
+        ) from error
+    if not isinstance(earlier, dict) or not isinstance(earlier.get("contestants"), dict):
+        raise NestedAdapterError(f"{path} does not hold the settings of a comparison. Take another folder.")
+    return earlier
+
+
+def _check_empty(folder: Path) -> None:
+    """Raise if there are results of settings that are not known.
+
+    Raises:
+        NestedAdapterError: There are.
+    """
+    found = [path.name for path in (folder / RESULTS, *folder.glob("rows-*.jsonl")) if read_rows(path)]
+    if found:
+        raise NestedAdapterError(
+            f"{folder} holds results ({found[0]}) but not {SETTINGS}, which says what they are of. Take another folder."
         )
 
 
@@ -144,7 +188,7 @@ class _Sweep:
     def _is_done(self, contestant: Contestant, scale: float, shot: Shot) -> bool:
         if (contestant.name, scale, *shot.key) not in self._done:
             return False
-        return not self._keeps(contestant) or (self._folder / picture_name(contestant, scale, shot)).is_file()
+        return not self._keeps(contestant) or is_kept(self._folder / picture_name(contestant, scale, shot))
 
     def _keeps(self, contestant: Contestant) -> bool:
         return self._comparison.settings.save_pictures or contestant is self._comparison.plain
@@ -168,8 +212,14 @@ class _Sweep:
         plain = self._plain_pictures(batch.shots)
         scores: list[dict[str, float | None]] = [{} for _ in pictures]
         for metric in self._comparison.metrics:
-            for row, values in zip(scores, metric.score(pictures, batch.shots, plain), strict=True):
-                row.update({column: _rounded(value) for column, value in values.items()})
+            for row, values in zip(scores, checked_scores(metric, pictures, batch.shots, plain), strict=True):
+                twice = row.keys() & values.keys()
+                if twice:
+                    raise NestedAdapterError(
+                        f"metrics.{metric.name} fills the column {min(twice)!r}, which another metric has filled "
+                        "already. Rename one of them."
+                    )
+                row.update(values)
         return [
             {
                 "contestant": contestant.name,
@@ -202,8 +252,3 @@ def _checked(pictures: Any, count: int, name: str) -> list[Image.Image]:
     if wrong:
         raise NestedAdapterError(f"The contestant {name!r} must return PIL images, got a {type(wrong[0]).__name__}.")
     return [picture.convert("RGB") for picture in pictures]
-
-
-def _rounded(value: float | None) -> float | None:
-    """Six decimals; what is no number is a failure of the metric."""
-    return None if value is None or not math.isfinite(value) else round(float(value), 6)

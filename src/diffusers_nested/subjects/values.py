@@ -15,11 +15,10 @@ import numpy as np
 import PIL.Image
 import torch
 
+from ..addresses import open_address
 from ..errors import SubjectError
-from ..photos import open_address
+from ..photo_checks import check_photo, check_picture
 from .subject import Image
-
-_CHANNELS = (1, 3, 4)
 
 
 def check_images(value: Any, where: str) -> tuple[Image, ...]:
@@ -89,8 +88,7 @@ def check_mask(mask: Any, where: str) -> torch.Tensor | None:
             f"mask of {where} is a {type(mask).__name__}, expected a PIL image, its path or address, a numpy "
             "array or a torch tensor of shape (height, width)."
         )
-    values = np.array(mask.convert("L")) if isinstance(mask, PIL.Image.Image) else mask
-    given = torch.as_tensor(values).detach().cpu()
+    given = _mask_values(mask, where)
     given = given.float() / 255 if given.dtype == torch.uint8 else given.float()
     if given.ndim != 2 or 0 in given.shape or not bool(((given >= 0) & (given <= 1)).all()):
         raise SubjectError(
@@ -102,6 +100,24 @@ def check_mask(mask: Any, where: str) -> torch.Tensor | None:
             f"mask of {where} is 0 everywhere, so that the subject could not act. Leave the subject out."
         )
     return given
+
+
+def _mask_values(mask: Any, where: str) -> torch.Tensor:
+    """A mask's numbers on the CPU."""
+    if isinstance(mask, PIL.Image.Image):
+        check_picture(mask, f"mask of {where}")
+        mask = np.array(mask.convert("L"))
+    if isinstance(mask, np.ndarray):
+        is_real = mask.dtype.kind in "buif"
+    else:
+        is_real = not (mask.is_complex() or mask.is_meta) and mask.layout == torch.strided
+    if not is_real:
+        raise SubjectError(
+            f"mask of {where} holds {mask.dtype}, expected numbers from 0 to 1, or 0 to 255 in uint8. Convert it."
+        )
+    if isinstance(mask, np.ndarray):  # a copy: torch takes no array that runs backwards, or in another byte order
+        mask = torch.from_numpy(mask.astype(np.uint8 if mask.dtype == np.uint8 else np.float32))
+    return mask.detach().cpu()
 
 
 def check_steps(start: Any, end: Any, where: str) -> tuple[float, float]:
@@ -126,37 +142,13 @@ def _opened(image: Any) -> Any:
 
 
 def _check_image(image: Any, where: str) -> None:
-    if isinstance(image, PIL.Image.Image):
-        return
-    if not isinstance(image, np.ndarray | torch.Tensor):
+    if not isinstance(image, PIL.Image.Image | np.ndarray | torch.Tensor):
         raise SubjectError(
             f"{where} got a {type(image).__name__}, expected a PIL image, its path or address, a numpy array "
             "or a torch tensor, or a list of them. Several subjects are given as a dict of word -> image(s) or a "
             "list of Subjects."
         )
-    _check_pixels(image, where)
-
-
-def _check_pixels(image: np.ndarray | torch.Tensor, where: str) -> None:
-    shape = tuple(image.shape)
-    if isinstance(image, np.ndarray):
-        expected = "an array of shape (height, width) or (height, width, channels)"
-        fits = len(shape) == 2 or (len(shape) == 3 and shape[2] in _CHANNELS)
-        usable = image.dtype.kind in "bui" or (image.dtype.kind == "f" and np.isfinite(image).all())
-    else:
-        expected = "a tensor of shape (channels, height, width)"
-        fits = len(shape) == 3 and shape[0] in _CHANNELS
-        usable = torch.isfinite(image).all()
-    if not fits or 0 in shape:
-        raise SubjectError(
-            f"{where} got an image of shape {shape}, expected {expected} with {_CHANNELS} channels. Give "
-            "several images as a list."
-        )
-    if not usable:
-        raise SubjectError(
-            f"{where} got an image of type {image.dtype} with NaN, infinite or non-numeric pixels. "
-            "Expected finite numbers: check how it was made."
-        )
+    check_photo(image, where)
 
 
 def _check_tokens(tokens: Any, where: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...errors import NestedAdapterError
 from ..imported import import_named
-from .base import Metric, Scores
+from .base import Metric, Scores, checked_scores
 from .embeddings import ClipText, ImageSimilarity, clip_image, dino
 from .identity import FunctionRecogniser, IdentitySimilarity, Recogniser
 from .outside import OutsideChange
@@ -87,6 +87,7 @@ __all__ = [
     "OutsideChange",
     "Recogniser",
     "Scores",
+    "checked_scores",
     "make_metric",
     "register_metric",
 ]

@@ -1,10 +1,13 @@
 """What is measured on a picture."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from PIL import Image
 
+from ...errors import NestedAdapterError
 from ..references import Reference
 from ..shots import Shot
 
@@ -49,3 +52,37 @@ class Metric(ABC):
             Per picture, column -> value. None is a failure, such as no face found, and is counted as one; a column
             that does not apply to a prompt is left out.
         """
+
+
+def checked_scores(
+    metric: Metric, pictures: Sequence[Image.Image], shots: Sequence[Shot], plain: Sequence[Image.Image] | None
+) -> list[dict[str, float | None]]:
+    """What a metric measures, to six decimals; what is no number, such as NaN, is a failure.
+
+    Raises:
+        NestedAdapterError: It returned something else.
+    """
+    found = metric.score(pictures, shots, plain)
+    if not isinstance(found, list) or len(found) != len(pictures):
+        raise NestedAdapterError(
+            f"metrics.{metric.name} must return a list of {len(pictures)} tables, one per picture, got {found!r}."
+        )
+    return [_checked(metric, one) for one in found]
+
+
+def _checked(metric: Metric, scores: Any) -> dict[str, float | None]:
+    if not isinstance(scores, Mapping) or not all(isinstance(column, str) for column in scores):
+        raise NestedAdapterError(f"metrics.{metric.name} must return a table column -> number, got {scores!r}.")
+    return {column: _rounded(metric, column, value) for column, value in scores.items()}
+
+
+def _rounded(metric: Metric, column: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise NestedAdapterError(
+            f"metrics.{metric.name} must return numbers or None, got {value!r} for {column!r}."
+        ) from error
+    return round(number, 6) if math.isfinite(number) else None

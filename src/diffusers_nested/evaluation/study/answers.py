@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import NestedAdapterError
+from ...safe_files import shown
 
 QUESTIONS = ("prompt", "identity", "overall")
+_SIDES = ("left", "right")
 _SAMPLES = 2000
 
 
@@ -31,7 +33,7 @@ def win_rates(key: Path, answers: Sequence[Path], seed: int = 0) -> list[dict[st
     Raises:
         NestedAdapterError: A file that is no such file or of another study, or two of one rater.
     """
-    study = _read(key, ("study", "first", "pairs"))
+    study = _read_key(key)
     raters = [_checked(path, study) for path in answers]
     if not raters:
         raise NestedAdapterError("There are no answers. Name the files that the page saved.")
@@ -39,7 +41,7 @@ def win_rates(key: Path, answers: Sequence[Path], seed: int = 0) -> list[dict[st
     if len(set(names)) < len(names):
         raise NestedAdapterError("Two of the files are by the same rater. Give the last file of each rater only.")
     first = study["first"]
-    others = sorted({pair[side] for pair in study["pairs"] for side in ("left", "right")} - {first})
+    others = sorted({pair[side] for pair in study["pairs"] for side in _SIDES} - {first})
     rows = []
     for other in others:
         for question in QUESTIONS:
@@ -61,25 +63,47 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _read(path: Path, fields: Sequence[str]) -> dict[str, Any]:
+def _read(path: Path, fields: Mapping[str, type]) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise NestedAdapterError(f"Cannot read {path}: {error}") from error
-    if not isinstance(found, dict) or any(field not in found for field in fields):
+    if not isinstance(found, dict) or any(not isinstance(found.get(field), kind) for field, kind in fields.items()):
         raise NestedAdapterError(f"{path} is not of a study: it must have {', '.join(fields)}.")
+    return found
+
+
+def _read_key(path: Path) -> dict[str, Any]:
+    """The key of a study."""
+    found = _read(path, {"study": str, "first": str, "pairs": list})
+    for number, pair in enumerate(found["pairs"], 1):
+        sides = [pair.get(side) for side in _SIDES] if isinstance(pair, dict) else []
+        if len(sides) != 2 or not all(isinstance(side, str) for side in sides) or sides.count(found["first"]) != 1:
+            raise NestedAdapterError(
+                f"{path}, pair {number}, must name {found['first']!r} at one side and another contestant at the other. "
+                "Take the key that was written with the page."
+            )
+    if not found["pairs"]:
+        raise NestedAdapterError(f"{path} holds no pairs. Take the key that was written with the page.")
     return found
 
 
 def _checked(path: Path, study: Mapping[str, Any]) -> dict[str, Any]:
     """One rater's answers."""
-    found = _read(path, ("study", "rater", "answers"))
+    found = _read(path, {"study": str, "rater": str, "answers": list})
     if found["study"] != study["study"]:
         raise NestedAdapterError(f"{path} is of the study {found['study']}, and the key of {study['study']}.")
     given = found["answers"]
-    values = [value for answer in given for value in answer.values()] if isinstance(given, list) else [None]
-    if len(given) != len(study["pairs"]) or any(value not in ("left", "right") for value in values):
-        raise NestedAdapterError(f"{path} does not hold an answer, left or right, for each pair of the study.")
+    if len(given) != len(study["pairs"]):
+        raise NestedAdapterError(f"{path} holds {len(given)} answers, and the study has {len(study['pairs'])} pairs.")
+    for number, answer in enumerate(given, 1):
+        if not isinstance(answer, dict) or any(
+            question not in QUESTIONS or side not in _SIDES for question, side in answer.items()
+        ):
+            raise NestedAdapterError(
+                f"{path}, answer {number}, must say left or right for some of {', '.join(QUESTIONS)}, got "
+                f"{shown(answer)}."
+            )
     return found
 
 

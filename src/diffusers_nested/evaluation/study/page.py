@@ -4,13 +4,15 @@ import base64
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from ...errors import NestedAdapterError
+from ...jsonl import write_atomically
 from ..pictures import load
-from ..rows import write_atomically
 from .pairs import Pair
 
 TEMPLATE = Path(__file__).parent / "page.html"
@@ -26,6 +28,9 @@ def write_page(pairs: Sequence[Pair], path: Path) -> Path:
 
     Returns:
         Path of the key; answers cannot be read without it, and raters need not see it.
+
+    Raises:
+        NestedAdapterError: A picture cannot be read, or the key of another study is in the way.
     """
     images = list(dict.fromkeys(file for pair in pairs for file in (*pair.photos, *pair.pictures)))
     number = {file: i for i, file in enumerate(images)}
@@ -55,11 +60,32 @@ def write_page(pairs: Sequence[Pair], path: Path) -> Path:
     }
     # "<" is written so that no text in the data can end the script element
     data = json.dumps({"study": study, **content}).replace("<", "\\u003c")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", data))
     key_path = path.with_suffix(".key.json")
+    _check_free(key_path, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # the key first: a page without one would be in vain
     write_atomically(key_path, json.dumps(key, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(path, TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", data))
     return key_path
+
+
+def _check_free(key_path: Path, key: Mapping[str, Any]) -> None:
+    """Raise rather than lose the key of a study that may have been sent out.
+
+    Raises:
+        NestedAdapterError: There is a key of another study, or another file of its name.
+    """
+    if not key_path.exists():
+        return
+    try:
+        earlier = json.loads(key_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        earlier = None
+    if earlier != key:
+        raise NestedAdapterError(
+            f"{key_path} is the key of another study, whose answers could no longer be read. Name another --output, or "
+            "move page and key away."
+        )
 
 
 def _data_uri(picture: Image.Image) -> str:

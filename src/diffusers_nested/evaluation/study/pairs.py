@@ -1,17 +1,18 @@
 """Pairs of pictures of the same subject, prompt and noise by two contestants, from folders of results."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
 from ...errors import NestedAdapterError
-from ..pictures import PHOTOS
+from ...safe_files import file_in, shown
+from ..pictures import PHOTOS, check_names
 from ..rows import RESULTS, read_rows
 
 _Shot = tuple[str, str, int]  # subject, prompt, seed
+_Made = tuple[Path, Path]  # folder of the comparison, picture
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,12 @@ def choose_pairs(folders: Sequence[Path], named: Sequence[str], count: int, seed
         seed: Of the lots.
 
     Raises:
-        NestedAdapterError: No results, an unknown contestant, one whose scale is not clear, or no picture that the
-            contestants share.
+        NestedAdapterError: No results, an unknown contestant, one whose scale is not clear, no picture that the
+            contestants share, or one that is not in its folder.
     """
-    made: dict[Side, dict[_Shot, Path]] = {}
+    if seed < 0:
+        raise NestedAdapterError(f"The seed of a study must be at least 0, got {seed}.")
+    made: dict[Side, dict[_Shot, _Made]] = {}
     for folder in folders:
         for side, shots in _pictures(folder).items():
             made.setdefault(side, {}).update(shots)
@@ -80,24 +83,46 @@ def choose_pairs(folders: Sequence[Path], named: Sequence[str], count: int, seed
     return [drawn[i] for i in rng.permutation(len(drawn))]
 
 
-def _pictures(folder: Path) -> dict[Side, dict[_Shot, Path]]:
+def _pictures(folder: Path) -> dict[Side, dict[_Shot, _Made]]:
     """Side -> shot -> picture of one folder."""
     rows = read_rows(folder / RESULTS)
     if not rows:
         raise NestedAdapterError(f"{folder} holds no results. Name the output folder of `diffusers-nested evaluate`.")
-    made: dict[Side, dict[_Shot, Path]] = {}
+    made: dict[Side, dict[_Shot, _Made]] = {}
     for row in rows:
-        if row["picture"] is not None and (folder / row["picture"]).is_file():
+        picture = None if row["picture"] is None else _within(folder, row["picture"])
+        if picture is not None:
             side, shot = Side(row["contestant"], row["scale"]), (row["subject"], row["prompt"], row["seed"])
-            made.setdefault(side, {})[shot] = folder / row["picture"]
+            made.setdefault(side, {})[shot] = folder, picture
     if not made:
         raise NestedAdapterError(f"{folder} has kept no pictures. Compare again with save_pictures = true.")
     return made
 
 
+def _within(folder: Path, name: str) -> Path | None:
+    """A file of the folder, whose results may be somebody else's; None if there is none.
+
+    Raises:
+        NestedAdapterError: It would be outside.
+    """
+    if any(path.is_absolute() or path.drive or ".." in path.parts for path in _read_as_path(name)) or "\0" in name:
+        raise NestedAdapterError(
+            f"The results in {folder} name {shown(name)}, which is not in it. A study reads pictures of its "
+            "folders only."
+        )
+    try:
+        return file_in(folder, name)
+    except FileNotFoundError:
+        return None
+
+
+def _read_as_path(name: str) -> tuple[PurePosixPath, PureWindowsPath]:
+    return PurePosixPath(name), PureWindowsPath(name)
+
+
 def _side(name: str, sides: Sequence[Side]) -> Side:
     head, _, tail = name.rpartition("@")
-    scale = float(tail) if re.fullmatch(r"\d+(\.\d*)?", tail) else None
+    scale = _number(tail)
     found = [side for side in sides if side.contestant == name or (side.contestant, side.scale) == (head, scale)]
     if len(found) != 1:
         what = "has several scales" if found else "is not among the results"
@@ -105,8 +130,15 @@ def _side(name: str, sides: Sequence[Side]) -> Side:
     return found[0]
 
 
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def _pairs_with(
-    made: Mapping[Side, Mapping[_Shot, Path]], first: Side, other: Side, rng: np.random.Generator
+    made: Mapping[Side, Mapping[_Shot, _Made]], first: Side, other: Side, rng: np.random.Generator
 ) -> list[Pair]:
     """All pairs with one other contestant in random order, each of the two at the left in every second one."""
     shared = sorted(made[first].keys() & made[other].keys())
@@ -119,12 +151,19 @@ def _pairs_with(
     pairs = []
     for number, index in enumerate(rng.permutation(len(shared))):
         sides = (first, other) if (number + turn) % 2 else (other, first)
-        left, right = (made[side][shared[index]] for side in sides)
+        (folder, left), (_, right) = (made[side][shared[index]] for side in sides)
         subject, prompt, seed = shared[index]
-        pairs.append(Pair(subject, prompt, seed, _photos(left, subject), first, sides, (left, right)))
+        pairs.append(Pair(subject, prompt, seed, _photos(folder, subject), first, sides, (left, right)))
     return pairs
 
 
-def _photos(picture: Path, subject: str) -> tuple[Path, ...]:
-    folder = next(parent for parent in picture.parents if (parent / RESULTS).is_file())
-    return tuple(sorted((folder / PHOTOS / subject).glob("*.png")))
+def _photos(folder: Path, subject: str) -> tuple[Path, ...]:
+    """The subject's photos, none if they were not kept.
+
+    Raises:
+        NestedAdapterError: They would be outside of the folder.
+    """
+    check_names("subject", [subject])
+    place = f"{PHOTOS}/{subject}"
+    names = sorted(path.name for path in (folder / place).glob("*.png"))
+    return tuple(photo for name in names if (photo := _within(folder, f"{place}/{name}")) is not None)
