@@ -1,7 +1,22 @@
-"""Training of a ``NestedAdapter`` on any SDXL pipeline."""
+"""Training of a ``NestedAdapter`` on any SDXL pipeline.
+
+Names are loaded when they are first used: the command line reads ``TrainingConfig`` to print its help, without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from .config import TrainingConfig
-from .log import read_log
-from .train import train_adapter
+
+if TYPE_CHECKING:
+    from .log import read_log
+    from .train import train_adapter
 
 __all__ = ["TrainingConfig", "read_log", "train_adapter"]
+_MODULES = {"read_log": ".log", "train_adapter": ".train"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name], __name__), name)
