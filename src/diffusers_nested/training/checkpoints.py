@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -71,17 +72,17 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], adapter: Nes
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint, on the CPU.
+    """The state in a checkpoint, on the CPU, with all checksums checked.
 
     Raises:
         DamagedCheckpoint: Its file is cut off, or not what ``save_checkpoint`` wrote, or holds NaN.
     """
     file = path / _STATE
+    _check_whole(file)
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except _READ_ERRORS as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise DamagedCheckpoint(f"{file} cannot be read: {reason}. It has {file.stat().st_size} bytes.") from error
+        raise DamagedCheckpoint(f"{file} cannot be read: {type(error).__name__}.") from error
     if not isinstance(state, dict) or state.keys() != _PARTS:
         raise DamagedCheckpoint(f"{file} is not of a checkpoint that this version of the package has saved.")
     name = first_not_finite(state)
@@ -123,6 +124,23 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path.rename(path.with_name(f"{path.name}{_PARTIAL}")))
 
 
+def _check_whole(file: Path) -> None:
+    """Torch writes a ZIP archive, but does not look at its checksums when it reads one."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile as error:
+        size = file.stat().st_size
+        raise DamagedCheckpoint(f"{file} is cut off, or not a checkpoint's: it has {size} bytes.") from error
+    if damaged is not None:
+        raise DamagedCheckpoint(f"{file} is damaged: the checksum of its part {damaged} is wrong.")
+
+
 def _save_state(state: dict[str, Any], file: Path) -> None:
-    with file.open("wb") as opened:  # torch's own writer would not say what the system's error is
-        torch.save(state, opened)
+    with file.open("wb") as opened:  # opened here, as torch would not say what the system's error is
+        try:
+            torch.save(state, opened)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise OSError(error.__context__.errno, error.__context__.strerror, str(file)) from error
+            raise

@@ -1,8 +1,8 @@
 """What shapes the steps of a run, as values that can be kept in a checkpoint and compared.
 
-Models and pictures stand here as digests. Those of models cover configuration, names and shapes of all tensors, and up
-to 1024 numbers of each, evenly spread; those of training sets cover all captions, the sizes of all pictures, and the
-whole content of up to 256 pairs of pictures, evenly spread. For SDXL that is a second, for a set of 70,000 some seconds.
+Models and training sets stand here as digests. Those of models cover configuration, names and shapes of all tensors,
+and 1024 numbers or more of each, evenly spread; those of training sets cover all captions, the sizes of all pictures,
+and the whole content of 256 pairs of pictures or more, evenly spread.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ from .config import NOT_OF_A_RUN, TrainingConfig
 from .noise import training_scheduler
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_NUMBERS = 1024  # of each tensor
-_PICTURES = 256  # inputs, and as many targets
+_NUMBERS = 1024  # of each tensor, at least
+_PICTURES = 256  # inputs, and as many targets, at least
 _CHUNK = 1 << 20  # bytes
 # what differs from one version of the libraries to the next, or follows from how a model was loaded
 _INCIDENTAL = {"transformers_version", "dtype", "torch_dtype", "architectures", "processor_class"}

@@ -153,13 +153,8 @@ class Run:
 
     def _diverged(self, what: str, done: int) -> NestedAdapterError:
         kept = find_checkpoints(self._config.folder)
-        if kept:
-            names = ", ".join(path.name for path in kept)
-            remedy = (
-                f"Go on from a checkpoint before it (there are {names}; resume_from_checkpoint='latest' takes the last)"
-            )
-        else:
-            remedy = "There is no checkpoint before it: start again"
+        names = ", ".join(path.name for path in kept)
+        remedy = f"Set resume_from_checkpoint to one of {names}, and go on" if kept else "Start again"
         return NestedAdapterError(
             f"Training has diverged: {what} after step {done}. {remedy} with a lower learning_rate, or with "
             "mixed_precision='bf16' or 'no' instead of 'fp16'; look into the training set if it comes again."
