@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from ..data import Triplets, each
 from ..errors import NestedAdapterError
-from .samples import RawExamples, SampleEncoder, collate
+from .samples import RawExamples, SampleEncoder, check_finite, collate
 
 _CHUNK = 32  # examples that are encoded together
 _SLACK = 0.02  # what fp16 and another order of additions may change, in units of the largest entry
@@ -29,10 +29,12 @@ def encode_all(triplets: Triplets, encoder: SampleEncoder, show_progress: bool =
     raw = RawExamples(triplets, encoder.resolution)
     latents, features, captions = [], [], []
     for first in tqdm(range(0, len(raw), _CHUNK), desc="Caching features", disable=not show_progress):
-        part = collate([raw[i] for i in range(first, min(first + _CHUNK, len(raw)))])
+        chosen = range(first, min(first + _CHUNK, len(raw)))
+        part = collate([raw[i] for i in chosen])
         latents.append(_kept(encoder.frozen.latents(part[0])))
         captions += part[1]
         features.append(_kept(encoder.frozen.features(part[2])))
+        check_finite({"latents": latents[-1], "features": features[-1]}, chosen)
     distinct = list(dict.fromkeys(captions))
     row = {caption: i for i, caption in enumerate(distinct)}
     parts = [encoder.encode_captions(distinct[i : i + _CHUNK]) for i in range(0, len(distinct), _CHUNK)]

@@ -14,6 +14,7 @@ from ..injection import NestedInjector
 from .checkpoints import find_checkpoints, limit_checkpoints, save_checkpoint
 from .config import TrainingConfig
 from .feed import Feed
+from .finite import first_not_finite
 from .folder import save_adapter
 from .learner import Learner
 from .log import RunLog
@@ -147,7 +148,10 @@ class Run:
 
     def _check_finite(self, done: int) -> None:
         """Keep a run that has diverged from taking the place of what it had learned before."""
-        name = self._learner.first_not_finite()
+        with self._accelerator.autocast():
+            losses = self._paired.measure(self._learner.adapter)
+        # weights may be finite, and still too large for any finite loss
+        name = self._learner.first_not_finite() or first_not_finite({"the paired loss": losses})
         if name is not None:
             raise self._diverged(f"{name} holds NaN or infinite values", done)
 
