@@ -10,7 +10,6 @@ import tiny_pipeline as tiny
 from diffusers_nested import NestedAdapter, NestedAdapterError
 from diffusers_nested.training import read_log
 from diffusers_nested.training.checkpoints import (
-    DamagedCheckpoint,
     find_checkpoints,
     limit_checkpoints,
     load_checkpoint,
@@ -21,6 +20,7 @@ from diffusers_nested.training.finite import first_not_finite
 from diffusers_nested.training.folder import held_folder
 from diffusers_nested.training.log import RunLog
 from diffusers_nested.training.resume import find_start
+from diffusers_nested.training.state_files import DamagedFileError
 
 STATE = {"settings": {"max_train_steps": 99, "mixed_precision": "no"}, "learner": {"x": torch.ones(99)}}
 
@@ -115,7 +115,7 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog: 
         caplog.clear()
         assert start(tmp_path, "latest") == tmp_path / "checkpoint-1", name
         assert str(file) in caplog.text
-        with pytest.raises(DamagedCheckpoint, match=r"checkpoint-2/state\.pt"):  # the one that was asked for
+        with pytest.raises(DamagedFileError, match=r"checkpoint-2/state\.pt"):  # the one that was asked for
             start(tmp_path, "checkpoint-2")
     (tmp_path / "checkpoint-1" / "state.pt").write_bytes(b"")
     with pytest.raises(
@@ -171,6 +171,15 @@ def test_full_disk_leaves_what_was_there(tmp_path: Path, adapter: NestedAdapter,
         save_checkpoint(tmp_path, 2, state, adapter)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
     assert load_checkpoint(tmp_path / "checkpoint-1")["step"] == 1
+
+
+def test_full_disk_is_named_by_the_log(tmp_path: Path, file_limit):
+    log = RunLog(tmp_path / "log.jsonl", 0)
+    log.write({"step": 1})
+    file_limit(20)
+    with pytest.raises(NestedAdapterError, match=r"Cannot write .*log\.jsonl.*File too large"):
+        log.write({"step": 2, "loss": 0.123456789})
+    assert read_log(tmp_path / "log.jsonl") == [{"step": 1}]
 
 
 def test_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, adapter: NestedAdapter, monkeypatch):

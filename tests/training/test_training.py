@@ -141,6 +141,19 @@ def test_encoded_examples_are_shared_by_runs(train, settings, triplets, tmp_path
             train(settings("third", cache_file=file, **changes), dataset)
 
 
+def test_encoded_examples_that_were_cut_off(train, settings, tmp_path):
+    file = tmp_path / "features.pt"
+    config = settings(cache_file=file)
+    for content in (b"", b"PK\x05\x06" + bytes(18), b"text"):
+        file.write_bytes(content)
+        with pytest.raises(NestedAdapterError, match=r"cache_file .*features\.pt .* Delete it"):
+            train(config)
+    torch.save({"digest": torch.zeros(2)}, file)
+    with pytest.raises(NestedAdapterError, match=r"features\.pt holds another training set"):
+        train(config)
+    assert not config.folder.exists()
+
+
 def test_validation_pictures(train, settings, pipeline, monkeypatch):
     set_timesteps = pipeline.scheduler.set_timesteps
     monkeypatch.setattr(pipeline.scheduler, "set_timesteps", lambda _, **more: set_timesteps(2, **more))

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from ..data import Triplets, each
 from ..errors import NestedAdapterError
 from .samples import RawExamples, SampleEncoder, check_finite, collate
+from .state_files import DamagedFileError, load_state, save_state
 
 _CHUNK = 32  # examples that are encoded together
 _SLACK = 0.02  # what fp16 and another order of additions may change, in units of the largest entry
@@ -63,22 +64,41 @@ def read_or_encode(file: Path, triplets: Triplets, encoder: SampleEncoder, is_ma
     """
     digest = _digest([triplet.text for triplet in each(triplets)])
     if file.is_file():
-        # mapped into memory, which processes of a machine then share
-        kept: Kept = torch.load(file, weights_only=True, mmap=True)
+        kept = _read(file)
         _check_same(file, kept, digest, triplets, encoder)
         return kept
     kept = encode_all(triplets, encoder, is_main)
     if is_main:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        torch.save({**kept, "digest": digest}, partial)
-        partial.replace(file)
+        _write(file, {**kept, "digest": digest})
     return kept
+
+
+def _read(file: Path) -> Kept:
+    try:
+        return load_state(file, mmap=True)  # which processes of a machine then share
+    except DamagedFileError as error:
+        raise NestedAdapterError(f"cache_file {error} Delete it, or name another one.") from error
+
+
+def _write(file: Path, kept: Kept) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    try:
+        save_state(kept, partial)
+        partial.replace(file)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise NestedAdapterError(f"Cannot write cache_file {file}: {error}. Name another one, or none.") from error
 
 
 def _check_same(file: Path, kept: Kept, digest: Tensor, triplets: Triplets, encoder: SampleEncoder) -> None:
     first = encode_all([triplets[i] for i in range(min(_CHUNK, len(triplets)))], encoder)
-    if torch.equal(kept["digest"], digest) and all(_is_close(first[name], kept[name]) for name in first):
+    names = {*first, "digest"}
+    if (
+        kept.keys() == names
+        and torch.equal(kept["digest"], digest)
+        and all(_is_close(first[name], kept[name]) for name in first)
+    ):
         return
     raise NestedAdapterError(
         f"{file} holds another training set, or was written with other models or another resolution. Delete it, or "

@@ -2,30 +2,21 @@
 
 import re
 import shutil
-import zipfile
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-
-import torch
 
 from ..adapter import NestedAdapter
 from ..errors import NestedAdapterError
 from ..jsonl import sync_folder
 from .finite import first_not_finite
 from .folder import write_folder
+from .state_files import DamagedFileError, load_state, save_state
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "state.pt"
 _PARTIAL = ".partial"  # being written, or being deleted
 _ASIDE = ".set-aside"  # of steps that are taken again
 _PARTS = {"step", "settings", "learner"}
-# a damaged file may bring down any part of its reader; an OSError is not the file's fault
-_READ_ERRORS = (RuntimeError, EOFError, UnpicklingError, ValueError, LookupError, TypeError, AttributeError)
-
-
-class DamagedCheckpoint(NestedAdapterError):
-    """The file of a checkpoint cannot be gone on from."""
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
@@ -64,7 +55,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], adapter: Nes
     write_folder(
         partial,
         lambda to: adapter.save_pretrained(to / "adapter"),
-        lambda to: _save_state(state, to / _STATE),
+        lambda to: save_state(state, to / _STATE),
     )
     partial.rename(path)
     sync_folder(folder)
@@ -75,19 +66,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state in a checkpoint, on the CPU, with all checksums checked.
 
     Raises:
-        DamagedCheckpoint: Its file is cut off, or not what ``save_checkpoint`` wrote, or holds NaN.
+        DamagedFileError: Its file is cut off, or not what ``save_checkpoint`` wrote, or holds NaN.
     """
     file = path / _STATE
-    _check_whole(file)
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except _READ_ERRORS as error:
-        raise DamagedCheckpoint(f"{file} cannot be read: {type(error).__name__}.") from error
+    state = load_state(file)
     if not isinstance(state, dict) or state.keys() != _PARTS:
-        raise DamagedCheckpoint(f"{file} is not of a checkpoint that this version of the package has saved.")
+        raise DamagedFileError(f"{file} is not of a checkpoint that this version of the package has saved.")
     name = first_not_finite(state)
     if name is not None:
-        raise DamagedCheckpoint(f"{file} is of a run that had diverged: {name} holds NaN or infinite values.")
+        raise DamagedFileError(f"{file} is of a run that had diverged: {name} holds NaN or infinite values.")
     return state
 
 
@@ -122,25 +109,3 @@ def _delete(path: Path) -> None:
     """Delete a folder, which is no checkpoint from the start of it."""
     if path.exists():
         shutil.rmtree(path.rename(path.with_name(f"{path.name}{_PARTIAL}")))
-
-
-def _check_whole(file: Path) -> None:
-    """Torch writes a ZIP archive, but does not look at its checksums when it reads one."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()
-    except zipfile.BadZipFile as error:
-        size = file.stat().st_size
-        raise DamagedCheckpoint(f"{file} is cut off, or not a checkpoint's: it has {size} bytes.") from error
-    if damaged is not None:
-        raise DamagedCheckpoint(f"{file} is damaged: the checksum of its part {damaged} is wrong.")
-
-
-def _save_state(state: dict[str, Any], file: Path) -> None:
-    with file.open("wb") as opened:  # opened here, as torch would not say what the system's error is
-        try:
-            torch.save(state, opened)
-        except RuntimeError as error:
-            if isinstance(error.__context__, OSError):
-                raise OSError(error.__context__.errno, error.__context__.strerror, str(file)) from error
-            raise

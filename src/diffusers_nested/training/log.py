@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from ..errors import NestedAdapterError
 from ..jsonl import append_jsonl, read_jsonl, write_jsonl
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,10 @@ class RunLog:
     def write(self, row: dict[str, float]) -> None:
         """Append a row, and report it."""
         logger.info("  ".join(f"{name} {value:.5g}" for name, value in row.items()))
-        append_jsonl(self._path, [row])
+        try:
+            append_jsonl(self._path, [row])
+        except OSError as error:
+            raise NestedAdapterError(f"Cannot write {self._path}: {error}. See to space and permissions.") from error
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from ..errors import NestedAdapterError
 from ..jsonl import write_atomically
-from .checkpoints import DamagedCheckpoint, find_checkpoints, is_complete, load_checkpoint, tidy
+from .checkpoints import find_checkpoints, is_complete, load_checkpoint, tidy
 from .config import MAY_CHANGE, TrainingConfig
 from .folder import holds_adapter
+from .state_files import DamagedFileError
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def _read_latest(present: list[Path]) -> tuple[Path | None, dict[str, Any] | Non
     for path in reversed(present):
         try:
             return path, load_checkpoint(path)
-        except DamagedCheckpoint as error:
+        except DamagedFileError as error:
             faults.append(str(error))
             logger.warning("%s The checkpoint before it is taken instead.", error)
     if faults:
