@@ -93,12 +93,8 @@ def _write(file: Path, kept: Kept) -> None:
 
 def _check_same(file: Path, kept: Kept, digest: Tensor, triplets: Triplets, encoder: SampleEncoder) -> None:
     first = encode_all([triplets[i] for i in range(min(_CHUNK, len(triplets)))], encoder)
-    names = {*first, "digest"}
-    if (
-        kept.keys() == names
-        and torch.equal(kept["digest"], digest)
-        and all(_is_close(first[name], kept[name]) for name in first)
-    ):
+    is_whole = isinstance(kept, dict) and kept.keys() == {*first, "digest"}
+    if is_whole and torch.equal(kept["digest"], digest) and all(_is_close(first[name], kept[name]) for name in first):
         return
     raise NestedAdapterError(
         f"{file} holds another training set, or was written with other models or another resolution. Delete it, or "
