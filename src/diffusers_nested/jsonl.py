@@ -22,10 +22,19 @@ def read_jsonl(path: Path) -> list[Row]:
     Raises:
         NestedAdapterError: It is no regular file, or another line is not a JSON object; the message has its number.
     """
+    return [row for _, row in numbered_rows(path)]
+
+
+def numbered_rows(path: Path) -> list[tuple[int, Row]]:
+    """As ``read_jsonl``, each row with the number of its line.
+
+    Raises:
+        NestedAdapterError: As ``read_jsonl``.
+    """
     _check_regular(path)
     data = path.read_bytes() if path.exists() else b""
     lines = data[: _whole(data)].split(b"\n")
-    return [_row(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
+    return [(number, _row(line, path, number)) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -57,8 +66,8 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_atomically(path, _text(rows))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is there whole or not at all.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file that is there whole or not at all.
 
     Raises:
         OSError: It cannot be written, as on a full disk; an earlier file of that name is as it was.
@@ -66,7 +75,7 @@ def write_atomically(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb", buffering=0) as file:
-            _write(file, text.encode())
+            _write(file, content.encode() if isinstance(content, str) else content)
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)

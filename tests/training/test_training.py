@@ -197,6 +197,7 @@ def test_folder_and_workers(train, settings, tmp_path: Path):
         ({"resolution": 15}, None, "multiple of 2"),
         ({"validation_prompts": ["a person"]}, None, "validation_images"),
         ({}, [Triplet(None, "a photo of a pet", None)], "not in the prompt"),
+        ({}, [Triplet(Path("nowhere.png"), "a person", tiny.photo())], "Triplet 0: cannot read nowhere.png"),
     ],
 )
 def test_what_does_not_fit_is_refused(train, settings, triplets, changes, dataset, message):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..adapter import NestedAdapter
 from ..data import Triplets, each
 from ..encoder import ImageEncoder
+from ..errors import NestedAdapterError
 from ..pipelines.state import inner_unet
 from .config import NOT_OF_A_RUN, TrainingConfig
 from .noise import training_scheduler
@@ -43,6 +44,9 @@ def settings_of(
     """All that a run is made of, by name.
 
     The weights of models stand in a dict per ``mixed_precision``, as they are once they have been cast for it.
+
+    Raises:
+        NestedAdapterError: A picture does not exist or cannot be read.
     """
     models = {name: getattr(pipeline, name) for name in ("vae", "text_encoder", "text_encoder_2")}
     models = {"unet": inner_unet(pipeline), **models, "image_encoder": image_encoder.model}
@@ -109,10 +113,12 @@ def _triplets(triplets: Triplets) -> str:
     for number, triplet in enumerate(each(triplets)):
         digest.update(f"{len(triplet.text)} {triplet.text}".encode())
         for image in (triplet.input_image, triplet.target_image):
-            digest.update(_size(image))
-            if number % step == 0:
-                for part in _picture(image):
+            try:
+                digest.update(_size(image))
+                for part in _picture(image) if number % step == 0 else ():
                     digest.update(part)
+            except OSError as error:
+                raise NestedAdapterError(f"Triplet {number}: cannot read {image}: {error.strerror}.") from error
     return f"{len(triplets)} triplets {digest.hexdigest()}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from ..adapter import NestedAdapter
@@ -25,8 +26,6 @@ def held_folder(folder: Path) -> Iterator[None]:
     Raises:
         NestedAdapterError: Another run is in it, or it cannot be written to.
     """
-    from filelock import FileLock, Timeout
-
     is_new = not folder.exists()
     lock = FileLock(folder / _LOCK, timeout=_PATIENCE)
     try:
