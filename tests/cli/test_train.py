@@ -72,7 +72,7 @@ def test_help_describes_every_flag(capsys: pytest.CaptureFixture, monkeypatch: p
     assert left.value.code == 0
     _, *entries = re.split(r"\n  (?=--)", capsys.readouterr().out.partition("\noptions:")[2])
     flags = {entry.split()[0].rstrip(","): entry for entry in entries}
-    assert all(re.search(r"( {2,}|\n *)[\w`γ].* \w", entry) for entry in entries), entries
+    assert all(len(entry.partition("  ")[2].split()) > 3 for entry in entries), entries
     for field in fields(TrainingConfig):
         default = "none" if field.default in (None, ()) else field.default
         expected = "(required)" if field.default is MISSING else f"(default: {default})"

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from accelerate.state import AcceleratorState
 from diffusers import DDIMScheduler
 
 import tiny_pipeline as tiny
-from diffusers_nested import NestedAdapterError
+from diffusers_nested import NestedAdapter, NestedAdapterError
 from diffusers_nested.data import Triplet, TripletFolder
 from diffusers_nested.training import TrainingConfig, read_log
 from diffusers_nested.training.checkpoints import find_checkpoints, load_checkpoint
@@ -389,3 +390,40 @@ def test_two_runs_in_one_folder(train, settings, triplets):
 
     train(config, Second(triplets))
     assert len(errors) == 2 and len(read_log(config.folder / "log.jsonl")) == 2
+
+
+class Killed(BaseException):
+    """As if the process were gone: nothing clears up after it."""
+
+
+def test_cut_off_between_any_two_changes_on_the_disk(train, settings, monkeypatch):
+    more = {"max_train_steps": 3, "checkpointing_steps": 1, "checkpoints_total_limit": 1, "logging_steps": 1}
+    whole, cut = settings("whole", **more), settings("cut", resume_from_checkpoint="latest", **more)
+    expected = train(whole)
+
+    def killed(after: int) -> bool:
+        left = iter(range(after))
+
+        def or_die(do):
+            def act(*args, **options):
+                if next(left, None) is None:
+                    raise Killed
+                return do(*args, **options)
+
+            return act
+
+        with monkeypatch.context() as patch:
+            for name in ("fsync", "rename", "replace", "rmdir"):
+                patch.setattr(os, name, or_die(getattr(os, name)))
+            try:
+                train(cut)
+            except Killed:
+                return True
+        return False
+
+    kills = next(count for count in range(1, 100) if not killed(2 * count))
+    assert kills > 5
+    assert same(NestedAdapter.from_pretrained(cut.folder).state_dict(), expected.state_dict())
+    assert same(*(load_checkpoint(config.folder / "checkpoint-3") for config in (whole, cut)))
+    assert (whole.folder / "log.jsonl").read_text() == (cut.folder / "log.jsonl").read_text()
+    assert {path.name for path in cut.folder.iterdir()} == {path.name for path in whole.folder.iterdir()}
