@@ -30,6 +30,7 @@ ORDER = [
     "hub",
     "pipelines",
     "data",
+    "processes",
     "training",
     "evaluation",
     "analysis",

@@ -1,13 +1,22 @@
 """`diffusers-nested train`, from its flags to an adapter that has learned."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
 import torch
 
-from diffusers_nested import NestedAdapter, miniature
+from diffusers_nested import NestedAdapter, NestedAdapterError, miniature
 from diffusers_nested.cli import main
+from diffusers_nested.mechanisms import MECHANISMS
+from diffusers_nested.training import TrainingConfig, read_log
+from diffusers_nested.training.checkpoints import load_checkpoint
+from diffusers_nested.training.resume import find_start
 
 WORDS = "a photo of a person on the beach"
 
@@ -24,16 +33,18 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
+def arguments(data: Path, *flags: str) -> list[str]:
+    return [
+        "train",
+        *("--pretrained_model_name_or_path", str(miniature.path())),
+        *("--image_encoder_name_or_path", str(miniature.path("people") / "image_encoder")),
+        *("--train_data_dir", str(data), "--output_dir", str(data.parent / "run")),
+        *("--resolution", "32", "--train_batch_size", "2", "--max_train_steps", "1", *flags),
+    ]
+
+
 def train(data: Path, *flags: str) -> int:
-    return main(
-        [
-            "train",
-            *("--pretrained_model_name_or_path", str(miniature.path())),
-            *("--image_encoder_name_or_path", str(miniature.path("people") / "image_encoder")),
-            *("--train_data_dir", str(data), "--output_dir", str(data.parent / "run")),
-            *("--resolution", "32", "--train_batch_size", "2", "--max_train_steps", "1", *flags),
-        ]
-    )
+    return main(arguments(data, *flags))
 
 
 def test_starts_from_an_earlier_adapter(data: Path):
@@ -52,3 +63,58 @@ def test_earlier_adapter_of_other_settings(data: Path, capsys: pytest.CaptureFix
     shown = capsys.readouterr().err
     assert "subject_token 'pet'" in shown and "num_queries" not in shown
     assert not (data.parent / "run").exists()
+
+
+def test_help_describes_every_flag(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "10000")
+    with pytest.raises(SystemExit) as left:
+        main(["train", "--help"])
+    assert left.value.code == 0
+    _, *entries = re.split(r"\n  (?=--)", capsys.readouterr().out.partition("\noptions:")[2])
+    flags = {entry.split()[0].rstrip(","): entry for entry in entries}
+    assert all(len(entry.partition("  ")[2].split()) > 3 for entry in entries), entries
+    for field in fields(TrainingConfig):
+        default = "none" if field.default in (None, ()) else field.default
+        expected = "(required)" if field.default is MISSING else f"(default: {default})"
+        assert flags[f"--{field.name}"].rstrip().endswith(expected), field.name
+    assert all(entry.count("(default: ") + entry.count("(required)") == 1 for entry in flags.values())
+    assert "Highest learning rate, reached after the warm-up (default: 0.0001)" in flags["--learning_rate"]
+    assert all(name in flags["--mechanism"] for name in MECHANISMS)
+
+
+# the package itself and its commands may be heavy; what this module needs is not
+STUBS = """
+import argparse, importlib, sys, types
+for name in ("diffusers_nested", "diffusers_nested.cli"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [f"{sys.argv[1]}/{name.replace('.', '/')}"]
+train = importlib.import_module("diffusers_nested.cli.train")
+parser = argparse.ArgumentParser()
+train.add_arguments(parser)
+assert "--learning_rate" in parser.format_help()
+print([name for name in ("torch", "diffusers", "transformers", "numpy") if name in sys.modules])
+"""
+
+
+def test_help_needs_no_torch():
+    src = Path(__file__).parents[2] / "src"
+    done = subprocess.run([sys.executable, "-c", STUBS, str(src)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_processes_on_cpus_train_one_adapter_together(data: Path):
+    """As launched by torchrun, with nothing said about CPUs."""
+    small = ("--pretrained_adapter_name_or_path", str(miniature.path("people")), "--num_queries", "32", "--alpha", "12")
+    flags = (*small, "--max_train_steps", "2", "--logging_steps", "1", "--checkpointing_steps", "2")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "diffusers_nested.cli"]
+    path = os.pathsep.join(str(Path(__file__).parents[2] / part) for part in ("src", "tests"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    environment |= {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launch, *arguments(data, *flags)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [row["step"] for row in read_log(data.parent / "run" / "log.jsonl")] == [1, 2]
+    state = load_checkpoint(data.parent / "run" / "checkpoint-2")
+    assert state["settings"]["processes"] == 2
+    with pytest.raises(NestedAdapterError, match="processes was 2, now 1"):
+        find_start(data.parent / "run", "latest", {**state["settings"], "processes": 1})

@@ -1,4 +1,4 @@
-"""A tiny pipeline, an image encoder and a training set."""
+"""A tiny pipeline, an image encoder and a training set, and runs of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +9,19 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 import tiny_pipeline as tiny
 from accelerate_state import own_accelerator
+from diffusers_nested import NestedAdapter
 from diffusers_nested.data import Triplet
 from diffusers_nested.encoder import ImageEncoder
-from diffusers_nested.training import TrainingConfig
+from diffusers_nested.training import TrainingConfig, folder, train_adapter
 
 __all__ = ["own_accelerator"]
 CAPTIONS = ["a photo of a person", "a watercolor of a person in the snow"]
+
+
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch):
+    """Wait for no other run."""
+    monkeypatch.setattr(folder, "_PATIENCE", 0)
 
 
 @pytest.fixture
@@ -51,3 +58,15 @@ def settings(tmp_path: Path) -> Callable[..., TrainingConfig]:
         return TrainingConfig(tmp_path / output_dir, **{**small, **changes})
 
     return make
+
+
+@pytest.fixture
+def train(pipeline, image_encoder, triplets) -> Callable[..., NestedAdapter]:
+    """Trains a new adapter, always from the same weights."""
+
+    def run(config: TrainingConfig, dataset=triplets, mechanism="nested", adapter=None, **more) -> NestedAdapter:
+        made = adapter or {}
+        fresh = tiny.adapter(pipeline.unet, mechanism=mechanism, **made)
+        return train_adapter(pipeline, image_encoder, fresh, dataset, config, **more)
+
+    return run

@@ -1,6 +1,8 @@
 """``diffusers-nested train``: a new adapter from a folder of triplets; flags as in diffusers' training scripts."""
 
 import argparse
+import inspect
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -21,7 +23,7 @@ MECHANISMS = ("nested", "decoupled", "simple", "global_value", "multiple_tokens"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the models and the data, and one for every field of ``TrainingConfig``."""
-    parser.add_argument("--pretrained_model_name_or_path", required=True, help="SDXL pipeline, frozen")
+    parser.add_argument("--pretrained_model_name_or_path", required=True, help="SDXL pipeline, frozen (required)")
     parser.add_argument(
         "--image_encoder_name_or_path",
         default=IMAGE_ENCODER,
@@ -29,24 +31,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pretrained_adapter_name_or_path",
-        help="adapter to start from, such as that of a run at a lower resolution, with the same word and sizes",
+        help="adapter to start from, such as that of a run at a lower resolution, with the same word and sizes "
+        "(default: none)",
     )
-    parser.add_argument("--train_data_dir", required=True, type=Path, help="folder with a metadata.jsonl")
-    parser.add_argument("--subject_token", default="person", help="word of the captions that a subject stands for")
-    parser.add_argument("--num_queries", type=int, default=256, help="subject tokens per image")
-    known = ", ".join(MECHANISMS)
-    parser.add_argument("--mechanism", default="nested", help=f"how a subject enters a layer: {known}")
+    parser.add_argument("--train_data_dir", required=True, type=Path, help="folder with a metadata.jsonl (required)")
+    parser.add_argument(
+        "--subject_token",
+        default="person",
+        help="word of the captions that a subject stands for (default: %(default)s)",
+    )
+    parser.add_argument("--num_queries", type=int, default=256, help="subject tokens per image (default: %(default)s)")
+    parser.add_argument(
+        "--mechanism",
+        default="nested",
+        help=f"how a subject enters a layer: {', '.join(MECHANISMS)} (default: %(default)s)",
+    )
     parser.add_argument(
         "--alpha",
         type=_number_or_none,
         default=argparse.SUPPRESS,
         help="norm of a subject's value in units of the word's own, or none (default: 2, for mechanisms that have one)",
     )
-    parser.add_argument("--validation_images", nargs="*", default=(), type=Path)
-    hints = typing.get_type_hints(TrainingConfig)
+    parser.add_argument(
+        "--validation_images",
+        nargs="*",
+        default=(),
+        type=Path,
+        help="subjects of the validation pictures (default: none)",
+    )
+    hints, described = typing.get_type_hints(TrainingConfig), _descriptions()
     for field in fields(TrainingConfig):
         settings = _argument(hints[field.name], field.default)
-        parser.add_argument(f"--{field.name}", required=field.default is MISSING, **settings)
+        action = parser.add_argument(f"--{field.name}", required=field.default is MISSING, **settings)
+        action.help = _help(described.get(field.name, ""), field.default)  # here, as argparse adds to that of a switch
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -92,6 +109,22 @@ def _adapter(arguments: argparse.Namespace, unet: Any, feature_dim: int) -> "Nes
 
 def _number_or_none(text: str) -> float | None:
     return None if text == "none" else float(text)
+
+
+def _descriptions() -> dict[str, str]:
+    """What the docstring of ``TrainingConfig`` says of each field."""
+    text = inspect.getdoc(TrainingConfig) or ""
+    listed = text.partition("Attributes:\n")[2].partition("\n\n")[0]
+    entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", listed, re.MULTILINE)
+    return {name: " ".join(words.replace("``", "").split()) for name, words in entries}
+
+
+def _help(description: str, default: Any) -> str:
+    """A flag's help, with its default."""
+    text = description.replace("%", "%%").removesuffix(".")
+    if default is MISSING:
+        return f"{text} (required)"
+    return f"{text} (default: {'none' if default in (None, ()) else default})"
 
 
 def _argument(hint: Any, default: Any) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """One process, or several that share the work under ``accelerate launch``."""
 
-import os
 from datetime import timedelta
 from typing import Any
 
 import torch
 
-from ..errors import NestedAdapterError
+from ..processes import join_processes, launched_processes
 
 _PATIENCE = timedelta(days=7)  # how long the first to finish wait for the others
 
@@ -20,7 +19,7 @@ class Processes:
     """
 
     def __init__(self, device: str | None = None) -> None:
-        self._state: Any = _accelerate_state(device) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
+        self._state: Any = join_processes(device == "cpu", _PATIENCE) if launched_processes() > 1 else None
         self.index: int = 0 if self._state is None else self._state.process_index
         self.count: int = 1 if self._state is None else self._state.num_processes
         self._device = device
@@ -49,13 +48,3 @@ class Processes:
         """Leave the group of processes."""
         if self._state is not None:
             self._state.destroy_process_group()
-
-
-def _accelerate_state(device: str | None) -> Any:
-    try:
-        from accelerate import PartialState
-    except ImportError as error:
-        raise NestedAdapterError("Several processes need accelerate: pip install 'diffusers-nested[train]'.") from error
-    # without cpu=True, processes on a machine without an accelerator are taken for one each
-    on_cpu = device == "cpu" or not torch.accelerator.is_available()
-    return PartialState(cpu=on_cpu, timeout=_PATIENCE)

@@ -11,7 +11,8 @@ from tqdm.auto import tqdm
 
 from ..data import Triplets, each
 from ..errors import NestedAdapterError
-from .samples import RawExamples, SampleEncoder, collate
+from .samples import RawExamples, SampleEncoder, check_finite, collate
+from .state_files import DamagedFileError, load_state, save_state
 
 _CHUNK = 32  # examples that are encoded together
 _SLACK = 0.02  # what fp16 and another order of additions may change, in units of the largest entry
@@ -29,10 +30,12 @@ def encode_all(triplets: Triplets, encoder: SampleEncoder, show_progress: bool =
     raw = RawExamples(triplets, encoder.resolution)
     latents, features, captions = [], [], []
     for first in tqdm(range(0, len(raw), _CHUNK), desc="Caching features", disable=not show_progress):
-        part = collate([raw[i] for i in range(first, min(first + _CHUNK, len(raw)))])
+        chosen = range(first, min(first + _CHUNK, len(raw)))
+        part = collate([raw[i] for i in chosen])
         latents.append(_kept(encoder.frozen.latents(part[0])))
         captions += part[1]
         features.append(_kept(encoder.frozen.features(part[2])))
+        check_finite({"latents": latents[-1], "features": features[-1]}, chosen)
     distinct = list(dict.fromkeys(captions))
     row = {caption: i for i, caption in enumerate(distinct)}
     parts = [encoder.encode_captions(distinct[i : i + _CHUNK]) for i in range(0, len(distinct), _CHUNK)]
@@ -61,22 +64,37 @@ def read_or_encode(file: Path, triplets: Triplets, encoder: SampleEncoder, is_ma
     """
     digest = _digest([triplet.text for triplet in each(triplets)])
     if file.is_file():
-        # mapped into memory, which processes of a machine then share
-        kept: Kept = torch.load(file, weights_only=True, mmap=True)
+        kept = _read(file)
         _check_same(file, kept, digest, triplets, encoder)
         return kept
     kept = encode_all(triplets, encoder, is_main)
     if is_main:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-        torch.save({**kept, "digest": digest}, partial)
-        partial.replace(file)
+        _write(file, {**kept, "digest": digest})
     return kept
+
+
+def _read(file: Path) -> Kept:
+    try:
+        return load_state(file, mmap=True)  # which processes of a machine then share
+    except DamagedFileError as error:
+        raise NestedAdapterError(f"cache_file {error} Delete it, or name another one.") from error
+
+
+def _write(file: Path, kept: Kept) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    try:
+        save_state(kept, partial)
+        partial.replace(file)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        raise NestedAdapterError(f"Cannot write cache_file {file}: {error}. Name another one, or none.") from error
 
 
 def _check_same(file: Path, kept: Kept, digest: Tensor, triplets: Triplets, encoder: SampleEncoder) -> None:
     first = encode_all([triplets[i] for i in range(min(_CHUNK, len(triplets)))], encoder)
-    if torch.equal(kept["digest"], digest) and all(_is_close(first[name], kept[name]) for name in first):
+    is_whole = isinstance(kept, dict) and kept.keys() == {*first, "digest"}
+    if is_whole and torch.equal(kept["digest"], digest) and all(_is_close(first[name], kept[name]) for name in first):
         return
     raise NestedAdapterError(
         f"{file} holds another training set, or was written with other models or another resolution. Delete it, or "

@@ -1,23 +1,33 @@
-"""Checkpoints of a run: complete or absent, numbered by step."""
+"""Checkpoints of a run: complete or absent, finite, numbered by step."""
 
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..adapter import NestedAdapter
 from ..errors import NestedAdapterError
+from ..jsonl import sync_folder
+from .finite import first_not_finite
+from .folder import write_folder
+from .state_files import DamagedFileError, load_state, save_state
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "state.pt"
+_PARTIAL = ".partial"  # being written, or being deleted
+_ASIDE = ".set-aside"  # of steps that are taken again
+_PARTS = {"step", "settings", "learner"}
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
-    found = [path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name) and (path / _STATE).is_file()]
+    found = [path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name) and is_complete(path)]
     return sorted(found, key=step_of)
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether this is a folder with all of a checkpoint in it."""
+    return (checkpoint / _STATE).is_file()
 
 
 def step_of(checkpoint: Path) -> int:
@@ -28,75 +38,74 @@ def step_of(checkpoint: Path) -> int:
     return int(match.group(1))
 
 
-def choose_checkpoint(folder: Path, resume_from: str | Path | None) -> Path | None:
-    """The checkpoint to go on from, if any.
-
-    Args:
-        folder: Of the run.
-        resume_from: A checkpoint, "latest", or None.
-
-    Raises:
-        NestedAdapterError: It does not exist or is not complete; or none is asked for although there are some,
-            which a new run would mix with its own.
-    """
-    present = find_checkpoints(folder)
-    if resume_from is None:
-        if present:
-            raise NestedAdapterError(
-                f"{folder} holds {len(present)} checkpoints of an earlier run, the last {present[-1].name}. Go on from "
-                "it with resume_from_checkpoint='latest', or choose another output_dir."
-            )
-        return None
-    if resume_from == "latest":
-        return present[-1] if present else None
-    path = Path(resume_from)
-    path = path if path.exists() else folder / path
-    if not (path / _STATE).is_file():
-        names = ", ".join(one.name for one in present) or "none"
-        raise NestedAdapterError(f"{resume_from} is not a complete checkpoint. Complete ones in {folder}: {names}.")
-    return path
-
-
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], adapter: NestedAdapter) -> Path:
-    """Save a checkpoint under a temporary name, and give it its own when it is whole.
+    """Save a checkpoint under a temporary name, and give it its own when it is whole and on the disk.
 
     Args:
         folder: Of the run.
         step: Steps taken so far.
         state: What is needed to go on.
         adapter: As it would be published now; saved in the sub-folder ``adapter``.
+
+    Raises:
+        NestedAdapterError: It cannot be written; earlier checkpoints are as they were.
     """
     path = folder / f"checkpoint-{step}"
-    partial = folder / f"{path.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    adapter.save_pretrained(partial / "adapter")
-    torch.save(state, partial / _STATE)
-    shutil.rmtree(path, ignore_errors=True)  # there is one if the run was resumed from before it
+    partial = folder / f"{path.name}{_PARTIAL}"
+    write_folder(
+        partial,
+        lambda to: adapter.save_pretrained(to / "adapter"),
+        lambda to: save_state(state, to / _STATE),
+    )
     partial.rename(path)
+    sync_folder(folder)
     return path
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint, on the CPU."""
-    return torch.load(path / _STATE, map_location="cpu", weights_only=True)
-
-
-def check_same_run(checkpoint: Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
-    """Raise if a checkpoint cannot be gone on from with these settings.
+    """The state in a checkpoint, on the CPU, with all checksums checked.
 
     Raises:
-        NestedAdapterError: Names those that differ.
+        DamagedFileError: Its file is cut off, or not what ``save_checkpoint`` wrote, or holds NaN.
     """
-    changed = [f"{name} was {saved[name]!r}, now {given[name]!r}" for name in given if saved[name] != given[name]]
-    if changed:
-        raise NestedAdapterError(
-            f"{checkpoint} is of a run with other settings: {'; '.join(changed)}. Use the same, or start a new run in "
-            "another output_dir."
-        )
+    file = path / _STATE
+    state = load_state(file)
+    if not isinstance(state, dict) or state.keys() != _PARTS:
+        raise DamagedFileError(f"{file} is not of a checkpoint that this version of the package has saved.")
+    name = first_not_finite(state)
+    if name is not None:
+        raise DamagedFileError(f"{file} is of a run that had diverged: {name} holds NaN or infinite values.")
+    return state
+
+
+def tidy(folder: Path, step: int) -> list[Path]:
+    """Make room for the steps after this one, before they are taken again.
+
+    Later checkpoints, those of another way that the run took from here or damaged ones, get another name. What was
+    being written or deleted when a run was killed is deleted.
+
+    Returns:
+        The new names.
+    """
+    for path in folder.glob(f"checkpoint-*{_PARTIAL}"):
+        shutil.rmtree(path)
+    renamed = []
+    for path in folder.glob("checkpoint-*"):
+        if _NAME.fullmatch(path.name) and step_of(path) > step:
+            aside = path.with_name(f"{path.name}{_ASIDE}")
+            _delete(aside)
+            renamed.append(path.rename(aside))
+    return renamed
 
 
 def limit_checkpoints(folder: Path, limit: int | None) -> None:
     """Delete the oldest checkpoints beyond the limit."""
     if limit is not None:
         for path in find_checkpoints(folder)[:-limit]:
-            shutil.rmtree(path)
+            _delete(path)
+
+
+def _delete(path: Path) -> None:
+    """Delete a folder, which is no checkpoint from the start of it."""
+    if path.exists():
+        shutil.rmtree(path.rename(path.with_name(f"{path.name}{_PARTIAL}")))

@@ -38,6 +38,25 @@ _NUMBERS = {
 }
 _OPTIONAL = ("checkpoints_total_limit", "snr_gamma")
 
+# Of one start of a run, not of the run.
+NOT_OF_A_RUN = ("output_dir", "resume_from_checkpoint")
+# Settings that may be others when a run goes on from a checkpoint; with any other, it would be another run.
+MAY_CHANGE = (
+    "max_train_steps",
+    "learning_rate",
+    "mixed_precision",
+    "gradient_checkpointing",
+    "checkpointing_steps",
+    "checkpoints_total_limit",
+    "validation_steps",
+    "validation_prompts",
+    "logging_steps",
+    "dataloader_num_workers",
+    "cache_file",
+    "validation_dataset",  # beside the fields of the config
+    "adapter.image_encoder",
+)
+
 
 @dataclass(frozen=True)
 class TrainingConfig:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from ..data import EndlessOrder, Triplets
 from .cache import encode_all, read_or_encode
 from .config import TrainingConfig
-from .samples import RawExamples, SampleEncoder, Samples, collate
+from .samples import RawExamples, SampleEncoder, Samples, check_finite, collate
 
 
 class Feed:
@@ -49,7 +49,9 @@ class Feed:
         triplets = self._triplets if triplets is None else triplets
         chosen = self._order(triplets, "held", max(2, self._config.train_batch_size)).batch(0)
         raw = RawExamples(triplets, self._encoder.resolution)
-        return self._encoder.encode(*collate([raw[i] for i in chosen]))
+        samples = self._encoder.encode(*collate([raw[i] for i in chosen]))
+        check_finite(vars(samples), chosen)
+        return samples
 
     def _cache(self) -> "SampleCache":
         file, is_main = self._config.cache_file, self._accelerator.is_main_process

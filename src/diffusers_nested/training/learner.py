@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from torch.optim.lr_scheduler import LambdaLR
 
 from ..adapter import NestedAdapter
 from .config import TrainingConfig
+from .finite import first_not_finite
 
 _FUSED = ("cpu", "cuda", "mps", "xpu")  # devices with a fused AdamW
 
@@ -35,6 +37,7 @@ class Learner:
         # The states of optimiser and average know weights by number only. An adapter's layers may come in another
         # order after it has been saved and loaded, so the numbers follow the names.
         self._parameters = [parameter for _, parameter in sorted(adapter.named_parameters())]
+        self._config = config
         optimizer = torch.optim.AdamW(
             self._parameters,
             lr=config.learning_rate,
@@ -43,15 +46,9 @@ class Learner:
             eps=config.adam_epsilon,
             fused=accelerator.device.type in _FUSED,
         )
-        self._schedule = get_scheduler(
-            "cosine" if config.lr_scheduler == "cosine" else "constant_with_warmup",
-            optimizer,
-            num_warmup_steps=config.lr_warmup_steps,
-            num_training_steps=config.max_train_steps,
-        )
+        self._schedule = self._schedule_from(0, optimizer)
         self.model, self._optimizer = accelerator.prepare(adapter, optimizer)
         self._accelerator = accelerator
-        self._max_grad_norm = config.max_grad_norm
         self._average = EMAModel(self._parameters, config.ema_decay, foreach=True) if config.use_ema else None
         self.loss_sum = torch.zeros((), device=accelerator.device)
         self.loss_count = 0
@@ -64,7 +61,7 @@ class Learner:
     def step(self) -> None:
         """Update the weights from the gradients; only clears up if gradients are still being accumulated."""
         if self._accelerator.sync_gradients:
-            self._accelerator.clip_grad_norm_(self._parameters, self._max_grad_norm)
+            self._accelerator.clip_grad_norm_(self._parameters, self._config.max_grad_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         if self._accelerator.sync_gradients:
@@ -73,7 +70,12 @@ class Learner:
                 self._average.step(self._parameters)
 
     def count(self, loss: torch.Tensor) -> None:
-        """Take a step's loss into the mean of the next row of the log."""
+        """Take a step's loss into the mean of the next row of the log.
+
+        In fp16, one that is not finite is of a step that was not taken: the scaler skips it.
+        """
+        if self._accelerator.scaler is not None:
+            loss = loss.nan_to_num(0.0, 0.0, 0.0)
         self.loss_sum += loss
         self.loss_count += 1
 
@@ -108,14 +110,20 @@ class Learner:
         vars(self.adapter).pop("forward", None)  # unwrapping leaves the method itself on the object
         return self.adapter.eval()
 
+    def first_not_finite(self) -> str | None:
+        """What of the state holds NaN or infinite values, if anything does."""
+        average = [] if self._average is None else self._average.shadow_params
+        state = {"adapter": self.adapter.state_dict(), "optimizer": self._optimizer.state_dict(), "average": average}
+        return first_not_finite({**state, "loss_sum": self.loss_sum})
+
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs."""
         scaler = self._accelerator.scaler
         return {
+            "steps": self._schedule.last_epoch,
             # copied, as averaged() overwrites the weights in place
             "adapter": {name: tensor.clone() for name, tensor in self.adapter.state_dict().items()},
             "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
             "average": None if self._average is None else self._average.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "loss_sum": self.loss_sum,
@@ -123,14 +131,26 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from a state; with this run's learning rate, and its schedule from the state's step on."""
         self.adapter.load_state_dict(state["adapter"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
+        self._schedule = self._schedule_from(state["steps"], self._optimizer.optimizer)
         if self._average is not None:
             self._average.load_state_dict(state["average"])
             self._average.to(self._accelerator.device)
-        if self._accelerator.scaler is not None:
+        if self._accelerator.scaler is not None and state["scaler"] is not None:  # None is of another precision
             self._accelerator.scaler.load_state_dict(state["scaler"])
         self.loss_sum = state["loss_sum"].to(self._accelerator.device)
         self.loss_count = state["loss_count"]
+
+    def _schedule_from(self, step: int, optimizer: torch.optim.Optimizer) -> LambdaLR:
+        """The learning rates of this run from a step on; a rate follows from the settings and its step alone."""
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] = self._config.learning_rate
+        return get_scheduler(
+            "cosine" if self._config.lr_scheduler == "cosine" else "constant_with_warmup",
+            optimizer,
+            num_warmup_steps=self._config.lr_warmup_steps,
+            num_training_steps=self._config.max_train_steps,
+            last_epoch=step - 1,
+        )

@@ -1,8 +1,10 @@
 """The log of a run: one JSON object per line."""
 
-import json
 import logging
 from pathlib import Path
+
+from ..errors import NestedAdapterError
+from ..jsonl import append_jsonl, read_jsonl, write_jsonl
 
 logger = logging.getLogger(__name__)
 
@@ -12,22 +14,30 @@ class RunLog:
 
     Args:
         path: The file.
-        step: Steps taken so far; rows of later ones, from before a resumption, are removed, as they come again.
+        step: Steps taken so far; rows of later ones, from before a resumption, are left out of a new file that takes
+            the place of the old one, as they come again.
     """
 
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
-        rows = [row for row in read_log(path) if row["step"] <= step]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        rows = read_log(path)
+        kept = [row for row in rows if row.get("step", 0) <= step]
+        if len(kept) < len(rows):
+            write_jsonl(path, kept)
 
     def write(self, row: dict[str, float]) -> None:
         """Append a row, and report it."""
         logger.info("  ".join(f"{name} {value:.5g}" for name, value in row.items()))
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            append_jsonl(self._path, [row])
+        except OSError as error:
+            raise NestedAdapterError(f"Cannot write {self._path}: {error}. See to space and permissions.") from error
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a log; a last one that was cut off in writing is left out."""
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-    return [json.loads(line) for line in lines]
+    """The rows of a log; a last one that was cut off in writing is left out.
+
+    Raises:
+        NestedAdapterError: Another line is damaged; it is named.
+    """
+    return read_jsonl(path)

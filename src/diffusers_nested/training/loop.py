@@ -1,11 +1,7 @@
 """The loop itself: steps, and what happens between them."""
 
-import json
-import logging
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,17 +11,18 @@ from ..adapter import NestedAdapter
 from ..data import Triplets, seeded_generator
 from ..errors import NestedAdapterError
 from ..injection import NestedInjector
-from .checkpoints import check_same_run, limit_checkpoints, load_checkpoint, save_checkpoint
+from .checkpoints import find_checkpoints, limit_checkpoints, save_checkpoint
 from .config import TrainingConfig
 from .feed import Feed
+from .finite import first_not_finite
+from .folder import save_adapter
 from .learner import Learner
 from .log import RunLog
 from .objective import Objective
 from .paired import PairedLoss, paired_row
+from .resume import Start, take_up
 from .samples import SampleEncoder, Samples
 from .validation import Validation
-
-logger = logging.getLogger(__name__)
 
 
 class Run:
@@ -36,6 +33,7 @@ class Run:
         adapter: To be trained.
         dataset: What it is trained on.
         config: Settings.
+        settings: All that the run is made of, for its checkpoints; see ``settings_of``.
         accelerator: accelerate's ``Accelerator``.
         injector: Injected into the UNet while the run trains.
         validation: For validation pictures.
@@ -48,12 +46,14 @@ class Run:
         adapter: NestedAdapter,
         dataset: Triplets,
         config: TrainingConfig,
+        settings: dict[str, Any],
         accelerator: Any,
         injector: NestedInjector,
         validation: Validation,
         validation_dataset: Triplets | None = None,
     ) -> None:
         self._config = config
+        self._settings = settings
         self._accelerator = accelerator
         self._validation = validation
         self._feed = Feed(dataset, encoder, config, accelerator)
@@ -63,49 +63,33 @@ class Run:
         self._learner = Learner(adapter, config, accelerator)
         self._paired = PairedLoss(self._objective, self._feed.held(validation_dataset), self._generator("paired"))
 
-    def train(self, checkpoint: Path | None) -> NestedAdapter:
+    def train(self, start: Start) -> NestedAdapter:
         """Take all steps that are left, and save the adapter."""
-        start = self._start(checkpoint)
-        parts, stop = self._config.gradient_accumulation_steps, self._config.max_train_steps
-        samples = self._feed.batches(start * parts, stop * parts)
-        log = RunLog(self._config.folder / "log.jsonl", start) if self._is_main else None
-        with tqdm(total=stop, initial=start, desc="Training", disable=not self._is_main) as bar:
-            for step in range(start, stop):
+        if start.learner is not None:
+            self._learner.load_state_dict(start.learner)
+        first, stop = start.step, self._config.max_train_steps
+        parts = self._config.gradient_accumulation_steps
+        samples = self._feed.batches(first * parts, stop * parts)
+        log = None
+        if self._is_main:
+            take_up(self._config, start)
+            log = RunLog(self._config.folder / "log.jsonl", first)
+        with tqdm(total=stop, initial=first, desc="Training", disable=not self._is_main) as bar:
+            for step in range(first, stop):
                 rate = self._learner.learning_rate
                 self._learner.count(self._step(step, samples))
                 self._between(step + 1, rate, log, bar)
                 bar.update()
+        self._check_finite(stop)
         self._accelerator.wait_for_everyone()
         adapter = self._learner.finish()
         if self._is_main:
-            adapter.save_pretrained(self._config.folder)
+            save_adapter(self._config.folder, adapter)
         return adapter
 
     @property
     def _is_main(self) -> bool:
         return self._accelerator.is_main_process
-
-    @property
-    def _settings(self) -> dict[str, Any]:
-        """What must not change within a run, or its steps would be others."""
-        names = ("train_batch_size", "gradient_accumulation_steps", "seed", "mixed_precision", "use_ema")
-        settings = {name: getattr(self._config, name) for name in names}
-        return {**settings, "processes": self._accelerator.num_processes}
-
-    def _start(self, checkpoint: Path | None) -> int:
-        """Make the folder ready, take up a checkpoint if there is one; returns the steps taken so far."""
-        folder = self._config.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        if self._is_main:
-            settings = json.dumps(asdict(self._config), indent=2, default=str)
-            (folder / "training_config.json").write_text(settings + "\n", encoding="utf-8")
-        if checkpoint is None:
-            return 0
-        state = load_checkpoint(checkpoint)
-        check_same_run(checkpoint, state["settings"], self._settings)
-        self._learner.load_state_dict(state["learner"])
-        logger.info("Resumed from %s", checkpoint)
-        return state["step"]
 
     def _step(self, step: int, samples: Iterator[Samples]) -> torch.Tensor:
         """One step of the optimiser; returns its loss."""
@@ -134,14 +118,12 @@ class Run:
         is_last = done == config.max_train_steps
         if done % config.logging_steps == 0 or is_last:
             row = {"step": done, "lr": rate, **self._measure()}
+            unsound = next((name for name, value in row.items() if not math.isfinite(value)), None)
+            if unsound is not None:
+                raise self._diverged(f"{unsound} is {row[unsound]}", done)
             bar.set_postfix(loss=row["loss"], gain=row["gain_over_wrong"])
             if log is not None:
                 log.write(row)
-            if not math.isfinite(row["loss"]):
-                raise NestedAdapterError(
-                    f"The loss is {row['loss']} at step {done}. Go on from the last checkpoint with a lower "
-                    "learning_rate, or with mixed_precision='bf16' instead of 'fp16'."
-                )
         if done % config.checkpointing_steps == 0:
             self._save(done)
         if self._validation.images and (done % config.validation_steps == 0 or is_last):
@@ -156,12 +138,31 @@ class Run:
 
     def _save(self, done: int) -> None:
         self._learner.share_loss()
+        self._check_finite(done)
         if self._is_main:
             state = {"step": done, "settings": self._settings, "learner": self._learner.state_dict()}
             with self._learner.averaged() as adapter:
                 save_checkpoint(self._config.folder, done, state, adapter)
             limit_checkpoints(self._config.folder, self._config.checkpoints_total_limit)
         self._accelerator.wait_for_everyone()
+
+    def _check_finite(self, done: int) -> None:
+        """Keep a run that has diverged from taking the place of what it had learned before."""
+        with self._accelerator.autocast():
+            losses = self._paired.measure(self._learner.adapter)
+        # weights may be finite, and still too large for any finite loss
+        name = self._learner.first_not_finite() or first_not_finite({"the paired loss": losses})
+        if name is not None:
+            raise self._diverged(f"{name} holds NaN or infinite values", done)
+
+    def _diverged(self, what: str, done: int) -> NestedAdapterError:
+        kept = find_checkpoints(self._config.folder)
+        names = ", ".join(path.name for path in kept)
+        remedy = f"Set resume_from_checkpoint to one of {names}, and go on" if kept else "Start again"
+        return NestedAdapterError(
+            f"Training has diverged: {what} after step {done}. {remedy} with a lower learning_rate, or with "
+            "mixed_precision='bf16' or 'no' instead of 'fp16'; look into the training set if it comes again."
+        )
 
     def _draw(self, done: int) -> None:
         if self._is_main:

@@ -1,6 +1,6 @@
 """Examples, raw and encoded as the training step needs them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..data import Triplets, load_image, to_pixels
+from ..errors import NestedAdapterError
+from .finite import first_not_finite
 from .frozen import FrozenModels
 
 
@@ -77,6 +79,21 @@ class RawExamples(Dataset[tuple[Tensor, str, Any]]):
             to_pixels(triplet.target_image, self._resolution),
             triplet.text,
             load_image(triplet.input_image),
+        )
+
+
+def check_finite(tensors: Mapping[str, Tensor], examples: Sequence[int]) -> None:
+    """Raise if a frozen model made something of these examples that cannot be trained on.
+
+    Raises:
+        NestedAdapterError: NaN or infinite values, named by tensor and examples.
+    """
+    name = first_not_finite(dict(tensors))
+    if name is not None:
+        shown = ", ".join(map(str, examples[:8])) + (" …" if len(examples) > 8 else "")
+        raise NestedAdapterError(
+            f"The {name} of triplets {shown} hold NaN or infinite values: a model or a picture is damaged, or the "
+            "numbers are too large for fp16. Look into these, or use mixed_precision='bf16' without cache_features."
         )
 
 

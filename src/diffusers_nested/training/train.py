@@ -1,6 +1,7 @@
 """Training an adapter (arXiv 2501.01407, section 3.3): the way in, with all checks before the first step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,13 +12,15 @@ from ..encoder import ImageEncoder
 from ..errors import NestedAdapterError
 from ..injection import NestedInjector
 from ..pipelines.state import inner_unet, state_of
-from .checkpoints import choose_checkpoint
+from ..processes import join_processes, launched_processes
 from .config import TrainingConfig
+from .fingerprint import DTYPES, settings_of
+from .folder import held_folder
 from .frozen import FrozenModels
+from .log import read_log
 from .loop import Run, Validation
+from .resume import Start, find_start
 from .samples import SampleEncoder
-
-_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def train_adapter(
@@ -32,7 +35,8 @@ def train_adapter(
     """Train an adapter in place, with the pipeline and the image encoder frozen.
 
     Runs on one device, or on several under ``accelerate launch``. A run that was cut off and goes on from a
-    checkpoint takes the very steps that it would have taken.
+    checkpoint takes the very steps that it would have taken; the weights are then the checkpoint's, whichever the
+    adapter came with. A checkpoint of another run, with other models, data or settings, is refused.
 
     Args:
         pipeline: A text-to-image pipeline of the SDXL family. Its models are moved to accelerate's device and cast
@@ -52,39 +56,56 @@ def train_adapter(
         NestedAdapterError: Anything does not fit together; nothing has been trained then.
     """
     _check(pipeline, adapter, dataset, config, validation_images)
-    checkpoint = choose_checkpoint(config.folder, config.resume_from_checkpoint)
-    tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
     sets = [dataset] if validation_dataset is None else [dataset, validation_dataset]
-    captions = [triplet.text for triplets in sets for triplet in each(triplets)]
     positions = caption_positions(
-        [*captions, *config.validation_prompts],
+        [*(triplet.text for triplets in sets for triplet in each(triplets)), *config.validation_prompts],
         adapter.config["subject_token"],
-        tokenizers,
+        (pipeline.tokenizer, pipeline.tokenizer_2),
         pipeline.maybe_convert_prompt,
     )
     accelerator = _accelerator(config)
-    frozen = FrozenModels(
-        pipeline,
-        image_encoder,
-        adapter.config["image_feature_dim"],
-        accelerator.device,
-        _DTYPES[config.mixed_precision],
-    )
-    encoder = SampleEncoder(frozen, positions, config.resolution)
-    unet = inner_unet(pipeline)
-    injector = NestedInjector(unet)
-    validation = Validation(pipeline, image_encoder, validation_images or (), injector)
-    run = Run(encoder, adapter, dataset, config, accelerator, injector, validation, validation_dataset)
+    processes = accelerator.num_processes
+    settings = settings_of(pipeline, image_encoder, adapter, dataset, validation_dataset, config, processes)
+    with held_folder(config.folder) if accelerator.is_main_process else nullcontext():
+        start = _start(config, settings, accelerator)
+        dtype = DTYPES[config.mixed_precision]
+        width = adapter.config["image_feature_dim"]
+        frozen = FrozenModels(pipeline, image_encoder, width, accelerator.device, dtype)
+        encoder = SampleEncoder(frozen, positions, config.resolution)
+        injector = NestedInjector(inner_unet(pipeline))
+        validation = Validation(pipeline, image_encoder, validation_images or (), injector)
+        run = Run(encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset)
+        with _prepared(inner_unet(pipeline), injector, config.gradient_checkpointing):
+            return run.train(start)
+
+
+def _start(config: TrainingConfig, settings: dict[str, Any], accelerator: Any) -> Start:
+    """Where all processes start, once the main one holds the folder."""
+    accelerator.wait_for_everyone()
+    read_log(config.folder / "log.jsonl")  # a damaged line is told before anything is changed
+    start = find_start(config.folder, config.resume_from_checkpoint, settings)
+    steps = accelerator.gather(torch.tensor([start.step], device=accelerator.device)).tolist()
+    if len(set(steps)) > 1:
+        raise NestedAdapterError(
+            f"The processes find checkpoints of different steps, {steps}. {config.folder} must be one folder that all "
+            "of them see."
+        )
+    return start
+
+
+@contextmanager
+def _prepared(unet: Any, injector: NestedInjector, gradient_checkpointing: bool) -> Iterator[None]:
+    """Inside, subjects act in the UNet."""
     had_checkpointing = unet.is_gradient_checkpointing
-    if config.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
+    if gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
     injector.inject()
     try:
-        return run.train(checkpoint)
+        yield
     finally:
         injector.eject()
-        if config.gradient_checkpointing and not had_checkpointing:
-            unet.disable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
+        if gradient_checkpointing and not had_checkpointing:
+            unet.disable_gradient_checkpointing()
 
 
 def _check(
@@ -118,6 +139,14 @@ def _accelerator(config: TrainingConfig) -> Any:
     except ImportError as error:
         raise NestedAdapterError("Training needs accelerate: pip install 'diffusers-nested[train]'.") from error
     set_seed(config.seed)
-    return Accelerator(
-        mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation_steps
-    )
+    if launched_processes() > 1:
+        join_processes()
+    try:
+        return Accelerator(
+            mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation_steps
+        )
+    except ValueError as error:
+        raise NestedAdapterError(
+            f"accelerate cannot compute with mixed_precision={config.mixed_precision!r} here: {error} One process has "
+            "one precision: start another for another."
+        ) from error

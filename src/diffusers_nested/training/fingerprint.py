@@ -1,0 +1,152 @@
+"""What shapes the steps of a run, as values that can be kept in a checkpoint and compared.
+
+Models and training sets stand here as digests. Those of models cover configuration, names and shapes of all tensors,
+and 1024 numbers or more of each, evenly spread; those of training sets cover all captions, the sizes of all pictures,
+and the whole content of 256 pairs of pictures or more, evenly spread.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..adapter import NestedAdapter
+from ..data import Triplets, each
+from ..encoder import ImageEncoder
+from ..errors import NestedAdapterError
+from ..pipelines.state import inner_unet
+from .config import NOT_OF_A_RUN, TrainingConfig
+from .noise import training_scheduler
+
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_NUMBERS = 1024  # of each tensor, at least
+_PICTURES = 256  # inputs, and as many targets, at least
+_CHUNK = 1 << 20  # bytes
+# what differs from one version of the libraries to the next, or follows from how a model was loaded
+_INCIDENTAL = {"transformers_version", "dtype", "torch_dtype", "architectures", "processor_class"}
+
+
+def settings_of(
+    pipeline: Any,
+    image_encoder: ImageEncoder,
+    adapter: NestedAdapter,
+    dataset: Triplets,
+    validation_dataset: Triplets | None,
+    config: TrainingConfig,
+    processes: int,
+) -> dict[str, Any]:
+    """All that a run is made of, by name.
+
+    The weights of models stand in a dict per ``mixed_precision``, as they are once they have been cast for it.
+
+    Raises:
+        NestedAdapterError: A picture does not exist or cannot be read.
+    """
+    models = {name: getattr(pipeline, name) for name in ("vae", "text_encoder", "text_encoder_2")}
+    models = {"unet": inner_unet(pipeline), **models, "image_encoder": image_encoder.model}
+    tokenizers = {name: getattr(pipeline, name) for name in ("tokenizer", "tokenizer_2")}
+    return {
+        **{field.name: _plain(getattr(config, field.name)) for field in fields(config) if _is_of_run(field.name)},
+        "processes": processes,
+        **{f"adapter.{name}": value for name, value in adapter.config.items() if not name.startswith("_")},
+        **{name: _model(model) for name, model in models.items() if model is not None},
+        **{name: _digest(one.get_vocab()) for name, one in tokenizers.items() if one is not None},
+        "image_processor": _digest(_content(_values(image_encoder.processor))),
+        "noise_schedule": _noise_schedule(pipeline),
+        "force_zeros_for_empty_prompt": bool(pipeline.config.get("force_zeros_for_empty_prompt", True)),
+        "dataset": _triplets(dataset),
+        "validation_dataset": None if validation_dataset is None else _triplets(validation_dataset),
+    }
+
+
+def _is_of_run(name: str) -> bool:
+    return name not in NOT_OF_A_RUN
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _model(model: Any) -> dict[str, str]:
+    """Digest per precision."""
+    content = _content(_values(model.config))
+    return {
+        name: f"{type(model).__name__} {_digest(content, *_weights(model, dtype))}" for name, dtype in DTYPES.items()
+    }
+
+
+def _weights(model: nn.Module, dtype: torch.dtype) -> Iterator[bytes]:
+    for name, tensor in sorted(model.state_dict().items()):
+        yield f"{name} {tuple(tensor.shape)}".encode()
+        numbers = tensor.detach().reshape(-1)[:: max(1, tensor.numel() // _NUMBERS)]
+        yield _bytes(numbers.to(dtype) if numbers.is_floating_point() else numbers)
+
+
+def _values(config: Any) -> dict[str, Any]:
+    """A configuration of diffusers or transformers as a dict."""
+    return config.to_dict() if hasattr(config, "to_dict") else dict(config)
+
+
+def _content(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that acts; without what is unset, as later versions may know more settings."""
+    kept = {name: value for name, value in config.items() if value is not None and value is not False}
+    return {name: value for name, value in kept.items() if name not in _INCIDENTAL and not name.startswith("_")}
+
+
+def _noise_schedule(pipeline: Any) -> str:
+    scheduler = training_scheduler(pipeline.scheduler)
+    kind: Any = scheduler.config
+    return f"{kind['prediction_type']} {_digest(_bytes(scheduler.alphas_cumprod))}"
+
+
+def _triplets(triplets: Triplets) -> str:
+    step = max(1, len(triplets) // _PICTURES)
+    digest = hashlib.blake2b(digest_size=8)
+    for number, triplet in enumerate(each(triplets)):
+        digest.update(f"{len(triplet.text)} {triplet.text}".encode())
+        for image in (triplet.input_image, triplet.target_image):
+            try:
+                digest.update(_size(image))
+                for part in _picture(image) if number % step == 0 else ():
+                    digest.update(part)
+            except OSError as error:
+                raise NestedAdapterError(f"Triplet {number}: cannot read {image}: {error.strerror}.") from error
+    return f"{len(triplets)} triplets {digest.hexdigest()}"
+
+
+def _size(image: Any) -> bytes:
+    if isinstance(image, str | Path):
+        return str(Path(image).stat().st_size).encode()
+    if isinstance(image, Image.Image):
+        return f"{image.mode} {image.size}".encode()
+    return str(getattr(image, "shape", "")).encode()
+
+
+def _picture(image: Any) -> Iterator[bytes]:
+    if isinstance(image, str | Path):
+        with Path(image).open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    elif isinstance(image, Tensor):
+        yield _bytes(image)
+    elif hasattr(image, "tobytes"):
+        yield image.tobytes()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def _digest(*parts: Any) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode())
+    return digest.hexdigest()

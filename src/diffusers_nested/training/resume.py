@@ -1,0 +1,151 @@
+"""Where a run starts: from the beginning, or from a checkpoint of this very run."""
+
+import json
+import logging
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import NestedAdapterError
+from ..jsonl import write_atomically
+from .checkpoints import find_checkpoints, is_complete, load_checkpoint, tidy
+from .config import MAY_CHANGE, TrainingConfig
+from .folder import holds_adapter
+from .state_files import DamagedFileError
+
+logger = logging.getLogger(__name__)
+
+Changes = dict[str, tuple[Any, Any]]
+_GONE = "not there"
+_MODELS = ("unet", "vae", "text_encoder", "text_encoder_2", "image_encoder")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run starts.
+
+    Attributes:
+        step: Steps taken so far.
+        learner: State of the learner after them; None at the beginning.
+        changes: Setting -> (old, new), of those that are other from here on.
+        checkpoint: Where the state is from.
+    """
+
+    step: int = 0
+    learner: dict[str, Any] | None = None
+    changes: Changes = field(default_factory=dict)
+    checkpoint: Path | None = None
+
+
+def find_start(folder: Path, resume_from: str | Path | None, settings: dict[str, Any]) -> Start:
+    """Where a run of these settings starts; nothing is written.
+
+    Args:
+        folder: Of the run.
+        resume_from: A checkpoint, "latest", or None.
+        settings: See ``settings_of``.
+
+    Raises:
+        NestedAdapterError: The checkpoint does not exist, is damaged or of another run; or none is asked for although
+            there are some, which a new run would mix with its own.
+    """
+    checkpoint, state = _read(folder, resume_from)
+    if checkpoint is None or state is None:
+        return Start()
+    step, most = state["step"], settings["max_train_steps"]
+    if step > most:
+        raise NestedAdapterError(
+            f"max_train_steps is {most}, but {checkpoint} has taken {step} steps already. Raise it, or go on from an "
+            "earlier checkpoint."
+        )
+    return Start(step, state["learner"], check_same_run(checkpoint, state["settings"], settings), checkpoint)
+
+
+def take_up(config: TrainingConfig, start: Start) -> None:
+    """Make the folder ready for the steps to come, and report what is other from here on."""
+    path = config.folder / "training_config.json"
+    write_atomically(path, json.dumps(asdict(config), indent=2, default=str) + "\n")
+    for aside in tidy(config.folder, start.step):
+        logger.warning("%s is of steps that are taken again. Delete it if you do not need it.", aside)
+    if start.checkpoint is None:
+        return
+    logger.info("Resumed from %s", start.checkpoint)
+    if start.changes:
+        logger.info(
+            "Changed: %s", "; ".join(f"{name} {old!r} -> {new!r}" for name, (old, new) in start.changes.items())
+        )
+
+
+def check_same_run(checkpoint: Path, saved: dict[str, Any], given: dict[str, Any]) -> Changes:
+    """What is other than in a checkpoint, and may be.
+
+    Raises:
+        NestedAdapterError: Something is other that would make other steps; names all of it.
+    """
+    precision = given["mixed_precision"]
+    names = list(dict.fromkeys([*given, *saved]))
+    pairs = {name: tuple(_value(one.get(name, _GONE), precision) for one in (saved, given)) for name in names}
+    changed = {name: (old, new) for name, (old, new) in pairs.items() if old != new}
+    refused = [f"{name} was {old!r}, now {new!r}" for name, (old, new) in changed.items() if name not in MAY_CHANGE]
+    if refused:
+        hint = " A model that an earlier run of this process has cast must be loaded again."
+        raise NestedAdapterError(
+            f"{checkpoint} is of a run with other settings: {'; '.join(refused)}. Use the same, or start a new run in "
+            f"another output_dir.{hint if any(name in changed for name in _MODELS) else ''}"
+        )
+    return changed
+
+
+def _value(value: Any, precision: str) -> Any:
+    """A setting; of a model's digests that of the precision in use."""
+    return value.get(precision, value) if isinstance(value, dict) else value
+
+
+def _read(folder: Path, resume_from: str | Path | None) -> tuple[Path | None, dict[str, Any] | None]:
+    present = find_checkpoints(folder)
+    if not present and resume_from in (None, "latest") and holds_adapter(folder):
+        raise NestedAdapterError(
+            f"{folder} holds the adapter of a run that has ended, or another one, and no checkpoint to go on from; it "
+            "would be overwritten. Move it away, or choose another output_dir."
+        )
+    if resume_from == "latest":
+        return _read_latest(present)
+    if resume_from is not None:
+        path = _named(folder, resume_from, present)
+        return path, load_checkpoint(path)
+    if present:
+        raise NestedAdapterError(
+            f"{folder} holds {len(present)} checkpoints of an earlier run, the last {present[-1].name}. Go on from "
+            "it with resume_from_checkpoint='latest', or choose another output_dir."
+        )
+    return None, None
+
+
+def _read_latest(present: list[Path]) -> tuple[Path | None, dict[str, Any] | None]:
+    """The newest checkpoint that is sound."""
+    faults = []
+    for path in reversed(present):
+        try:
+            return path, load_checkpoint(path)
+        except DamagedFileError as error:
+            faults.append(str(error))
+            logger.warning("%s The checkpoint before it is taken instead.", error)
+    if faults:
+        raise NestedAdapterError(
+            f"None of the checkpoints can be gone on from: {' '.join(faults)} Choose another output_dir to start again."
+        )
+    return None, None
+
+
+def _named(folder: Path, resume_from: str | Path, present: list[Path]) -> Path:
+    path = Path(resume_from)
+    path = path if path.exists() else folder / path
+    if not is_complete(path):
+        names = ", ".join(one.name for one in present) or "none"
+        raise NestedAdapterError(f"{resume_from} is not a complete checkpoint. Complete ones in {folder}: {names}.")
+    if present and path.resolve().parent != folder.resolve():
+        raise NestedAdapterError(
+            f"{resume_from} is a checkpoint of another folder, but {folder} holds checkpoints itself, the last "
+            f"{present[-1].name}. Go on from it with resume_from_checkpoint='latest', or choose another output_dir."
+        )
+    return path

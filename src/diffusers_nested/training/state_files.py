@@ -1,0 +1,55 @@
+"""Files of tensors that a run writes for itself: on the disk when they are written, checked when they are read."""
+
+import os
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from ..errors import NestedAdapterError
+
+# a damaged file may bring down any part of its reader; an OSError is not the file's fault
+_READ_ERRORS = (RuntimeError, EOFError, UnpicklingError, ValueError, LookupError, TypeError, AttributeError)
+
+
+class DamagedFileError(NestedAdapterError):
+    """A file is cut off, or is not what was written."""
+
+
+def save_state(state: Any, file: Path) -> None:
+    """Write a state.
+
+    Raises:
+        OSError: It cannot be written, as on a full disk.
+    """
+    with file.open("wb") as opened:  # opened here, as torch would not say what the system's error is
+        try:
+            torch.save(state, opened)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise OSError(error.__context__.errno, error.__context__.strerror, str(file)) from error
+            raise
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def load_state(file: Path, mmap: bool = False) -> Any:
+    """Read a state, on the CPU; with all checksums checked, unless it is mapped into memory.
+
+    Raises:
+        DamagedFileError: The message names the file.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:  # torch writes such archives, but does not look at their checksums
+            damaged = None if mmap else archive.testzip()
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+    except zipfile.BadZipFile as error:
+        size = file.stat().st_size
+        raise DamagedFileError(f"{file} is cut off, or was written by something else: it has {size} bytes.") from error
+    except _READ_ERRORS as error:
+        raise DamagedFileError(f"{file} cannot be read: {type(error).__name__}.") from error
+    if damaged is not None:
+        raise DamagedFileError(f"{file} is damaged: the checksum of its part {damaged} is wrong.")
+    return state
