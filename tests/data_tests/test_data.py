@@ -99,7 +99,7 @@ def test_pixels_of_a_file(tmp_path: Path):
 def test_unreadable_images(tmp_path: Path):
     (tmp_path / "a.png").write_text("no picture")
     for path in (tmp_path / "a.png", tmp_path / "gone.png"):
-        with pytest.raises(NestedAdapterError, match="Cannot read the image"):
+        with pytest.raises(NestedAdapterError, match="cannot be read"):
             to_pixels(path, 16)
     with pytest.raises(SubjectError):
         to_pixels(3, 16)

@@ -91,13 +91,12 @@ def _split(entry: str) -> tuple[str, str]:
 
 
 def _open(file: str) -> "Image.Image":
-    from ..encoder import to_pil
     from ..miniature import example, examples
-    from ..photos import open_photo
+    from ..photos import open_photo, to_pil
 
     if not Path(file).exists() and file in examples():
         return example(file)
-    if not Path(file).is_file():
+    if not Path(file).exists():
         raise SubjectError(f"--image: there is no file {file!r}, nor an example: those are {', '.join(examples())}.")
     return to_pil(open_photo(file))
 
