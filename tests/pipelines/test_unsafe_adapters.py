@@ -143,6 +143,7 @@ def test_image_encoder_that_is_no_repository(pipeline, folder: Path, name: str):
 def test_image_encoder_in_another_folder_of_this_machine(folder: Path, tmp_path: Path):
     """As an adapter that was trained here may name it."""
     shutil.move(folder / "image_encoder", tmp_path / "tower")
+    shutil.move(folder / "feature_extractor", tmp_path / "feature_extractor")
     edit_json(folder / "config.json", image_encoder=str(tmp_path / "tower"))
     pipeline = CASE.build()
     pipeline.load_nested_adapter(folder)

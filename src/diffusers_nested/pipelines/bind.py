@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..encoder import check_encoded
 from ..errors import SubjectError
 from ..injection import BoundSubject, Dial
 from ..mechanisms import get_mechanism
@@ -48,6 +49,7 @@ def encode_images(pipeline: Any, state: NestedState, name: str, images: Sequence
 
     Raises:
         SubjectError: The adapter was loaded without an image encoder.
+        NestedAdapterError: The image encoder or the adapter gives NaN or infinite values.
     """
     adapter, encoder = state.require(name), state.encoders[name]
     if encoder is None:
@@ -59,7 +61,9 @@ def encode_images(pipeline: Any, state: NestedState, name: str, images: Sequence
     with _on_device(encoder.model, device, pipeline.unet):
         features = encoder(images)
     with _on_device(adapter, device, pipeline.unet):
-        return adapter.encode(features.to(device, adapter.dtype))
+        tokens = adapter.encode(features.to(device, adapter.dtype))
+    check_encoded(tokens, features)
+    return tokens
 
 
 @contextmanager

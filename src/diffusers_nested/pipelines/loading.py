@@ -1,7 +1,7 @@
 """Loading adapters for a pipeline: everything is read and checked before anything is changed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from ..adapter import NestedAdapter
 from ..encoder import ImageEncoder
 from ..errors import AdapterLoadError, NestedAdapterError
-from ..hub import Source, find_image_encoder, load_adapter, load_image_encoder, pin_adapter
+from ..hub import Source, find_image_encoder, load_adapter, load_image_encoder, origin_of, pin_adapter
 from .refused import check_pipeline
 from .state import NestedState, inner_unet, state_of
 
@@ -69,8 +69,8 @@ def load_all(
 def _source(item: Any, subfolder: str | None, hub: Mapping[str, Any]) -> Source | None:
     if isinstance(item, NestedAdapter):
         # an adapter that was loaded from somewhere finds its image encoder there
-        origin = item.config.get("_name_or_path")
-        return Source(origin, subfolder, **hub) if origin and Path(origin).is_dir() else None
+        origin = origin_of(item, **hub)
+        return origin if origin is None or subfolder is None else replace(origin, subfolder=subfolder)
     if not isinstance(item, str | Path):
         raise AdapterLoadError(
             f"Cannot load an adapter from a {type(item).__name__}. Expected a repository id, a folder, a "
