@@ -5,11 +5,11 @@ A configuration may come from a stranger, so what it can make us allocate and co
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import AdapterLoadError, NestedAdapterError
 from .layers import cross_attention_layers, layer_widths
@@ -21,6 +21,7 @@ from .safe_files.limits import (
     MAX_BLOCKS,
     MAX_HEADS,
     MAX_LAYERS,
+    MAX_MAGNITUDE,
     MAX_PARAMETERS,
     MAX_QUERIES,
     MAX_TEXT,
@@ -163,6 +164,26 @@ def check_finite(model: nn.Module, source: str) -> None:
                 f"{source}: the tensor {name}, read as {parameter.dtype}, holds NaN or infinite values. Download it "
                 "again."
             )
+
+
+def check_projected(projected: Mapping[str, Sequence[Tensor]]) -> None:
+    """Raise unless what the layers read of a subject can be computed with; waits for the device once.
+
+    Args:
+        projected: Layer path -> K̆ and V̆, or what else the mechanism reads.
+
+    Raises:
+        NestedAdapterError: There are NaN, infinite or immense values.
+    """
+    ends = torch.stack([end.float() for read in projected.values() for x in read for end in torch.aminmax(x)])
+    largest = float(ends.abs().max())
+    if not largest <= MAX_MAGNITUDE:
+        dtype = next(iter(projected.values()))[0].dtype
+        raise NestedAdapterError(
+            f"What the layers would read of a subject has values up to {largest:g} in {dtype}; finite ones up to "
+            f"{MAX_MAGNITUDE:g} are expected. If float16 is too narrow for the adapter, use torch.bfloat16 or "
+            "torch.float32; else its weights, or the embeddings that were given, are damaged."
+        )
 
 
 def first_difference(ours: Mapping[str, int], theirs: Mapping[str, int]) -> str:

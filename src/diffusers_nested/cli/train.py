@@ -11,6 +11,7 @@ from typing import Any
 from ..adapter import DEFAULT_IMAGE_ENCODER, NestedAdapter
 from ..errors import NestedAdapterError
 from ..mechanisms import MECHANISMS, get_mechanism
+from ..safe_files import is_folder
 from ..training import TrainingConfig
 
 HELP = "Train an adapter on an SDXL pipeline; start it with `accelerate launch -m diffusers_nested.cli train` on GPUs."
@@ -71,6 +72,8 @@ def _adapter(arguments: argparse.Namespace, unet: Any, feature_dim: int) -> Nest
     settings = {name: value for name, value in vars(arguments).items() if name in names}
     if arguments.pretrained_adapter_name_or_path is None:
         named = arguments.image_encoder_name_or_path
+        if is_folder(named):  # a relative name in a config would be the Hub's
+            named = str(Path(named).resolve())
         return NestedAdapter.from_unet(unet, image_feature_dim=feature_dim, image_encoder=named, **settings)
     adapter = NestedAdapter.from_pretrained(arguments.pretrained_adapter_name_or_path, unet=unet)
     different = [

@@ -21,3 +21,4 @@ MAX_ATTENTION = 2**29  # heads · tokens² of one block (1024 tokens of 12 heads
 MAX_PATCHES = 4096  # that a vision tower cuts a picture into (256; ViT-bigG at 448 pixels: 1024)
 MAX_SIDE = 2048  # pixels of the picture that a tower sees, and of the shorter side before it is cropped (224 to 448)
 MAX_RESIZED_PIXELS = 2**26  # of a photo whose shorter side has been made what the tower asks for
+MAX_MAGNITUDE = 1e6  # of a key or value of a subject (10; float16 reaches 65504): the attention's sums stay finite

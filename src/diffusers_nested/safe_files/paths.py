@@ -13,9 +13,9 @@ _REPOSITORY = re.compile(r"(?!.*(--|\.\.|\.git$))\w([\w.-]{0,94}\w)?/\w([\w.-]{0
 
 
 def is_folder(path: str | PathLike[str]) -> bool:
-    """Whether there is a folder; no name is too long or too strange to ask."""
+    """Whether there is a folder; no name is too long or too strange to ask. The empty name is none."""
     try:
-        return Path(path).is_dir()
+        return bool(fspath(path)) and Path(path).is_dir()
     except OSError:
         return False
 
