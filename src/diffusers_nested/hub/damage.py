@@ -48,8 +48,10 @@ def _is_as_published(path: Path) -> bool:
 
 def _hashed(path: Path, length: int) -> str:
     """By SHA-256 for large files; for those that git keeps, by SHA-1 as git does."""
+    hashed = hashlib.sha256()
     if length == 40:
-        content = path.read_bytes()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+        hashed = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while part := file.read(2**20):
+            hashed.update(part)
+    return hashed.hexdigest()

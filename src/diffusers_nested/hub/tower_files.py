@@ -34,7 +34,7 @@ _TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 _ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish")
 
 
-def check_name(name: str, what: str = "There is no folder") -> None:
+def check_name(name: str, what: str = "There is no folder here of the name") -> None:
     """Raise unless the name of a tower is a repository's, or a folder's within one.
 
     Args:
@@ -46,7 +46,7 @@ def check_name(name: str, what: str = "There is no folder") -> None:
     """
     if not _NAME.fullmatch(name):
         raise AdapterLoadError(
-            f"{what} {shown(name)}, which is not user/repo or user/repo/sub/folder of the Hub either. Put the image "
+            f"{what} {shown(name)}, which is not user/repo or user/repo/sub/folder of the Hub. Put the image "
             "encoder into the adapter's folder as image_encoder/, or pass image_encoder_folder=None and give "
             "`nested_adapter_image_embeds`."
         )

@@ -128,7 +128,7 @@ def load_image_encoder(tower: Tower, torch_dtype: torch.dtype | None = None) -> 
     """
     source, folder = tower.source, tower.local_folder()
     with damaged_downloads(folder):
-        size = read_tower_config(folder).image_size
+        size: Any = read_tower_config(folder).image_size
         stored = _stored_preprocessing(source, tower.folder)
     if stored is None:
         processor, where = default_processor(), f"There is no feature_extractor/ beside {tower.place}: CLIP's own"
@@ -190,8 +190,9 @@ def _tower_of_folder(name: str) -> Tower:
 def _tower_of_hub(name: str, source: Source | None) -> Tower:
     parts = name.split("/")
     location = "/".join(parts[:2])
-    place = dict(location=location, subfolder=None, revision=None, on_hub=True)
-    return Tower(Source(**place) if source is None else replace(source, **place), "/".join(parts[2:]))
+    reached = Source(location) if source is None else source
+    place = replace(reached, location=location, subfolder=None, revision=None, on_hub=True)
+    return Tower(place, "/".join(parts[2:]))
 
 
 def _pinned(tower: Tower) -> Tower:
