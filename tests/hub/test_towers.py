@@ -26,6 +26,8 @@ LAYOUTS: dict[str, tuple[set[str], str | None, str | None, str, str | None]] = {
     "its own": ({"beside"}, None, None, DEFAULT, "beside"),
     "its own before one that its config names": ({"beside"}, NAMED, None, DEFAULT, "beside"),
     "one that its config names": (set(), NAMED, None, DEFAULT, "named"),
+    "a whole repository that its config names": (set(), "alice/tower", None, DEFAULT, "named"),
+    "another folder of its repository by name": ({"top", "mine"}, "alice/nested/mine", "people", DEFAULT, "mine"),
     "none": (set(), None, None, DEFAULT, None),
     "in a sub-folder, its own": ({"beside", "top"}, NAMED, "people", DEFAULT, "beside"),
     "in a sub-folder, one that its config names": ({"top"}, NAMED, "people", DEFAULT, "named"),
@@ -70,6 +72,7 @@ def change_config(folder: Path, **changes: Any) -> None:
 def publish_named(hub, towers: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(towers["named"], tmp_path / "named" / "models" / "enc")
     published(hub, tmp_path / "named", "alice/towers")
+    published(hub, towers["named"], "alice/tower")
 
 
 def read_by(pipeline: Any, *arguments: Any, **keywords: Any) -> str | None:
@@ -86,7 +89,7 @@ def read_by(pipeline: Any, *arguments: Any, **keywords: Any) -> str | None:
 @pytest.mark.parametrize("where", ["folder", "hub"])
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_all_read_the_same_tower(hub, pipeline, saved_adapter, towers, tmp_path, cache, name, where):
-    _, _, subfolder, folder_name, expected = LAYOUTS[name]
+    _, named, subfolder, folder_name, expected = LAYOUTS[name]
     folder = lay_out(tmp_path / "repository", saved_adapter, towers, LAYOUTS[name])
     publish_named(hub, towers, tmp_path)
     published(hub, tmp_path / "repository")
@@ -96,7 +99,8 @@ def test_all_read_the_same_tower(hub, pipeline, saved_adapter, towers, tmp_path,
     if folder_name != DEFAULT:
         return
 
-    said = {"beside": "image_encoder/, its own", "top": f"image_encoder/, at the top of {location}", "named": NAMED}
+    said = {"beside": "image_encoder/, its own", "top": f"image_encoder/, at the top of {location}"}
+    said |= {"named": named, "mine": named}
     found = inspect_adapter(Source(location, subfolder, cache_dir=str(cache)))
     assert said.get(expected or "", "none: give embeddings") in describe("x", found)
     weights = [file.name for file in found.files if file.name.endswith("/model.safetensors")]
@@ -107,7 +111,7 @@ def test_all_read_the_same_tower(hub, pipeline, saved_adapter, towers, tmp_path,
     except PublishError:
         assert expected in ("top", None)  # one for all is nobody's own to publish
     else:
-        assert {"beside": "in `image_encoder/`", "named": f"`{NAMED}`"}[expected or ""] in card
+        assert {"beside": "in `image_encoder/`"}.get(expected, f"`{named}`") in card
 
 
 @pytest.mark.parametrize("where", ["folder", "hub"])

@@ -81,7 +81,7 @@ def _load(
     if weight_name is None:
         weights, index = (_with_variant(name, variant) for name in (SAFETENSORS_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME))
         fetch_weights(source, source.subfolder, weights, index)
-    elif source.find(source.within(weight_name)) is None:
+    elif not isinstance(weight_name, str) or source.find(source.within(weight_name)) is None:
         raise AdapterLoadError(
             f"{source.location} has no file {shown(weight_name)}. Name a .safetensors file that it has."
         )

@@ -8,7 +8,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from ..errors import AdapterLoadError
-from ..safe_files import check_repository, is_file, is_folder, plain_subfolder, read_index
+from ..safe_files import check_repository, is_file, is_folder, plain_subfolder, read_index, shown
 from .failures import download_errors
 
 
@@ -102,8 +102,8 @@ class Source:
         path = self.find(filename)
         if path is None:
             raise AdapterLoadError(
-                f"{self.location} has no {filename}. Name a folder or repository that holds one, and the folder within "
-                "it as subfolder=..."
+                f"{self.location} has no {shown(filename)[1:-1]}. Name a folder or repository that holds one, and the "
+                "folder within it as subfolder=..."
             )
         return path.parents[filename.count("/")]
 
@@ -133,8 +133,8 @@ def fetch_weights(source: Source, folder: str | None, filename: str, index: str)
     listed = source.find(within(index))
     if listed is None:
         raise AdapterLoadError(
-            f"{source.location} has no weights {within(filename)}. Check variant=... and weight_name=..., and that the "
-            "weights were saved as safetensors: no other format is read."
+            f"{source.location} has no weights {shown(within(filename))[1:-1]}. Check variant=... and weight_name=..., "
+            "and that the weights were saved as safetensors: no other format is read."
         )
     for shard in read_index(listed):
         if source.find(within(shard)) is None:

@@ -50,8 +50,7 @@ def load_all(
     sources = list(pretrained) if isinstance(pretrained, list | tuple) else [pretrained]
     if not sources:
         raise AdapterLoadError("The list of adapters is empty. Name at least one repository or folder.")
-    many = isinstance(pretrained, list | tuple)
-    columns = [_spread(column, len(sources), many) for column in (names, subfolders, weight_names)]
+    columns = [_spread(column, len(sources)) for column in (names, subfolders, weight_names)]
     loaded: list[Loaded] = []
     for item, name, subfolder, weight_name in zip(sources, *columns, strict=True):
         source = _source(item, subfolder, hub)
@@ -89,11 +88,9 @@ def _adapter(
     return load_adapter(source, weight_name, variant, dtype, unet).requires_grad_(False)
 
 
-def _spread(value: Any, count: int, many: bool) -> list[Any]:
+def _spread(value: Any, count: int) -> list[Any]:
     """One value per adapter, from one for all or one each."""
-    if value is None or (isinstance(value, str) and not many):
-        return [value] * count
-    values = [value] * count if isinstance(value, str) else list(value)
+    values = list(value) if isinstance(value, list | tuple) else [value] * count
     if len(values) != count:
         raise NestedAdapterError(f"{count} adapters, but {len(values)} values in {values!r}: give one for each.")
     return values
