@@ -7,8 +7,9 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from diffusers_nested import NestedAdapter
-from diffusers_nested.adapter_checks import MAX_LAYERS, MAX_PARAMETERS, MAX_WIDTH, estimated_parameters
+from diffusers_nested.adapter_checks import estimated_parameters
 from diffusers_nested.layers import layer_widths
+from diffusers_nested.safe_files.limits import MAX_LAYERS, MAX_PARAMETERS, MAX_WIDTH
 from sdxl import sdxl_unet
 
 
@@ -34,8 +35,8 @@ def test_an_adapter_fits_and_has_the_size_that_follows(unet):
     assert {tuple(key.shape) for key, _ in projected.values()} == {(1, 1024, 640), (1, 1024, 1280)}
 
 
-@pytest.mark.parametrize("num_queries", [256, 1024])
-@pytest.mark.parametrize("qformer", [{}, {"qformer_hidden_size": 1024, "qformer_num_heads": 16}])
+@pytest.mark.parametrize("num_queries", [256, 1024, 4096])
+@pytest.mark.parametrize("qformer", [{}, {"qformer_hidden_size": 1024, "qformer_num_heads": 32}])
 def test_limits_are_far_away(unet, num_queries, qformer):
     settings = {"token_dim": 2048, "image_feature_dim": 1280, "num_queries": num_queries, **qformer}
     with torch.device("meta"):

@@ -124,12 +124,16 @@ def image_encoder(seed: int = 2) -> CLIPVisionModelWithProjection:
     return CLIPVisionModelWithProjection(config).eval()
 
 
+def image_processor() -> CLIPImageProcessorPil:
+    """The preprocessing of ``image_encoder``."""
+    return CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+
+
 def save_adapter(folder: Path, made: NestedAdapter) -> Path:
     """A published adapter: its weights, an image encoder and a feature extractor."""
     made.save_pretrained(folder)
     image_encoder().save_pretrained(folder / "image_encoder")
-    size = {"height": 16, "width": 16}
-    CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=size).save_pretrained(folder / "feature_extractor")
+    image_processor().save_pretrained(folder / "feature_extractor")
     return folder
 
 

@@ -21,11 +21,12 @@ from .adapter_checks import (
     check_finite,
     family_of,
 )
-from .adapter_files import CONFIG_NAME, Location, check_weights, find_weights, read_config, read_weights
+from .adapter_files import CONFIG_NAME, Location, Origin, check_weights, find_weights, read_config, read_weights
 from .encoder import SubjectEncoder
 from .errors import AdapterLoadError, NestedAdapterError
 from .layers import cross_attention_layers, layer_widths
 from .mechanisms import get_mechanism
+from .safe_files import is_folder, plain_subfolder
 
 # The tower of IP-Adapter's "plus" checkpoints, which users of diffusers mostly have already.
 DEFAULT_IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"
@@ -51,13 +52,17 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         qformer_num_heads: Heads of the Q-Former.
         qformer_intermediate_size: Width of the Q-Former's feed-forward layers.
         image_encoder: Where the vision tower is on the Hub, ``user/repo`` or ``user/repo/sub/folder``; used when
-            the adapter brings none of its own.
+            the adapter brings none of its own. An adapter that stays on this machine may give the absolute path of a
+            folder.
         base_family: Family of UNets that the adapter is made for.
         format_version: Version of this configuration's format.
 
     Raises:
         NestedAdapterError: A value is out of its range, or the mechanism is unknown.
     """
+
+    # Where ``from_pretrained`` found it, and so where its image encoder is.
+    origin: Origin | None = None
 
     @register_to_config
     def __init__(
@@ -217,7 +222,7 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         hub: dict[str, Any] = dict(revision=revision, token=token, cache_dir=cache_dir, proxies=proxies)
         hub.update(local_files_only=local_files_only, force_download=force_download)
         try:
-            location = Location(source, subfolder, hub)
+            location = Location(source, plain_subfolder(subfolder), hub)
             config_file = location.find(CONFIG_NAME)
             adapter, location = cls.from_config_file(config_file, source), location.of_revision(config_file)
             if unet is not None:
@@ -226,12 +231,13 @@ class NestedAdapter(ModelMixin, ConfigMixin):
             check_weights(files, {name: x.shape for name, x in adapter.state_dict().items()}, source)
             weights = read_weights(files, torch_dtype or torch.float32)
         except OSError as error:
-            if not Path(source).is_dir():
+            if not is_folder(source):
                 raise  # the Hub's: diffusers says what went wrong
             raise AdapterLoadError(f"{source} does not hold a whole adapter: {error} Save or copy it again.") from error
         adapter.load_state_dict(weights, assign=True)
         check_finite(adapter, source)
         adapter.register_to_config(_name_or_path=source)
+        adapter.origin = location.origin
         return adapter.eval()
 
     @classmethod

@@ -1,35 +1,36 @@
 """What is asked of an adapter's configuration and weights before anything uses them.
 
-A configuration may come from a stranger, so what it can make us allocate is bounded before anything is. The limits
-are far above what an adapter for SDXL has (in brackets), and below what a machine cannot bear:
-
-- ``MAX_WIDTH`` of everything that is a width, also N, the number of subject tokens (2048, 3072, 1024);
-- ``MAX_LAYERS`` of the UNet (70), ``MAX_BLOCKS`` and ``MAX_HEADS`` of the Q-Former (6, 12);
-- ``MAX_PARAMETERS`` in all (0.4 · 10⁹ with 1024 tokens), 16 GB in float32.
+A configuration may come from a stranger, so what it can make us allocate and compute is bounded, by
+``safe_files.limits``, before anything is.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import AdapterLoadError, NestedAdapterError
 from .layers import cross_attention_layers, layer_widths
 from .mechanisms import get_mechanism
 from .safe_files import names_shown, shown
+from .safe_files.limits import (
+    MAX_ALPHA,
+    MAX_ATTENTION,
+    MAX_BLOCKS,
+    MAX_HEADS,
+    MAX_LAYERS,
+    MAX_MAGNITUDE,
+    MAX_PARAMETERS,
+    MAX_QUERIES,
+    MAX_TEXT,
+    MAX_WIDTH,
+)
 
 FORMAT_VERSION = 1
 DEFAULT_ALPHA = 2.0
 BASE_FAMILY = "sdxl"
-MAX_WIDTH = 16_384
-MAX_LAYERS = 1024
-MAX_BLOCKS = 128
-MAX_HEADS = 256
-MAX_PARAMETERS = 4 * 10**9
-MAX_ALPHA = 1000.0  # the paper: 2; the miniature: 12
-MAX_TEXT = 256  # characters of a word, a layer's path or a repository's name
 _REQUIRED = ("layers", "token_dim", "image_feature_dim")
 
 
@@ -59,11 +60,20 @@ def check_config(config: Mapping[str, Any]) -> None:
     width, heads = config.get("qformer_hidden_size", 0), config.get("qformer_num_heads", 1)
     if width % heads:
         raise NestedAdapterError(f"qformer_hidden_size {width} must be a multiple of qformer_num_heads {heads}.")
+    _check_attention(heads, config.get("num_queries", 1))
     parameters = estimated_parameters(config) if config.keys() >= _SIZES else 0
     if parameters > MAX_PARAMETERS:
         raise NestedAdapterError(
             f"The configuration asks for about {parameters:.2e} parameters, more than {MAX_PARAMETERS:.0e}. "
             "num_queries, layers, token_dim and the sizes of the Q-Former must be smaller."
+        )
+
+
+def _check_attention(heads: int, queries: int) -> None:
+    if heads * queries**2 > MAX_ATTENTION:
+        raise NestedAdapterError(
+            f"num_queries {queries} with qformer_num_heads {heads} asks for {heads * queries**2:.1e} attention weights "
+            f"in each block, heads · num_queries², more than {MAX_ATTENTION:.1e}. One of them must be smaller."
         )
 
 
@@ -156,6 +166,26 @@ def check_finite(model: nn.Module, source: str) -> None:
             )
 
 
+def check_projected(projected: Mapping[str, Sequence[Tensor]]) -> None:
+    """Raise unless what the layers read of a subject can be computed with; waits for the device once.
+
+    Args:
+        projected: Layer path -> K̆ and V̆, or what else the mechanism reads.
+
+    Raises:
+        NestedAdapterError: There are NaN, infinite or immense values.
+    """
+    ends = torch.stack([end.float() for read in projected.values() for x in read for end in torch.aminmax(x)])
+    largest = float(ends.abs().max())
+    if not largest <= MAX_MAGNITUDE:
+        dtype = next(iter(projected.values()))[0].dtype
+        raise NestedAdapterError(
+            f"What the layers would read of a subject has values up to {largest:g} in {dtype}; finite ones up to "
+            f"{MAX_MAGNITUDE:g} are expected. If float16 is too narrow for the adapter, use torch.bfloat16 or "
+            "torch.float32; else its weights, or the embeddings that were given, are damaged."
+        )
+
+
 def first_difference(ours: Mapping[str, int], theirs: Mapping[str, int]) -> str:
     """The first layer in which an adapter and a UNet differ, as a sentence; empty if none does."""
     for path in sorted(ours.keys() | theirs.keys()):
@@ -216,10 +246,15 @@ _SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image_encoder": (lambda value: value is None or _is_word(value), "a repository id or None"),
     "token_dim": _SIZE,
     "image_feature_dim": _SIZE,
-    "num_queries": _SIZE,
+    "num_queries": _is_at_most(MAX_QUERIES),
     "qformer_hidden_size": _SIZE,
     "qformer_num_layers": _is_at_most(MAX_BLOCKS),
     "qformer_num_heads": _is_at_most(MAX_HEADS),
     "qformer_intermediate_size": _SIZE,
 }
-_SIZES = {"layers", *(name for name, rule in _SETTINGS.items() if rule is _SIZE), "qformer_num_layers"}
+_SIZES = {
+    "layers",
+    "num_queries",
+    "qformer_num_layers",
+    *(name for name, rule in _SETTINGS.items() if rule is _SIZE),
+}

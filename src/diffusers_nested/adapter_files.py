@@ -18,10 +18,37 @@ from torch import Tensor
 
 from .adapter_checks import check_loaded_config
 from .errors import AdapterLoadError
-from .safe_files import TensorInfo, check_tensors, file_in, read_header, read_index, read_json, shown
+from .safe_files import (
+    TensorInfo,
+    check_repository,
+    check_tensors,
+    file_in,
+    is_folder,
+    read_header,
+    read_index,
+    read_json,
+    shown,
+)
+from .safe_files.limits import MAX_CONFIG_BYTES
 
 CONFIG_NAME = "config.json"
-MAX_CONFIG_BYTES = 2**20  # that of an adapter for SDXL has 5000
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an adapter was loaded from: a folder, or a commit of a repository.
+
+    Attributes:
+        source: The folder or the repository.
+        subfolder: Folder within it.
+        revision: The commit; None for a folder.
+        is_folder: Whether it is a folder.
+    """
+
+    source: str
+    subfolder: str | None
+    revision: str | None
+    is_folder: bool
 
 
 @dataclass(frozen=True)
@@ -43,17 +70,24 @@ class Location:
 
         Raises:
             OSError: There is none, or the Hub cannot be reached.
-            AdapterLoadError: It is a link that leaves the folder.
+            AdapterLoadError: It is a link that leaves the folder, or the source is no folder and can be no repository.
         """
-        if Path(self.source).is_dir():
+        if is_folder(self.source):
             return file_in(Path(self.source, self.subfolder or ""), name)
+        check_repository(self.source)
         path = Path(_get_model_file(self.source, weights_name=name, subfolder=self.subfolder, **self.hub))
         return file_in(path.parent, path.name)
 
     def of_revision(self, path: Path) -> "Location":
         """The same at the commit that a file was downloaded from, so that all files are of one commit."""
-        commit = None if Path(self.source).is_dir() else extract_commit_hash(str(path))
+        commit = None if is_folder(self.source) else extract_commit_hash(str(path))
         return self if commit is None else Location(self.source, self.subfolder, {**self.hub, "revision": commit})
+
+    @property
+    def origin(self) -> Origin:
+        """It without the ways to reach it, such as a token."""
+        here = is_folder(self.source)
+        return Origin(self.source, self.subfolder, None if here else self.hub.get("revision"), here)
 
 
 def read_config(path: Path, kind: str, settings: Collection[str], source: str) -> dict[str, Any]:

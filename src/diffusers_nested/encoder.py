@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel, PreTrainedModel
 
+from .errors import NestedAdapterError, SubjectError
 from .photos import to_pil
+from .safe_files.limits import MAX_RESIZED_PIXELS
 
 
 class SubjectEncoder(nn.Module):
@@ -68,6 +71,46 @@ class ImageEncoder:
 
         Args:
             images: PIL images, arrays (H, W, C) or (H, W), or tensors (C, H, W); see ``to_pil``.
+
+        Raises:
+            SubjectError: One is no such image, or so long and narrow that resizing it would take too much memory.
         """
-        pixels = self.processor(images=[to_pil(image) for image in images], return_tensors="pt").pixel_values
+        opened = [to_pil(image) for image in images]
+        for image in opened:
+            _check_shape(image, self.processor)
+        pixels = self.processor(images=opened, return_tensors="pt").pixel_values
         return self.model(pixels.to(self.model.device, self.model.dtype)).last_hidden_state
+
+
+def check_encoded(tokens: Tensor, features: Tensor) -> None:
+    """Raise unless encoded photos are finite; waits for the device once.
+
+    Args:
+        tokens: Subject tokens.
+        features: The image features that they were encoded from.
+
+    Raises:
+        NestedAdapterError: Names who gave what is not finite, and its type.
+    """
+    if torch.isfinite(tokens).all():
+        return
+    is_encoder = not torch.isfinite(features).all()
+    what, dtype = ("image features", features.dtype) if is_encoder else ("subject tokens", tokens.dtype)
+    raise NestedAdapterError(
+        f"The {'image encoder' if is_encoder else 'adapter'} gave {what} with NaN or infinite values, computed in "
+        f"{dtype}. Load the adapter into a pipeline of a wider type, such as torch.bfloat16 or torch.float32; if they "
+        "are so there, too, its weights cannot be used."
+    )
+
+
+def _check_shape(image: Image.Image, processor: Any) -> None:
+    """Of a photo that is made larger until its shorter side is what the tower asks for, and only then cropped."""
+    shorter = processor.size.get("shortest_edge") if processor.do_resize else None
+    if shorter is None:
+        return
+    longer = shorter * max(image.size) // min(image.size)
+    if shorter * longer > MAX_RESIZED_PIXELS:
+        raise SubjectError(
+            f"A photo of {image.width} x {image.height} pixels would be resized to {shorter} x {longer} for the image "
+            f"encoder, more than {MAX_RESIZED_PIXELS} pixels. Cut out the part that matters."
+        )

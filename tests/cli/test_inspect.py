@@ -82,7 +82,7 @@ class OneRepository(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append((self.command, self.path))
         name = re.match(rf"/user/people/resolve/(?:main|{COMMIT})/([^?]+)", self.path)
-        if re.match(r"/api/models/user/people(/revision/main)?(\?|$)", self.path):
+        if re.match(rf"/api/models/user/people(/revision/(main|{COMMIT}))?(\?|$)", self.path):
             files = [path for path in FOLDER.rglob("*") if path.is_file()]
             siblings = [{"rfilename": str(p.relative_to(FOLDER)), "size": p.stat().st_size} for p in files]
             self.answer(200, json.dumps({"id": "user/people", "sha": COMMIT, "siblings": siblings}).encode())

@@ -57,6 +57,14 @@ def test_starts_from_an_earlier_adapter(data: Path):
         torch.testing.assert_close(after.state_dict()[name], tensor, rtol=0, atol=1e-7)
 
 
+def test_a_folder_is_written_into_the_config_by_its_whole_path(data: Path, monkeypatch: pytest.MonkeyPatch):
+    """A relative one would be a name on the Hub."""
+    monkeypatch.chdir(miniature.path())
+    assert train(data, "--image_encoder_name_or_path", "../people/image_encoder", "--num_queries", "2") == 0
+    named = NestedAdapter.from_pretrained(data.parent / "run").config["image_encoder"]
+    assert named == str((miniature.path("people") / "image_encoder").resolve())
+
+
 def test_earlier_adapter_of_other_settings(data: Path, capsys: pytest.CaptureFixture):
     flags = ("--pretrained_adapter_name_or_path", str(miniature.path("pets")), "--num_queries", "32")
     assert train(data, *flags) == 2

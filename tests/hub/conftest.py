@@ -1,7 +1,9 @@
 """A pipeline that downloads into an empty cache, and folders that can be published."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from diffusers import StableDiffusionXLPipeline
@@ -9,11 +11,19 @@ from diffusers import StableDiffusionXLPipeline
 import tiny_pipeline as tiny
 
 
-@pytest.fixture
-def pipeline() -> StableDiffusionXLPipeline:
+@pytest.fixture(scope="session")
+def only_pipeline() -> StableDiffusionXLPipeline:
     made = StableDiffusionXLPipeline(**tiny.components(), add_watermarker=False)
     made.set_progress_bar_config(disable=True)
     return made
+
+
+@pytest.fixture
+def pipeline(only_pipeline: Any) -> Iterator[Any]:
+    """With nothing loaded."""
+    yield only_pipeline
+    if only_pipeline.nested_adapters:
+        only_pipeline.unload_nested_adapter()
 
 
 @pytest.fixture(scope="session")

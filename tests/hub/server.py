@@ -147,6 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         self.query = parse_qs(url.query)
         self.body = self.read_body()
         path, self.sent = unquote(url.path), 0
+        requests = self.server.requests  # of this test: the next one may begin before the answer has been noted
         self.fault = self.server.take_fault(self.command, path)
         status = 0
         try:
@@ -161,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
             status = refused.status
             self.answer(b"{}", status, refused.headers)
         finally:
-            self.server.requests.append(Request(self.command, path, status, self.sent))
+            requests.append(Request(self.command, path, status, self.sent))
 
     def read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":

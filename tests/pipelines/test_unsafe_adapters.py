@@ -7,13 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from cases import CASES
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from diffusers_nested import AdapterLoadError, NestedAdapter
+import tiny_pipeline as tiny
+from diffusers_nested import AdapterLoadError, NestedAdapter, NestedAdapterError
+from diffusers_nested.errors import SubjectError
 from diffusers_nested.hub import load_vision_tower
+from diffusers_nested.hub.tower_files import read_tower_config
 
 CASE = CASES[0]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -105,6 +110,35 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "I32",
     ),
     "pictures without end": (processor(crop_size={"height": 10**6, "width": 10**6}), "crop_size"),
+    "no preprocessing": (lambda folder: shutil.rmtree(folder / "feature_extractor"), "224 x 224.*16 x 16"),
+    "a crop of another size": (processor(crop_size={"height": 15, "width": 15}), "15 x 15.*16 x 16"),
+    "a crop that is not square": (processor(crop_size={"height": 16, "width": 32}), "16 x 32.*16 x 16"),
+    "no crop": (processor(do_center_crop=False), "own shape.*16 x 16"),
+    "a size of another tower": (processor(do_center_crop=False, size={"height": 8, "width": 8}), "8 x 8.*16 x 16"),
+    "neither crop nor size": (processor(do_center_crop=False, do_resize=False), "own shape"),
+    "a division by zero": (processor(image_std=[0.5, 0, 0.5]), "image_std"),
+    "a division by almost zero": (processor(image_std=[0.5, 0.5, 1e-300]), "image_std"),
+    "photos that become black": (processor(rescale_factor=0), "rescale_factor"),
+    "a size without sides": (processor(size={}), "size"),
+    "a size with one side": (processor(size={"height": 16}), "size"),
+    "a size of other sides": (processor(size={"longest_edge": 16}), "size"),
+    "a crop by the shorter side": (processor(crop_size={"shortest_edge": 16}), "crop_size"),
+    "a shorter side of thousands of pixels": (processor(size={"shortest_edge": 4096}), "size.*2048"),
+    "attention without end": (
+        config(num_queries=8192, qformer_num_heads=256, qformer_hidden_size=256),
+        "num_queries 8192 with qformer_num_heads 256.*5.4e",
+    ),
+    "more tokens than any": (config(num_queries=8193), "num_queries.*8192"),
+    "patches without end": (tower(image_size=2048, patch_size=4), "262144.*4096"),
+    "a tower's attention without end": (
+        tower(hidden_size=64, num_attention_heads=64, image_size=1024, patch_size=16),
+        "4096 patches and num_attention_heads 64",
+    ),
+    "a norm of nothing": (tower(layer_norm_eps=0), "layer_norm_eps"),
+    "a whole number for a part": (tower(layer_norm_eps=1), "layer_norm_eps"),
+    "an activation with weights": (tower(hidden_act="prelu"), "hidden_act.*quick_gelu"),
+    "heads that do not divide": (tower(num_attention_heads=5), "num_attention_heads 5"),
+    "a patch larger than the picture": (tower(patch_size=17), "patch_size 17.*image_size 16"),
     "preprocessing that is no dict": (
         lambda folder: (folder / "feature_extractor" / "preprocessor_config.json").write_text("[]"),
         "preprocessor_config",
@@ -120,6 +154,75 @@ def test_refused_adapter_leaves_no_trace(pipeline, folder: Path, damage: Callabl
         pipeline.load_nested_adapter(folder)
     assert len(str(caught.value)) < 1000 and str(caught.value).isprintable()
     assert snapshot(pipeline) == before
+
+
+LEGITIMATE = {
+    "ViT-H/14": {"hidden_size": 1280, "num_attention_heads": 16, "image_size": 224, "patch_size": 14},
+    "ViT-L/14 at 336": {"hidden_size": 1024, "num_attention_heads": 16, "image_size": 336, "patch_size": 14},
+    "ViT-bigG/14 at 448": {"hidden_size": 1664, "num_attention_heads": 16, "image_size": 448, "patch_size": 14},
+    "ViT-L/14 at 896": {"hidden_size": 1024, "num_attention_heads": 16, "image_size": 896, "patch_size": 14},
+    "whole numbers": {"attention_dropout": 0, "num_attention_heads": 2},
+}
+
+
+@pytest.mark.parametrize("values", LEGITIMATE.values(), ids=LEGITIMATE)
+def test_towers_that_people_use_are_within_the_limits(tmp_path: Path, values: dict):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip_vision_model", **values}))
+    read = read_tower_config(tmp_path)
+    assert {name: getattr(read, name) for name in values} == values
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": 16, "crop_size": 16},
+        {"size": {"shortest_edge": 16, "longest_edge": None}, "crop_size": {"height": 16, "width": 16}},
+        {"size": {"height": 16, "width": 16}, "do_center_crop": False},
+        {"size": {"shortest_edge": 20}, "crop_size": 16, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]},
+        {"size": 16, "crop_size": 16, "image_mean": None, "do_rescale": False, "image_std": [58, 57, 57]},
+    ],
+)
+def test_preprocessing_as_people_write_it(folder: Path, settings: dict):
+    (folder / "feature_extractor" / "preprocessor_config.json").write_text(json.dumps(settings))
+    features = load_vision_tower(str(folder / "image_encoder"))([tiny.photo(0, 40).resize((40, 25))])
+    assert torch.isfinite(features).all()
+
+
+def times(name: str, factor: float, only: str = "") -> Callable[[Path], Any]:
+    def change(weights: dict[str, torch.Tensor]) -> None:
+        weights.update({key: x * factor for key, x in weights.items() if only in key})
+
+    return lambda folder: edit_weights(folder / name, change)
+
+
+NOT_FINITE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a tower": (times(TOWER, 1e30, "layer_norm"), "image encoder gave image features"),
+    "a Q-Former": (times(WEIGHTS, 1e38, "to_tokens.1"), "subject tokens|layers would read"),
+    "the layers' projections": (times(WEIGHTS, 1e25, "projections"), "layers would read"),
+    "projections that are finite and immense": (times(WEIGHTS, 1e9, "projections"), "values up to"),
+}
+
+
+@pytest.mark.parametrize(("damage", "named"), NOT_FINITE.values(), ids=NOT_FINITE)
+def test_what_is_not_finite_is_no_picture(pipeline, adapters, folder: Path, damage: Callable[[Path], Any], named: str):
+    """Weights that are finite, and features, tokens, keys or values that are not."""
+    damage(folder)
+    before = snapshot(pipeline)
+    pipeline.load_nested_adapter(folder)
+    settings = {"num_inference_steps": 1, "height": 16, "width": 16, "output_type": "np"}
+    with pytest.raises(NestedAdapterError, match=named):
+        pipeline("a photo of a person", nested_adapter_image=tiny.photo(), **settings)
+    pipeline.unload_nested_adapter()
+    assert snapshot(pipeline) == before
+    assert np.isfinite(pipeline("a photo of a person", **settings).images).all()
+
+
+def test_photo_that_would_fill_the_memory(folder: Path):
+    processor(size={"shortest_edge": 2048})(folder)
+    encoder = load_vision_tower(str(folder / "image_encoder"))
+    assert encoder([Image.new("RGB", (20, 20))]).shape[0] == 1
+    with pytest.raises(SubjectError, match="4000 x 20 pixels would be resized to 2048 x 409600"):
+        encoder([Image.new("RGB", (20, 20)), Image.new("RGB", (4000, 20))])
 
 
 def test_second_of_two_adapters_is_refused(pipeline, adapters, folder: Path):
@@ -143,6 +246,7 @@ def test_image_encoder_that_is_no_repository(pipeline, folder: Path, name: str):
 def test_image_encoder_in_another_folder_of_this_machine(folder: Path, tmp_path: Path):
     """As an adapter that was trained here may name it."""
     shutil.move(folder / "image_encoder", tmp_path / "tower")
+    shutil.move(folder / "feature_extractor", tmp_path / "feature_extractor")
     edit_json(folder / "config.json", image_encoder=str(tmp_path / "tower"))
     pipeline = CASE.build()
     pipeline.load_nested_adapter(folder)

@@ -29,7 +29,6 @@ def run(arguments: argparse.Namespace) -> None:
 def describe(name: str, found: Any) -> str:
     """An ``Inspection`` as text, one fact per line."""
     config, adapter = found.adapter.config, found.adapter
-    own = "image_encoder/, its own" if found.has_image_encoder else config["image_encoder"] or "none: give embeddings"
     rows = {
         "adapter": name,
         "word": config["subject_token"],
@@ -40,7 +39,7 @@ def describe(name: str, found: Any) -> str:
         f"{config['qformer_num_heads']} heads, feed-forward {config['qformer_intermediate_size']}",
         "parameters": f"{_millions(_count(adapter))}: {_millions(_count(adapter.encoder))} in the encoder, "
         f"{_millions(_count(adapter.projections))} in the layers",
-        "image encoder": f"{own}; features of width {config['image_feature_dim']}",
+        "image encoder": f"{found.image_encoder}; features of width {config['image_feature_dim']}",
         "format version": config["format_version"],
     }
     lines = [f"{label:<16}{value}" for label, value in rows.items()]

@@ -4,9 +4,9 @@ from .inspection import Inspection, WeightFile, inspect_adapter
 from .publication import Publication, prepare_publication
 from .publish import publish, show
 from .push import push_to_hub
-from .resolve import load_adapter, pin_adapter
+from .resolve import load_adapter, origin_of, pin_adapter
 from .source import Source
-from .towers import Tower, find_image_encoder, load_image_encoder, load_vision_tower
+from .towers import Tower, find_image_encoder, load_image_encoder, load_vision_tower, locate_image_encoder
 
 __all__ = [
     "Inspection",
@@ -19,6 +19,8 @@ __all__ = [
     "load_adapter",
     "load_image_encoder",
     "load_vision_tower",
+    "locate_image_encoder",
+    "origin_of",
     "pin_adapter",
     "prepare_publication",
     "publish",

@@ -38,7 +38,7 @@ def download_errors(location: str, filename: str, revision: str | None) -> Itera
         raise AdapterLoadError(_explain(error, location, filename, revision)) from error
 
 
-def _explain(error: Exception, location: str, filename: str, revision: str | None) -> str:
+def _explain(error: BaseException, location: str, filename: str, revision: str | None) -> str:
     if isinstance(error, GatedRepoError):
         return (
             f"Access to {location} is granted on request. Ask for it on {constants.ENDPOINT}/{location}; once it is "
@@ -51,24 +51,36 @@ def _explain(error: Exception, location: str, filename: str, revision: str | Non
         )
     if isinstance(error, RevisionNotFoundError):
         return f"{location} has no branch, tag or commit {revision!r}. Check revision=..., or leave it out for main."
-    if isinstance(error, LocalEntryNotFoundError):
-        return _explain_absence(error, location, filename)
     if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code
-        remedy = f"Check the token: {_LOG_IN}." if status in (401, 403) else "Try again later."
-        return f"The Hub answered {status} for {filename} of {location}: {error.server_message or error}. {remedy}"
+        return _explain_status(error, location, filename)
     if isinstance(error, HFValidationError):
         return f"There is no folder {location!r} here, and it cannot be a repository's id either, such as 'user/name'."
+    cause = error.__cause__
+    if isinstance(error, LocalEntryNotFoundError) and (cause is None or isinstance(cause, OfflineModeIsEnabled)):
+        return (
+            f"{filename} of {location} is not among the downloaded files, and downloads are off (local_files_only or "
+            "HF_HUB_OFFLINE). Load it once with a connection and the same cache_dir, or name a folder that holds it."
+        )
+    if isinstance(cause, HfHubHTTPError):  # there was an answer
+        return _explain(cause, location, filename, revision)
+    if isinstance(error, LocalEntryNotFoundError):
+        return (
+            f"The Hub cannot be reached for {filename} of {location}, which is not among the downloaded files "
+            f"({cause}). Check the connection, or name a folder that holds it."
+        )
     return f"Cannot get {filename} of {location}: {error}. Check the connection and the disk, then call again."
 
 
-def _explain_absence(error: LocalEntryNotFoundError, location: str, filename: str) -> str:
-    """Why a file that is not among the downloads could not be downloaded."""
-    absent = f"{filename} of {location} is not among the downloaded files"
-    cause = error.__cause__
-    if cause is None or isinstance(cause, OfflineModeIsEnabled):
-        return (
-            f"{absent}, and downloads are off (local_files_only or HF_HUB_OFFLINE). Load it once with a connection "
-            "and the same cache_dir, or name a folder that holds it."
-        )
-    return f"{absent}, and the Hub cannot be reached ({cause}). Check the connection, or name a folder that holds it."
+def _explain_status(error: HfHubHTTPError, location: str, filename: str) -> str:
+    """What the Hub's refusal means."""
+    status = error.response.status_code
+    answer = f"The Hub answered {status} for {filename} of {location}: {error.server_message or error}."
+    if status in (401, 403):
+        return f"{answer} You may not read it as who you are: {_LOG_IN}, with a token that may read this repository."
+    if status == 404:
+        return f"{answer} Check the name and revision=...; if the repository is private, {_LOG_IN}."
+    if status == 429:
+        return f"{answer} These were too many requests: wait some minutes. More are allowed to users: {_LOG_IN}."
+    if status >= 500:
+        return f"{answer} The Hub is out of order, not your connection: try again later."
+    return f"{answer} Try again later."

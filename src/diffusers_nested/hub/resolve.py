@@ -1,14 +1,17 @@
 """From a repository id or a folder to an adapter."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import nn
 
 from ..adapter import NestedAdapter
-from ..adapter_files import CONFIG_NAME
+from ..adapter_files import CONFIG_NAME, Origin
 from ..errors import AdapterLoadError
+from ..safe_files import is_folder, shown
+from .damage import damaged_downloads
 from .source import Source, fetch_weights
 
 
@@ -18,11 +21,6 @@ def pin_adapter(source: Source) -> Source:
     Raises:
         AdapterLoadError: It cannot be read, or holds no configuration.
     """
-    if Path(source.location).exists() and not source.is_folder:
-        raise AdapterLoadError(
-            f"{source.location} is a file. Name the folder that holds the adapter's config.json, and the file as "
-            f"weight_name={Path(source.location).name!r}."
-        )
     return source.pinned(source.within(CONFIG_NAME))
 
 
@@ -48,16 +46,45 @@ def load_adapter(
         AdapterLoadError: Not an adapter, not a whole one, made for another UNet, or it cannot be read.
     """
     source = pin_adapter(source)
-    config = source.within(CONFIG_NAME)
-    folder = source.local_folder(config)
-    empty = NestedAdapter.from_config_file(folder / config, source.location)
+    folder = source.local_folder(source.within(CONFIG_NAME))
+    with damaged_downloads(folder / (source.subfolder or "")):
+        adapter = _load(source, folder, weight_name, variant, torch_dtype, unet)
+    adapter.origin = Origin(source.location, source.subfolder, source.revision, source.is_folder)
+    return adapter
+
+
+def origin_of(adapter: NestedAdapter, **hub: Any) -> Source | None:
+    """Where an adapter in memory was loaded from, and so where its image encoder is; None if it was made here.
+
+    Args:
+        adapter: The adapter.
+        **hub: Keywords of ``Source``; a ``revision`` that is not None goes before the adapter's own.
+    """
+    origin = adapter.origin
+    if origin is None or (origin.is_folder and not is_folder(origin.source)):
+        return None
+    hub = {**hub, "revision": hub.get("revision") or origin.revision}
+    return Source(origin.source, origin.subfolder, on_hub=not origin.is_folder, **hub)
+
+
+def _load(
+    source: Source,
+    folder: Path,
+    weight_name: str | None,
+    variant: str | None,
+    torch_dtype: torch.dtype | None,
+    unet: nn.Module | None,
+) -> NestedAdapter:
+    empty = NestedAdapter.from_config_file(folder / source.within(CONFIG_NAME), source.location)
     if unet is not None:
         empty.check_fits(unet)
     if weight_name is None:
         weights, index = (_with_variant(name, variant) for name in (SAFETENSORS_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME))
         fetch_weights(source, source.subfolder, weights, index)
-    elif source.find(source.within(weight_name)) is None:
-        raise AdapterLoadError(f"{source.location} has no file {weight_name!r}. Name a .safetensors file that it has.")
+    elif not isinstance(weight_name, str) or source.find(source.within(weight_name)) is None:
+        raise AdapterLoadError(
+            f"{source.location} has no file {shown(weight_name)}. Name a .safetensors file that it has."
+        )
     # everything is here: from now on it is a folder
     return NestedAdapter.from_pretrained(
         folder,

@@ -8,13 +8,27 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from ..errors import AdapterLoadError, Remedy
-from ..safe_files import read_index
+from ..safe_files import check_repository, is_file, is_folder, plain_subfolder, read_index, shown
 from .failures import download_errors
 
 
 @dataclass(frozen=True)
 class Source:
-    """A folder or a repository, and how to reach it."""
+    """A folder or a repository, and how to reach it.
+
+    Args:
+        location: The folder or the repository.
+        subfolder: Folder within it; ``people`` is kept of ``./people/``.
+        revision: Branch, tag or commit of a repository.
+        token: Access token of the Hub.
+        cache_dir: Folder of downloads.
+        local_files_only: Download nothing.
+        force_download: Download again.
+        on_hub: It is a repository, whatever folders there are here: so for a name that a configuration gives.
+
+    Raises:
+        AdapterLoadError: The sub-folder leads out of the source.
+    """
 
     location: str
     subfolder: str | None = None
@@ -23,11 +37,15 @@ class Source:
     cache_dir: str | None = None
     local_files_only: bool = False
     force_download: bool = False
+    on_hub: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "subfolder", plain_subfolder(self.subfolder))
 
     @property
     def is_folder(self) -> bool:
         """Whether the files are on this machine already; a folder goes before a repository of the same name."""
-        return Path(self.location).is_dir()
+        return not self.on_hub and is_folder(self.location)
 
     def hub_keywords(self) -> dict[str, Any]:
         """The keywords that diffusers, transformers and huggingface_hub share."""
@@ -42,11 +60,13 @@ class Source:
         """Path of a file of this source, downloaded if need be; None if the source has no such file.
 
         Raises:
-            AdapterLoadError: The repository cannot be read, or it is not known whether it has the file.
+            AdapterLoadError: There is no such source, the repository cannot be read, or it is not known whether it has
+                the file.
         """
         if self.is_folder:
             path = Path(self.location, filename)
-            return path if path.is_file() else None
+            return path if is_file(path) else None
+        check_repository(self.location)
         with download_errors(self.location, filename, self.revision):
             try:
                 return Path(hf_hub_download(self.location, filename, **self.hub_keywords()))
@@ -81,7 +101,7 @@ class Source:
         """
         path = self.find(filename)
         if path is None:
-            raise AdapterLoadError(f"{self.location} has no {filename}. {Remedy.SUBFOLDER}")
+            raise AdapterLoadError(f"{self.location} has no {shown(filename)[1:-1]}. {Remedy.SUBFOLDER}")
         return path.parents[filename.count("/")]
 
     def _is_known_to_lack(self, filename: str) -> bool:
@@ -109,7 +129,7 @@ def fetch_weights(source: Source, folder: str | None, filename: str, index: str)
         return
     listed = source.find(within(index))
     if listed is None:
-        raise AdapterLoadError(f"{source.location} has no weights {within(filename)}. {Remedy.WEIGHTS}")
+        raise AdapterLoadError(f"{source.location} has no weights {shown(within(filename))[1:-1]}. {Remedy.WEIGHTS}")
     for shard in read_index(listed):
         if source.find(within(shard)) is None:
             raise AdapterLoadError(

@@ -4,40 +4,51 @@ Not by ``from_pretrained`` of transformers, which follows what a folder says: it
 model, and a config may name a kernel of the Hub for the attention, or a quantiser. Here a config gives numbers only.
 """
 
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-from transformers.activations import ACT2FN
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from ..adapter_checks import MAX_BLOCKS, MAX_HEADS, MAX_WIDTH, check_finite
-from ..adapter_files import CONFIG_NAME, MAX_CONFIG_BYTES, read_weights
+from ..adapter_checks import check_finite
+from ..adapter_files import CONFIG_NAME, read_weights
 from ..errors import AdapterLoadError
 from ..safe_files import check_tensors, file_in, read_header, read_index, read_json, shown
+from ..safe_files.limits import (
+    MAX_ATTENTION,
+    MAX_BLOCKS,
+    MAX_CONFIG_BYTES,
+    MAX_HEADS,
+    MAX_PATCHES,
+    MAX_SIDE,
+    MAX_WIDTH,
+)
+from .settings import Rule, checked, number, whole
 
-MAX_SIDE = 4096  # pixels of the picture that a tower sees; CLIP: 224 to 448
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)+", re.ASCII)
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_Rule = tuple[Callable[[Any], bool], str]
+# those of CLIPs, and what else has no weights of its own
+_ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish")
 
 
-def check_name(name: str) -> None:
-    """Raise unless the name in a configuration is a repository's: a path could lead to any folder of this machine.
+def check_name(name: str, what: str = "There is no folder here of the name") -> None:
+    """Raise unless the name of a tower is a repository's, or a folder's within one.
+
+    Args:
+        name: What somebody, or a configuration, calls it.
+        what: Begins the message, before the name.
 
     Raises:
         AdapterLoadError: It is not ``user/repo`` or ``user/repo/sub/folder``.
     """
     if not _NAME.fullmatch(name):
         raise AdapterLoadError(
-            f"The adapter's config names the image encoder {shown(name)}, which is not user/repo or "
-            "user/repo/sub/folder of the Hub. Put the image encoder into the adapter's folder as image_encoder/, or "
-            "pass image_encoder_folder=None and give `nested_adapter_image_embeds`."
+            f"{what} {shown(name)}, which is not user/repo or user/repo/sub/folder of the Hub. Put the image "
+            "encoder into the adapter's folder as image_encoder/, or pass image_encoder_folder=None and give "
+            "`nested_adapter_image_embeds`."
         )
 
 
@@ -58,13 +69,10 @@ def read_tower_config(folder: Path) -> CLIPVisionConfig:
         )
     if "quantization_config" in raw:
         raise AdapterLoadError(f"{path} asks for quantised weights. Use the tower's own weights.")
-    checked = _checked(values, _CONFIG, str(path))
-    if checked.get("hidden_size", 768) % checked.get("num_attention_heads", 12):
-        raise AdapterLoadError(f"{path}: hidden_size must be a multiple of num_attention_heads.")
-    if checked.get("patch_size", 32) > checked.get("image_size", 224):
-        raise AdapterLoadError(f"{path}: patch_size must not be larger than image_size.")
     named = raw.get("dtype", raw.get("torch_dtype"))
-    return CLIPVisionConfig(**checked, dtype=_TYPES.get(named) if isinstance(named, str) else None)
+    known = checked(values, _CONFIG, str(path))
+    _check_sizes({**_DEFAULTS, **known}, path)
+    return CLIPVisionConfig(**known, dtype=_TYPES.get(named) if isinstance(named, str) else None)
 
 
 def read_tower(folder: Path, torch_dtype: torch.dtype | None = None) -> CLIPVisionModelWithProjection:
@@ -94,19 +102,6 @@ def read_tower(folder: Path, torch_dtype: torch.dtype | None = None) -> CLIPVisi
     return model
 
 
-def read_processor(path: Path) -> CLIPImageProcessorPil:
-    """The preprocessing that a preprocessor_config.json describes.
-
-    Raises:
-        AdapterLoadError: It cannot be read, or a value is out of its range.
-    """
-    file_in(path.parent, path.name)
-    raw = read_json(path, MAX_CONFIG_BYTES)
-    if not isinstance(raw, dict):
-        raise AdapterLoadError(f"{path} does not hold settings, but {shown(raw)}. Download it again.")
-    return CLIPImageProcessorPil(**_checked(raw, _PROCESSOR, str(path)))
-
-
 def _existing(folder: Path, name: str) -> Path:
     try:
         return file_in(folder, name)
@@ -120,58 +115,34 @@ def _weight_files(folder: Path) -> list[Path]:
     return [_existing(folder, _WEIGHTS)]
 
 
-def _checked(values: Mapping[str, Any], rules: Mapping[str, _Rule], where: str) -> dict[str, Any]:
-    """Those of the values that have a rule; others mean nothing to us."""
-    known = {name: value for name, value in values.items() if name in rules and value is not None}
-    for name, value in known.items():
-        is_valid, expected = rules[name]
-        if not is_valid(value):
-            raise AdapterLoadError(f"{where}: {name} must be {expected}, got {shown(value)}.")
-    return known
+def _check_sizes(config: Mapping[str, int], path: Path) -> None:
+    width, heads, side, patch = (config[name] for name in _DEFAULTS)
+    patches = (side // patch) ** 2
+    problems = {
+        f"hidden_size {width} must be a multiple of num_attention_heads {heads}": width % heads,
+        f"patch_size {patch} must not be larger than image_size {side}": patch > side,
+        f"image_size {side} in patches of {patch} makes {patches} of them, more than {MAX_PATCHES}": (
+            patches > MAX_PATCHES
+        ),
+        f"{patches} patches and num_attention_heads {heads} ask for {heads * (patches + 1) ** 2:.1e} attention weights "
+        f"in each block, more than {MAX_ATTENTION:.1e}": heads * (patches + 1) ** 2 > MAX_ATTENTION,
+    }
+    for problem, is_so in problems.items():
+        if is_so:
+            raise AdapterLoadError(f"{path}: {problem}. Use the image encoder that the adapter was trained with.")
 
 
-def _whole(limit: int, least: int = 1) -> _Rule:
-    return lambda value: type(value) is int and least <= value <= limit, f"a whole number from {least} to {limit}"
-
-
-def _number(least: float, most: float) -> _Rule:
-    return lambda value: _is_number(value) and least <= value <= most, f"a number from {least:g} to {most:g}"
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -1e6 <= value <= 1e6 and math.isfinite(value)
-
-
-def _is_size(value: Any) -> bool:
-    sides = value if isinstance(value, dict) else {"shortest_edge": value}
-    are_sides = all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides.values())
-    return are_sides and sides.keys() in ({"shortest_edge"}, {"height", "width"})
-
-
-def _are_three(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
-
-
-_FLAG = (lambda value: isinstance(value, bool), "true or false")
-_SIZE = (_is_size, f"a whole number up to {MAX_SIDE}, or a dict of shortest_edge or of height and width")
-_COLOURS = (_are_three, "three numbers")
-_CONFIG: dict[str, _Rule] = {
-    "hidden_size": _whole(MAX_WIDTH),
-    "intermediate_size": _whole(MAX_WIDTH),
-    "projection_dim": _whole(MAX_WIDTH),
-    "num_hidden_layers": _whole(MAX_BLOCKS),
-    "num_attention_heads": _whole(MAX_HEADS),
-    "num_channels": _whole(3, 3),
-    "image_size": _whole(MAX_SIDE),
-    "patch_size": _whole(MAX_SIDE),
-    "hidden_act": (lambda value: isinstance(value, str) and value in ACT2FN, "the name of an activation"),
-    "layer_norm_eps": _number(0, 1),
-    "attention_dropout": _number(0, 1),
-}
-_PROCESSOR: dict[str, _Rule] = {
-    **dict.fromkeys(("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"), _FLAG),
-    **dict.fromkeys(("size", "crop_size"), _SIZE),
-    **dict.fromkeys(("image_mean", "image_std"), _COLOURS),
-    "rescale_factor": _number(0, 1),
-    "resample": _whole(5, 0),
+_DEFAULTS = {"hidden_size": 768, "num_attention_heads": 12, "image_size": 224, "patch_size": 32}  # of CLIPVisionConfig
+_CONFIG: dict[str, Rule] = {
+    "hidden_size": whole(MAX_WIDTH),
+    "intermediate_size": whole(MAX_WIDTH),
+    "projection_dim": whole(MAX_WIDTH),
+    "num_hidden_layers": whole(MAX_BLOCKS),
+    "num_attention_heads": whole(MAX_HEADS),
+    "num_channels": whole(3, 3),
+    "image_size": whole(MAX_SIDE),
+    "patch_size": whole(MAX_SIDE),
+    "hidden_act": (lambda value: isinstance(value, str) and value in _ACTIVATIONS, f"one of {', '.join(_ACTIVATIONS)}"),
+    "layer_norm_eps": number(1e-12, 1e-2),
+    "attention_dropout": number(0, 1),
 }

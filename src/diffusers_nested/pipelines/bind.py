@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..adapter_checks import check_projected
+from ..encoder import check_encoded
 from ..errors import SubjectError
 from ..injection import BoundSubject, Dial
 from ..mechanisms import get_mechanism
@@ -16,7 +18,11 @@ from .state import NestedState
 
 @torch.no_grad()
 def bind_subject(pipeline: Any, state: NestedState, subject: ResolvedSubject) -> BoundSubject:
-    """Encode a subject's images and project its tokens for every layer."""
+    """Encode a subject's images and project its tokens for every layer.
+
+    Raises:
+        NestedAdapterError: The images cannot be encoded, or what the layers would read is not finite.
+    """
     name = subject.adapter_name
     adapter, unet = state.adapters[name], pipeline.unet
     device = pipeline._execution_device
@@ -25,6 +31,7 @@ def bind_subject(pipeline: Any, state: NestedState, subject: ResolvedSubject) ->
         # Photos of one subject: their tokens one after another, (images, N, D) -> (1, images · N, D) (section 5.2)
         tokens = embeds.to(device, adapter.dtype).flatten(0, 1)[None]
         projected = {path: tuple(x.to(unet.dtype) for x in read) for path, read in adapter.project(tokens).items()}
+    check_projected(projected)
     dials: Mapping[str, Dial] = state.dials[name]
     if subject.scale is not None:
         # one each, as for an adapter: a compiled UNet would have to be compiled anew for a dial that layers share
@@ -48,6 +55,7 @@ def encode_images(pipeline: Any, state: NestedState, name: str, images: Sequence
 
     Raises:
         SubjectError: The adapter was loaded without an image encoder.
+        NestedAdapterError: The image encoder or the adapter gives NaN or infinite values.
     """
     adapter, encoder = state.require(name), state.encoders[name]
     if encoder is None:
@@ -59,7 +67,9 @@ def encode_images(pipeline: Any, state: NestedState, name: str, images: Sequence
     with _on_device(encoder.model, device, pipeline.unet):
         features = encoder(images)
     with _on_device(adapter, device, pipeline.unet):
-        return adapter.encode(features.to(device, adapter.dtype))
+        tokens = adapter.encode(features.to(device, adapter.dtype))
+    check_encoded(tokens, features)
+    return tokens
 
 
 @contextmanager

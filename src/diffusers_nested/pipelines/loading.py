@@ -1,7 +1,7 @@
 """Loading adapters for a pipeline: everything is read and checked before anything is changed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from ..adapter import NestedAdapter
 from ..encoder import ImageEncoder
 from ..errors import AdapterLoadError, NestedAdapterError, Remedy
-from ..hub import Source, find_image_encoder, load_adapter, load_image_encoder, pin_adapter
+from ..hub import Source, find_image_encoder, load_adapter, load_image_encoder, origin_of, pin_adapter
 from .refused import check_pipeline
 from .state import NestedState, inner_unet, state_of
 
@@ -50,8 +50,7 @@ def load_all(
     sources = list(pretrained) if isinstance(pretrained, list | tuple) else [pretrained]
     if not sources:
         raise AdapterLoadError("The list of adapters is empty. Name at least one repository or folder.")
-    many = isinstance(pretrained, list | tuple)
-    columns = [_spread(column, len(sources), many) for column in (names, subfolders, weight_names)]
+    columns = [_spread(column, len(sources)) for column in (names, subfolders, weight_names)]
     loaded: list[Loaded] = []
     for item, name, subfolder, weight_name in zip(sources, *columns, strict=True):
         source = _source(item, subfolder, hub)
@@ -69,8 +68,8 @@ def load_all(
 def _source(item: Any, subfolder: str | None, hub: Mapping[str, Any]) -> Source | None:
     if isinstance(item, NestedAdapter):
         # an adapter that was loaded from somewhere finds its image encoder there
-        origin = item.config.get("_name_or_path")
-        return Source(origin, subfolder, **hub) if origin and Path(origin).is_dir() else None
+        origin = origin_of(item, **hub)
+        return origin if origin is None or subfolder is None else replace(origin, subfolder=subfolder)
     if not isinstance(item, str | Path):
         raise AdapterLoadError(
             f"Cannot load an adapter from a {type(item).__name__}. Expected a repository id, a folder, a "
@@ -89,11 +88,9 @@ def _adapter(
     return load_adapter(source, weight_name, variant, dtype, unet).requires_grad_(False)
 
 
-def _spread(value: Any, count: int, many: bool) -> list[Any]:
+def _spread(value: Any, count: int) -> list[Any]:
     """One value per adapter, from one for all or one each."""
-    if value is None or (isinstance(value, str) and not many):
-        return [value] * count
-    values = [value] * count if isinstance(value, str) else list(value)
+    values = list(value) if isinstance(value, list | tuple) else [value] * count
     if len(values) != count:
         raise NestedAdapterError(f"{count} adapters, but {len(values)} values in {values!r}: give one for each.")
     return values

@@ -57,8 +57,9 @@ class NestedAdapterMixin:
             subfolder: Folder of the adapter within the repository or folder; one for all, or one each. This and the
                 next two may be given by position, as in ``load_ip_adapter``.
             weight_name: Name of the weights file, if it is not diffusers' own; one for all, or one each.
-            image_encoder_folder: Where the adapter keeps its image encoder; if it has none, the one that its
-                config names is loaded. None loads none: subjects are then given as embeddings.
+            image_encoder_folder: Folder of the image encoder, beside the adapter's config.json or at the top; by
+                default image_encoder/ if it is there, else the one that the config names. None loads none: subjects
+                are then given as embeddings.
             adapter_name: Name of the adapter, one per adapter for a list; by default its ``subject_token``.
             variant: Such as ``"fp16"``.
             revision: Branch, tag or commit of the repository.

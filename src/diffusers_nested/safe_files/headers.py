@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 from ..errors import AdapterLoadError
 from .json_files import names_shown, parse_json, shown
+from .limits import MAX_HEADER_BYTES
 
-# The header of an adapter for SDXL has 0.04 MB.
-MAX_HEADER_BYTES = 4 * 2**20
 MAX_DIMENSIONS = 8
 FLOAT_TYPES = ("F16", "BF16", "F32", "F64")
 _WIDTHS = {  # bytes per number; other types (packed fp4 and fp6) are in no checkpoint that this package reads

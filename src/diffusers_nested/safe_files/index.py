@@ -5,9 +5,8 @@ from pathlib import Path
 
 from ..errors import AdapterLoadError
 from .json_files import read_json, shown
+from .limits import MAX_INDEX_BYTES, MAX_SHARDS
 
-MAX_INDEX_BYTES = 4 * 2**20  # an index has a line per tensor, some hundred for SDXL
-MAX_SHARDS = 1000
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,250}", re.ASCII)
 
 
