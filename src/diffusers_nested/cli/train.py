@@ -89,12 +89,13 @@ def run(arguments: argparse.Namespace) -> None:
 def _adapter(arguments: argparse.Namespace, unet: Any, feature_dim: int) -> "NestedAdapter":
     """A new adapter of the settings that were given, or an earlier one that has them."""
     from ..adapter import NestedAdapter
+    from ..safe_files import is_folder
 
     names = ("num_queries", "subject_token", "mechanism", "alpha")
     settings = {name: value for name, value in vars(arguments).items() if name in names}
     if arguments.pretrained_adapter_name_or_path is None:
         named = arguments.image_encoder_name_or_path
-        if Path(named).is_dir()(named):  # a relative name in a config would be the Hub's
+        if is_folder(named):  # a relative name in a config would be the Hub's
             named = str(Path(named).resolve())
         return NestedAdapter.from_unet(unet, image_feature_dim=feature_dim, image_encoder=named, **settings)
     adapter = NestedAdapter.from_pretrained(arguments.pretrained_adapter_name_or_path, unet=unet)
