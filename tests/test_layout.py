@@ -11,6 +11,7 @@ SRC = Path(__file__).parents[1] / "src"
 # A part is a module or a folder directly under the package; it may import from those before it.
 ORDER = [
     "errors",
+    "requirements",
     "safe_files",
     "photos",
     "layers",

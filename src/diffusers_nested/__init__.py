@@ -2,11 +2,17 @@
 
 Importing the package gives the SDXL pipelines of diffusers ``load_nested_adapter`` and its companions.
 """
+# ruff: noqa: E402 (versions are looked at before anything that an old one would break)
+
+from .requirements import check_requirements
+
+check_requirements()
 
 from .adapter import NestedAdapter
 from .attention import SubjectValues, nested_attention
 from .errors import (
     AdapterLoadError,
+    DependencyError,
     NestedAdapterError,
     ProcessorReplacedError,
     PromptTokenError,
@@ -27,6 +33,7 @@ NestedAdapter.push_to_hub = push_to_hub
 
 __all__ = [
     "AdapterLoadError",
+    "DependencyError",
     "NestedAdapter",
     "NestedAdapterError",
     "NestedAdapterMixin",

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..errors import NestedAdapterError
+from ..requirements import missing_extra
 
 _PATIENCE = timedelta(days=7)  # how long the first to finish wait for the others
 
@@ -55,7 +55,7 @@ def _accelerate_state(device: str | None) -> Any:
     try:
         from accelerate import PartialState
     except ImportError as error:
-        raise NestedAdapterError("Several processes need accelerate: pip install 'diffusers-nested[train]'.") from error
+        raise missing_extra("Several processes need", "train") from error
     # without cpu=True, processes on a machine without an accelerator are taken for one each
     on_cpu = device == "cpu" or not torch.accelerator.is_available()
     return PartialState(cpu=on_cpu, timeout=_PATIENCE)

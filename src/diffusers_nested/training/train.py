@@ -11,6 +11,7 @@ from ..encoder import ImageEncoder
 from ..errors import NestedAdapterError
 from ..injection import NestedInjector
 from ..pipelines.state import inner_unet, state_of
+from ..requirements import missing_extra
 from .checkpoints import choose_checkpoint
 from .config import TrainingConfig
 from .frozen import FrozenModels
@@ -116,7 +117,7 @@ def _accelerator(config: TrainingConfig) -> Any:
         from accelerate import Accelerator
         from accelerate.utils import set_seed
     except ImportError as error:
-        raise NestedAdapterError("Training needs accelerate: pip install 'diffusers-nested[train]'.") from error
+        raise missing_extra("Training needs", "train") from error
     set_seed(config.seed)
     return Accelerator(
         mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation_steps
