@@ -40,8 +40,11 @@ def missing_extra(what: str, extra: str) -> DependencyError:
         what: What needs it, such as ``"Plots need"``.
         extra: Such as ``"plots"``.
     """
-    stated = [one for one in map(Requirement, _stated()) if one.marker and not one.marker.evaluate({"extra": ""})]
-    packages = " ".join(f"'{one.name}{one.specifier}'" for one in stated if one.marker.evaluate({"extra": extra}))
+    stated = [(one, one.marker) for one in map(Requirement, _stated()) if one.marker]
+    brought = [
+        one for one, marker in stated if marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""})
+    ]
+    packages = " ".join(f"'{one.name}{one.specifier}'" for one in brought)
     remedy = packages or f"'.[{extra}]' in a clone of the project"
     return DependencyError(f"{what} the extra {extra!r}, which is not installed. Run: pip install {remedy}")
 
