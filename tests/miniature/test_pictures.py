@@ -87,7 +87,8 @@ class TestATensorThatIsNotWhereItIsLookedFor:
             NestedAdapterError, match=r"whole: 2 missing tensors .*transformers \d.*needed: >="
         ) as error:
             load_whole_pipeline(folder)
-        assert "diffusers" in str(error.value) and prefix in str(error.value)
+        # later versions of transformers leave out the first part of the name
+        assert "diffusers" in str(error.value) and prefix.removeprefix("text_model.") in str(error.value)
 
     def test_of_the_recogniser(self, tmp_path):
         folder = Path(shutil.copytree(miniature.path("recogniser"), tmp_path / "recogniser"))
