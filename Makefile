@@ -4,17 +4,27 @@
 #   VENV         where the environment lives
 #   CONSTRAINTS  versions for machines without a GPU; `make demo CONSTRAINTS=` takes the newest torch instead
 #   PYTEST_ARGS  `make test PYTEST_ARGS="-n0 tests/test_layout.py"`
+#
+# `make floors` tries every dependency at the lowest version that is allowed, in an environment of its own.
+#
+#   FLOORS_PYTHON  its interpreter
+#   FLOORS_TORCH   its torch: by default the one for machines without a GPU, not the lowest
 
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints-cpu.txt
 PYTEST_ARGS ?= -n logical --maxprocesses 4
+FLOORS_PYTHON ?= $(PYTHON)
+FLOORS_VENV ?= .venv-floors
+FLOORS_TORCH ?= $(shell cat constraints-cpu.txt)
+# What pictures look like, how adapters load from the Hub, and what the package says of its versions.
+FLOORS_TESTS ?= tests/miniature/test_pictures.py tests/test_requirements.py tests/hub/test_loading.py
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format types docs check
+.PHONY: help env demo test floors lint format types docs dist check
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,6 +43,13 @@ demo: $(STAMP) ## write one picture that shows what the adapter does
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest $(PYTEST_ARGS)
 
+# transformers at its floor uses what torch at its newest deprecates.
+floors: ## try the lowest versions that are allowed
+	$(FLOORS_PYTHON) -m venv $(FLOORS_VENV)
+	$(FLOORS_VENV)/bin/pip install --quiet -c constraints-floors.txt $(FLOORS_TORCH) pytest -e '.[train,plots]'
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(FLOORS_VENV)/bin/pytest -q $(FLOORS_TESTS) \
+		-W 'ignore:.torch.jit.script. is deprecated:DeprecationWarning'
+
 lint: $(STAMP) ## check style and formatting
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -46,5 +63,10 @@ types: $(STAMP) ## check types
 
 docs: $(STAMP) ## build the pages into site/
 	$(BIN)/mkdocs build --strict
+
+dist: $(STAMP) ## build the package into dist/ and check its description
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 check: test lint types docs ## test, lint, types and docs, in this order

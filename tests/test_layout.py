@@ -12,6 +12,7 @@ SRC = Path(__file__).parents[1] / "src"
 ORDER = [
     "after_import",
     "errors",
+    "requirements",
     "jsonl",
     "safe_files",
     "photo_checks",

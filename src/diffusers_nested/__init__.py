@@ -4,6 +4,11 @@ Importing the package gives the SDXL pipelines of diffusers ``load_nested_adapte
 diffusers is imported already, else as soon as it is. Until then nothing heavy is imported, so that the command line
 answers ``--help`` in a moment.
 """
+# ruff: noqa: E402 (versions are looked at before anything that an old one would break)
+
+from .requirements import check_requirements
+
+check_requirements()
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -13,6 +18,7 @@ from .after_import import after_import
 if TYPE_CHECKING:
     from .api import (
         AdapterLoadError,
+        DependencyError,
         NestedAdapter,
         NestedAdapterError,
         NestedAdapterMixin,
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "AdapterLoadError",
+    "DependencyError",
     "NestedAdapter",
     "NestedAdapterError",
     "NestedAdapterMixin",

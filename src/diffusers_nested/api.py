@@ -7,6 +7,7 @@ from .adapter import NestedAdapter
 from .attention import SubjectValues, nested_attention
 from .errors import (
     AdapterLoadError,
+    DependencyError,
     NestedAdapterError,
     ProcessorReplacedError,
     PromptTokenError,
@@ -25,6 +26,7 @@ NestedAdapter.push_to_hub = push_to_hub
 
 __all__ = [
     "AdapterLoadError",
+    "DependencyError",
     "NestedAdapter",
     "NestedAdapterError",
     "NestedAdapterMixin",

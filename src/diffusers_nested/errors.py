@@ -30,6 +30,10 @@ class NestedAdapterError(ValueError):
     """Base of every error that the package raises for bad input."""
 
 
+class DependencyError(NestedAdapterError, ImportError):
+    """A package that this one needs is not installed, or its version is too old."""
+
+
 class AdapterLoadError(NestedAdapterError):
     """An adapter cannot be loaded: files missing or damaged, or made for another UNet."""
 

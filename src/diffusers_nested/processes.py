@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from .errors import NestedAdapterError
+from .requirements import missing_extra
 
 
 def launched_processes() -> int:
@@ -30,7 +31,7 @@ def join_processes(on_cpu: bool = False, patience: timedelta | None = None) -> A
     try:
         from accelerate import PartialState
     except ImportError as error:
-        raise NestedAdapterError("Several processes need accelerate: pip install 'diffusers-nested[train]'.") from error
+        raise missing_extra("Several processes need", "train") from error
     # without cpu=True, processes on a machine without an accelerator are taken for one each
     waiting = {} if patience is None else {"timeout": patience}
     state = PartialState(cpu=on_cpu or not torch.accelerator.is_available(), **waiting)

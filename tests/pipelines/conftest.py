@@ -55,7 +55,7 @@ def pytest_runtest_logreport(report):
 
 
 def pytest_sessionfinish(session):
-    if session.config.getoption("--write-pipeline-table") and not hasattr(session.config, "workerinput"):
+    if session.config.getoption("--write-pipeline-table", default=False) and not hasattr(session.config, "workerinput"):
         missing = pipeline_table.all_kept().keys() - _cells.keys()
         if missing:
             raise pytest.UsageError(f"The table needs all of tests/pipelines; {len(missing)} of its cells did not run.")

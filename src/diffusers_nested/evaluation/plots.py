@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import NestedAdapterError
 from ..jsonl import write_atomically
+from ..requirements import missing_extra
 
 _COLOURS = ("#3b5bdb", "#e8590c", "#2b8a3e", "#9c36b5", "#0b7285", "#a61e4d", "#5c940d", "#862e9c")
 _KINDS: Mapping[str, Mapping[str, Any]] = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
@@ -23,13 +23,13 @@ def trade_off(conditions: Sequence[Mapping[str, Any]], x: str, y: str, path: Pat
         path: Without suffix.
 
     Raises:
-        NestedAdapterError: matplotlib is not installed.
+        DependencyError: matplotlib is not installed.
     """
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise NestedAdapterError("Plots need matplotlib: pip install 'diffusers-nested[plots]'.") from error
+        raise missing_extra("Plots need", "plots") from error
     with matplotlib.rc_context({"svg.hashsalt": "diffusers-nested", "svg.fonttype": "none"}):
         figure = Figure(figsize=(7.2, 5.2), layout="constrained")
         axes = figure.add_subplot()

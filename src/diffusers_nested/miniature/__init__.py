@@ -6,6 +6,7 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
 from .recogniser import Recogniser
+from .whole import load_whole, load_whole_pipeline
 
 WEIGHTS = Path(__file__).parent / "weights"
 ADAPTERS = ("people", "pets")
@@ -28,15 +29,21 @@ def path(name: str = "pipeline") -> Path:
 
 
 def load_pipeline() -> StableDiffusionXLPipeline:
-    """The miniature's pipeline, in float32 and without progress bars."""
-    pipeline = StableDiffusionXLPipeline.from_pretrained(path(), add_watermarker=False)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    """The miniature's pipeline, in float32 and without progress bars.
+
+    Raises:
+        NestedAdapterError: The installed diffusers or transformers cannot read it whole.
+    """
+    return load_whole_pipeline(path())
 
 
 def load_recogniser() -> Recogniser:
-    """The recogniser of the miniature's people and pets."""
-    return Recogniser.from_pretrained(path("recogniser")).eval()
+    """The recogniser of the miniature's people and pets.
+
+    Raises:
+        NestedAdapterError: The installed diffusers cannot read it whole.
+    """
+    return load_whole(Recogniser, path("recogniser")).eval()
 
 
 def examples() -> list[str]:

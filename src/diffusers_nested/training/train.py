@@ -13,6 +13,7 @@ from ..errors import NestedAdapterError
 from ..injection import NestedInjector
 from ..pipelines.state import inner_unet, state_of
 from ..processes import join_processes, launched_processes
+from ..requirements import missing_extra
 from .config import TrainingConfig
 from .fingerprint import DTYPES, settings_of
 from .folder import held_folder
@@ -137,7 +138,7 @@ def _accelerator(config: TrainingConfig) -> Any:
         from accelerate import Accelerator
         from accelerate.utils import set_seed
     except ImportError as error:
-        raise NestedAdapterError("Training needs accelerate: pip install 'diffusers-nested[train]'.") from error
+        raise missing_extra("Training needs", "train") from error
     set_seed(config.seed)
     if launched_processes() > 1:
         join_processes()

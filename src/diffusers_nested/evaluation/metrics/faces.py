@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...errors import NestedAdapterError
+from ...requirements import missing_extra
 from .outside import Box
 
 _UPSAMPLED = 1  # times that a picture is doubled before the search: faces from about 40 pixels are found
@@ -19,7 +19,7 @@ class DlibFaces:
     one person from 0.4 on.
 
     Raises:
-        NestedAdapterError: The extra ``faces`` is not installed.
+        DependencyError: The extra ``faces`` is not installed.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class DlibFaces:
             import dlib  # pyright: ignore[reportMissingImports]
             import face_recognition_models as weights  # pyright: ignore[reportMissingImports]
         except ImportError as error:
-            raise NestedAdapterError("Faces need dlib: pip install 'diffusers-nested[faces]'.") from error
+            raise missing_extra("The metric 'dlib' needs", "faces") from error
         self._dlib: Any = dlib
         self._detector = self._dlib.get_frontal_face_detector()
         self._landmarks = self._dlib.shape_predictor(weights.pose_predictor_five_point_model_location())

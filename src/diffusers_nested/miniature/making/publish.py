@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionModelWithProjection
 
 from ...adapter import NestedAdapter
@@ -38,6 +39,7 @@ def publish(folder: Path) -> int:
     # transformers would load half-precision text encoders as such, beside a float32 UNet
     for name in ("text_encoder", "text_encoder_2"):
         _say_float32(WEIGHTS / "pipeline" / name / "config.json")
+        name_as_on_the_hub(WEIGHTS / "pipeline" / name / "model.safetensors")
     Recogniser.from_pretrained(folder / "recogniser").half().save_pretrained(WEIGHTS / "recogniser")
     for name in ADAPTERS:
         if (folder / name).is_dir():
@@ -69,6 +71,17 @@ def write_examples(folder: Path) -> None:
             subject = random_person(rng, held_out=True) if kind == "people" else random_pet(rng, held_out=True)
             picture = render(portrait(subject), rng).repeat(8, axis=0).repeat(8, axis=1)
             Image.fromarray(picture).save(folder / f"{name}.png")
+
+
+def name_as_on_the_hub(weights: Path) -> None:
+    """Name a text encoder's tensors as all repositories of SDXL do, which every version of transformers reads.
+
+    Later versions save them without the prefix, which earlier ones take for other tensors.
+    """
+    tensors = load_file(weights)
+    prefixes = ("text_model.", "text_projection.")
+    named = {name if name.startswith(prefixes) else f"text_model.{name}": tensors[name] for name in tensors}
+    save_file(named, weights, metadata={"format": "pt"})
 
 
 def _forget_origin(config: Path) -> None:

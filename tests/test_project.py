@@ -1,0 +1,61 @@
+"""The project's files: versions and links that hold wherever they are read."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import diffusers_nested
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+HOME = "https://example.org/somebody/diffusers-nested"
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)]*)\)")
+
+
+@pytest.fixture(scope="module")
+def hook():
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("home", ["", HOME])
+def test_the_description_has_no_link_into_a_clone(hook, home):
+    targets = LINK.findall(hook.describe(README, home, "1.2.3"))
+    assert targets and all(target.startswith("https://") for target in targets)
+
+
+def test_links_of_the_description_lead_to_files_of_the_version(hook):
+    described = hook.describe(README, HOME, "1.2.3")
+    assert f"]({HOME}/raw/v1.2.3/docs/images/demo.png)" in described
+    local = [target for target in LINK.findall(README) if not target.startswith("https://")]
+    assert len(local) > 10 and all((ROOT / target).exists() for target in local)
+    for target in local:
+        assert re.search(rf"{HOME}/(raw|blob)/v1\.2\.3/{re.escape(target)}\)", described)
+
+
+def test_without_a_home_texts_stay_and_pictures_go(hook):
+    described = hook.describe("![a picture](a.png) [More](docs/a.md), [paper](https://a.b), [down](#down)", "", "1")
+    assert described == " More, [paper](https://a.b), [down](#down)"
+
+
+def test_the_version_is_the_same_everywhere():
+    version = diffusers_nested.__version__
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == version
+    assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    released = f"## [{version}] - {citation['date-released']}"
+    assert released in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda file: file.name)
+def test_github_reads_yaml(file):
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    commands = [step["run"] for job in content.get("jobs", {}).values() for step in job["steps"] if "run" in step]
+    assert file.parent.name != "workflows" or any(command == ".ci/run" for command in commands)
