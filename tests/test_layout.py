@@ -13,6 +13,7 @@ ORDER = [
     "after_import",
     "errors",
     "requirements",
+    "folder_lock",
     "jsonl",
     "safe_files",
     "photo_checks",

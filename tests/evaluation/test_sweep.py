@@ -21,6 +21,7 @@ from diffusers_nested.evaluation import evaluate, read_settings
 from diffusers_nested.evaluation.rows import read_rows
 from diffusers_nested.evaluation.summary import as_table
 from diffusers_nested.evaluation.sweep import _Sweep
+from diffusers_nested.folder_lock import held
 from full_disk import room_for
 
 TESTS = Path(__file__).parents[1]
@@ -300,3 +301,11 @@ def test_the_pipeline_is_left_as_it_was(settings, loaded_once):
     evaluate(settings(contestants={"plain": {"kind": "plain"}, "people": PEOPLE}, seeds=1))
     assert not loaded_once.nested_adapters
     assert all(now is processors[path] for path, now in loaded_once.unet.attn_processors.items())
+
+
+def test_a_comparison_keeps_others_out(settings):
+    folder = evaluate(settings())
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with held(folder, "comparison", "folder"), pytest.raises(NestedAdapterError, match="Another comparison"):
+        evaluate(settings(contestants={**settings().contestants, "more": {"kind": "plain"}}))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

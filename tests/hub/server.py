@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Condition, Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -88,13 +88,21 @@ class HubServer(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.busy, self.quiet = 0, Condition()
         self.reset()
 
     def reset(self) -> None:
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, bytes] = {}
-        self.requests: list[Request] = []
+        self.noted: list[Request] = []
         self.faults: list[Fault] = []
+
+    @property
+    def requests(self) -> list[Request]:
+        """All of them: a client may go on before its last request has been noted, so this waits for that."""
+        with self.quiet:
+            self.quiet.wait_for(lambda: not self.busy, timeout=10)
+            return self.noted
 
     @property
     def url(self) -> str:
@@ -147,7 +155,9 @@ class Handler(BaseHTTPRequestHandler):
         self.query = parse_qs(url.query)
         self.body = self.read_body()
         path, self.sent = unquote(url.path), 0
-        requests = self.server.requests  # of this test: the next one may begin before the answer has been noted
+        with self.server.quiet:
+            self.server.busy += 1
+            noted = self.server.noted
         self.fault = self.server.take_fault(self.command, path)
         status = 0
         try:
@@ -162,7 +172,10 @@ class Handler(BaseHTTPRequestHandler):
             status = refused.status
             self.answer(b"{}", status, refused.headers)
         finally:
-            requests.append(Request(self.command, path, status, self.sent))
+            with self.server.quiet:
+                noted.append(Request(self.command, path, status, self.sent))
+                self.server.busy -= 1
+                self.server.quiet.notify_all()
 
     def read_body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":

@@ -17,7 +17,6 @@ from diffusers_nested.training.checkpoints import (
     tidy,
 )
 from diffusers_nested.training.finite import first_not_finite
-from diffusers_nested.training.folder import held_folder
 from diffusers_nested.training.log import RunLog
 from diffusers_nested.training.resume import find_start
 from diffusers_nested.training.state_files import DamagedFileError
@@ -201,24 +200,6 @@ def test_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, adapte
     assert synced == [tmp_path.stat().st_ino]  # the new name too
     loaded = NestedAdapter.from_pretrained(path / "adapter").state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in adapter.state_dict().items())
-
-
-def test_one_run_in_a_folder(tmp_path: Path):
-    with held_folder(tmp_path / "run"):
-        with pytest.raises(NestedAdapterError, match="Another run is training in"), held_folder(tmp_path / "run"):
-            pass
-        with held_folder(tmp_path / "other"):
-            pass
-    with held_folder(tmp_path / "run"):
-        (tmp_path / "run" / "kept").touch()
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
-def test_folder_that_cannot_be_written_to(tmp_path: Path):
-    (tmp_path / "file").touch()
-    for path in (tmp_path / "file", tmp_path / "file" / "run", Path("/proc/run")):
-        with pytest.raises(NestedAdapterError, match=f"Cannot write to output_dir {path}"), held_folder(path):
-            pass
 
 
 def test_not_finite_is_found_in_any_part():

@@ -12,9 +12,9 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..errors import NestedAdapterError
+from ..folder_lock import held
 from ..jsonl import write_atomically
 from .contestants import Contestant, Generate, Plain
-from .lock import only_user
 from .metrics import checked_scores
 from .pictures import is_kept, load, picture_name, save, save_photos
 from .prepare import Comparison, prepare
@@ -60,8 +60,7 @@ def _folder(folder: Path, processes: Processes) -> Iterator[None]:
     if not processes.is_main:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with only_user(folder):
+    with held(folder, "comparison", "folder"):
         yield
 
 

@@ -1,12 +1,10 @@
-"""The folder of a run: one run at a time, and files that are there whole and outlast a power cut."""
+"""The folder of a run: files that are there whole and outlast a power cut."""
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from ..adapter import NestedAdapter
@@ -14,35 +12,7 @@ from ..adapter_files import CONFIG_NAME
 from ..errors import NestedAdapterError
 from ..jsonl import sync_folder
 
-_LOCK = ".lock"
-_PATIENCE = 10.0  # seconds: workers of a run that was killed hold its lock until they notice
 _ADAPTER = ".adapter.partial"
-
-
-@contextmanager
-def held_folder(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder, which is made if need be, and removed again if nothing was written to it.
-
-    Raises:
-        NestedAdapterError: Another run is in it, or it cannot be written to.
-    """
-    is_new = not folder.exists()
-    lock = FileLock(folder / _LOCK, timeout=_PATIENCE)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise NestedAdapterError(
-            f"Another run is training in {folder}. Wait for it, stop it, or choose another output_dir."
-        ) from error
-    except OSError as error:
-        raise NestedAdapterError(f"Cannot write to output_dir {folder}: {error}. Choose another one.") from error
-    try:
-        yield
-    finally:
-        lock.release()
-        if is_new and [path.name for path in folder.iterdir()] == [_LOCK]:
-            shutil.rmtree(folder)
 
 
 def holds_adapter(folder: Path) -> bool:

@@ -10,18 +10,20 @@ from ..adapter import NestedAdapter
 from ..data import Triplets, caption_positions, each
 from ..encoder import ImageEncoder
 from ..errors import NestedAdapterError
+from ..folder_lock import held
 from ..injection import NestedInjector
 from ..pipelines.state import inner_unet, state_of
 from ..processes import join_processes, launched_processes
 from ..requirements import missing_extra
 from .config import TrainingConfig
 from .fingerprint import DTYPES, settings_of
-from .folder import held_folder
 from .frozen import FrozenModels
 from .log import read_log
 from .loop import Run, Validation
 from .resume import Start, find_start
 from .samples import SampleEncoder
+
+_PATIENCE = 10.0  # seconds: workers of a run that was killed hold its lock until they notice
 
 
 def train_adapter(
@@ -67,7 +69,8 @@ def train_adapter(
     accelerator = _accelerator(config)
     processes = accelerator.num_processes
     settings = settings_of(pipeline, image_encoder, adapter, dataset, validation_dataset, config, processes)
-    with held_folder(config.folder) if accelerator.is_main_process else nullcontext():
+    lock = held(config.folder, "run", "output_dir", _PATIENCE) if accelerator.is_main_process else nullcontext()
+    with lock:
         start = _start(config, settings, accelerator)
         dtype = DTYPES[config.mixed_precision]
         width = adapter.config["image_feature_dim"]
