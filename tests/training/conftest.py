@@ -12,7 +12,7 @@ from accelerate_state import own_accelerator
 from diffusers_nested import NestedAdapter
 from diffusers_nested.data import Triplet
 from diffusers_nested.encoder import ImageEncoder
-from diffusers_nested.training import TrainingConfig, folder, train_adapter
+from diffusers_nested.training import TrainingConfig, train_adapter
 
 __all__ = ["own_accelerator"]
 CAPTIONS = ["a photo of a person", "a watercolor of a person in the snow"]
@@ -21,7 +21,7 @@ CAPTIONS = ["a photo of a person", "a watercolor of a person in the snow"]
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch):
     """Wait for no other run."""
-    monkeypatch.setattr(folder, "_PATIENCE", 0)
+    monkeypatch.setattr("diffusers_nested.training.train._PATIENCE", 0)
 
 
 @pytest.fixture

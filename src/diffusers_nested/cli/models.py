@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NestedAdapterError
+from ..requirements import missing_extra
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -41,7 +42,7 @@ def check_offload(device: str) -> None:
     if device == "cpu":
         raise NestedAdapterError("--offload keeps models in main memory until the GPU needs them; here is no GPU.")
     if not is_accelerate_available():
-        raise NestedAdapterError("--offload needs accelerate: pip install 'diffusers-nested[train]'.")
+        raise missing_extra("--offload needs", "train")
 
 
 def adapter_words(adapters: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from ..subjects import ResolvedSubject, resolve_subjects
 from .bind import bind_subject
 from .loop_steps import LoopSteps
 from .positions import count_prompts, find_positions
-from .state import NestedState, require_state, state_of
+from .state import NestedState, loaded_on, require_state
 
 KEYWORDS = ("nested_adapter_image", "nested_adapter_token", "nested_adapter_image_embeds")
 _PROMPTS = ("prompt", "prompt_2", "prompt_embeds")
@@ -158,7 +158,8 @@ class NestedCall:
 @contextmanager
 def plainly(pipeline: Any) -> Iterator[None]:
     """A call without subjects, in which those of a call around it or beside it do not act."""
-    state = None if getattr(pipeline, "unet", None) is None else state_of(pipeline)
+    unet = getattr(pipeline, "unet", None)
+    state = loaded_on(getattr(unet, "_orig_mod", unet))
     with nullcontext() if state is None else state.injector.gate.serve(pipeline.unet, None):
         yield
 
