@@ -132,6 +132,11 @@ def together(*calls):
         thread.start()
     for thread in threads:
         thread.join()
+    failed = [
+        one for one in results if isinstance(one, Exception) and not isinstance(one, threading.BrokenBarrierError)
+    ]
+    if failed:
+        raise failed[0]
     return results
 
 

@@ -383,7 +383,7 @@ def test_two_runs_in_one_folder(train, settings, triplets):
         def __getitem__(self, index):
             if not errors and (config.folder / ".lock").exists():
                 errors.append(None)
-                with pytest.raises(NestedAdapterError, match="Another run is training in") as error:
+                with pytest.raises(NestedAdapterError, match="Another run works in") as error:
                     train(settings())
                 errors.append(error.value)
             return super().__getitem__(index)

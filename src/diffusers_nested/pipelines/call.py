@@ -7,9 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import NestedAdapterError, RowsNotFoundError, SubjectError
-from ..injection import CallBinding, Gate, Groups, PlacedSubject, Prompt, RowFinder, StepCounter
+from ..injection import CallBinding, Gate, Groups, Prompt, RowFinder, StepCounter
 from ..subjects import ResolvedSubject, resolve_subjects
 from .bind import bind_subject
+from .encoding import ENCODING
 from .loop_steps import LoopSteps
 from .positions import count_prompts, find_positions
 from .state import NestedState, loaded_on, require_state
@@ -51,7 +52,8 @@ class NestedCall:
             num_prompts=count_prompts(self._prompts),
             adapter_tokens=tokens,
         )
-        find_positions(pipeline, self._resolved, self._prompts)
+        with ENCODING:
+            find_positions(pipeline, self._resolved, self._prompts)
         for subject in _distinct(self._resolved):
             _check_subject(self._state, subject)
         for row in self._resolved:
@@ -75,11 +77,15 @@ class NestedCall:
         """The names of the adapters in use."""
         return {subject.adapter_name for subject in _distinct(self._resolved)}
 
-    def record(self, pipeline: Any, arguments: Mapping[str, Any], positive: Tensor, negative: Tensor | None) -> None:
-        """Take note of what ``encode_prompt`` returned: rows to look for in the UNet.
+    def place(self, pipeline: Any, arguments: Mapping[str, Any]) -> list[Prompt]:
+        """Find the subjects' words in prompts that are about to be encoded.
 
         The first time these are the call's own prompts. Later ones are a callback's; that a word is missing in them
         matters only once their rows reach the UNet.
+
+        Args:
+            pipeline: Which encodes them.
+            arguments: Of its ``encode_prompt``, by name.
 
         Raises:
             NestedAdapterError: A word cannot be placed in a prompt of the call itself.
@@ -88,15 +94,19 @@ class NestedCall:
         if prompts["prompt"] is None and prompts["prompt_embeds"] is None:
             prompts = self._prompts
         if self._binding is None:
-            placed = self._place(pipeline, prompts)
+            return self._placed(pipeline, self._resolved, prompts)
+        try:
+            return self._placed(pipeline, _for_later_prompts(self._resolved, count_prompts(prompts)), prompts)
+        except NestedAdapterError as error:
+            return [error] * count_prompts(prompts)
+
+    def record(self, placed: Sequence[Prompt], positive: Tensor, negative: Tensor | None) -> None:
+        """Take note of what ``encode_prompt`` returned for them: rows to look for in the UNet."""
+        if self._binding is None:
             finder = RowFinder(positive, len(placed), negative, self._is_watched)
             self._binding = CallBinding(placed, finder, self._counter)
-            return
-        try:
-            later: Sequence[Prompt] = self._place(pipeline, prompts, is_first=False)
-        except NestedAdapterError as error:
-            later = [error] * count_prompts(prompts)
-        self._binding.add(later, positive, negative)
+        else:
+            self._binding.add(placed, positive, negative)
 
     def begin_loop(self, total: int | None) -> None:
         """Take note that the pipeline begins to denoise, in so many steps by its progress bar."""
@@ -133,11 +143,10 @@ class NestedCall:
             )
         return self._binding.groups(sample, timestep, states)
 
-    def _place(self, pipeline: Any, prompts: Mapping[str, Any], is_first: bool = True) -> list[list[PlacedSubject]]:
+    def _placed(
+        self, pipeline: Any, resolved: Sequence[Sequence[ResolvedSubject]], prompts: Mapping[str, Any]
+    ) -> list[Prompt]:
         """The subjects of each prompt, each with its positions there."""
-        resolved = self._resolved
-        if not is_first:
-            resolved = _for_later_prompts(resolved, count_prompts(prompts))
         return [
             [(self._bound[id(subject)], where) for subject, where in zip(row, found, strict=True)]
             for row, found in zip(resolved, find_positions(pipeline, resolved, prompts), strict=True)

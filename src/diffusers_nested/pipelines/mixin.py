@@ -14,6 +14,7 @@ from ..injection import current_call
 from ..subjects.values import check_images
 from .bind import encode_images
 from .call import KEYWORDS, NestedCall, plainly
+from .encoding import ENCODING
 from .keywords import check_keywords, describe_subclass
 from .loading import load_all
 from .positions import named_arguments
@@ -179,9 +180,14 @@ class NestedAdapterMixin:
     def encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
         """The pipeline's own; during a call with subjects its result is noted, to know the prompts' rows."""
         encode = super().encode_prompt  # pyright: ignore[reportAttributeAccessIssue]
-        encoded, call = encode(*args, **kwargs), current_call()
-        if call is not None:
-            call.record(self, named_arguments(encode, args, kwargs), encoded[0], encoded[1])
+        call = current_call()
+        if call is None:
+            return encode(*args, **kwargs)
+        # the words are looked up first: a tokenizer's file tells how it was used last, and that is to be as without us
+        with ENCODING:
+            placed = call.place(self, named_arguments(encode, args, kwargs))
+            encoded = encode(*args, **kwargs)
+        call.record(placed, encoded[0], encoded[1])
         return encoded
 
     def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:

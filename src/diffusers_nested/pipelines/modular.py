@@ -82,7 +82,8 @@ class NestedDenoiseStep(ModularPipelineBlocks):
             return denoise(components, state)
         prompts = _prompts(components, state)
         call = NestedCall(components, nested, prompts, may_write=True)  # blocks of the loop may
-        call.record(components, prompts, state.get("prompt_embeds"), state.get("negative_prompt_embeds"))
+        placed = call.place(components, prompts)
+        call.record(placed, state.get("prompt_embeds"), state.get("negative_prompt_embeds"))
         if state.get("timesteps") is not None:
             # the loop may take a part of the scheduler's steps; classic pipelines say so under this name
             components._num_timesteps = len(state.get("timesteps"))

@@ -7,6 +7,7 @@ from typing import Any
 import diffusers
 
 from .call import KEYWORDS, plainly
+from .encoding import one_at_a_time
 from .keywords import check_keywords, describe
 from .mixin import NestedAdapterMixin
 from .modular_methods import register_modular
@@ -51,6 +52,7 @@ def register() -> None:
     for name in SUPPORTED:
         cls = getattr(diffusers, name)
         cls.__call__ = _with_keywords(cls.__call__)
+        cls.encode_prompt = one_at_a_time(cls.encode_prompt)
     register_modular()
     register_unets()
     for name in REFUSED:
