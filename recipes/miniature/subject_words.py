@@ -84,7 +84,9 @@ def _clothes(look: Look, rng: np.random.Generator, held_out: bool, named: dict[s
         named["shirt"] = look.shirt
     if look.hat != "none" and (held_out or rng.random() < 0.88):
         first_verb, garment, shade = pick(rng, _ways("hat", look.hat, held_out), first=0.15)
-        pairs += pairs_of((first_verb, garment, shade))[verb != "" :]  # the verb stands before the shirt, if there is one
+        pairs += pairs_of((first_verb, garment, shade))[
+            verb != "" :
+        ]  # the verb stands before the shirt, if there is one
         verb = verb or first_verb
         worn.append(f"{_article(shade)} {shade} {garment}")
         named["hat"] = look.hat
@@ -108,9 +110,7 @@ def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
-def _person(
-    who: Person, look: Look, rng: np.random.Generator, described: bool
-) -> tuple[list[str], list[str], str]:
+def _person(who: Person, look: Look, rng: np.random.Generator, described: bool) -> tuple[list[str], list[str], str]:
     """Attributes before the noun, clauses after it, and the noun."""
     noun = pick(rng, v.PEOPLE, first=0.9)
     if look.role != "person" and rng.random() < 0.7:
