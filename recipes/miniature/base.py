@@ -51,10 +51,10 @@ class Variant:
 
 VARIANTS = {
     "joint": Variant(joint=True),
-    "joint-priced": Variant(joint=True, price=0.3),
+    "joint-priced": Variant(joint=True, price=0.5),
     "frozen": Variant(),
     "frozen-clip": Variant(words="clip"),
-    "frozen-priced": Variant(price=0.3),
+    "frozen-priced": Variant(price=0.5),
     "frozen-decay": Variant(decay=1e-3),
 }
 

@@ -1,4 +1,4 @@
-"""Scenes, pictures, masks and latents that the miniature's models learn from, drawn once and kept in the run's folder."""
+"""What the miniature's models learn from: scenes, pictures, masks and latents."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -101,7 +101,7 @@ def _encoded(pipeline: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tenso
 
 
 def _read(ledger: Ledger, pipeline: Any, texts: Sequence[str], ids: Tensor) -> tuple[dict[str, float], Tensor, Tensor]:
-    """Shares of the kinds of tokens; per word and head, the most that any query gives it; per picture and word, a map."""
+    """Shares of the kinds of tokens; the most that any query gives a word, by head; a map per picture and word."""
     inside = sentences(ids, pipeline.tokenizer.eos_token_id)  # (B, 77), the end included
     ends = inside * (ids == pipeline.tokenizer.eos_token_id)
     start = torch.zeros_like(inside)

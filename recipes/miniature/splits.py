@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 
 
 @cache
@@ -13,7 +14,7 @@ def is_held_out(pair: str) -> bool:
 
 def pairs_of(words: Sequence[str]) -> list[str]:
     """The pairs of neighbours."""
-    return [f"{a} | {b}" for a, b in zip(words, words[1:], strict=False)]
+    return [f"{a} | {b}" for a, b in pairwise(words)]
 
 
 def on_side(options: Sequence[tuple[str, ...]], held_out: bool) -> list[tuple[str, ...]]:

@@ -18,7 +18,7 @@ SENTENCES, VOCABULARY, LENGTH = 20_000, 520, 77
 
 
 def build_tokenizer(sentences: int = SENTENCES, size: int = VOCABULARY) -> CLIPTokenizer:
-    """Learn ``size`` tokens from as many training captions; letters stay available, so that any English word encodes."""
+    """Learn ``size`` tokens from training captions; letters stay available, so that any English word encodes."""
     rng = np.random.default_rng(6)
     texts = [describe(random_scene(rng, random_subjects(rng)), rng).text for _ in range(sentences)]
     letters = string.ascii_lowercase + string.digits + ".,!?'-():"
