@@ -65,8 +65,9 @@ class Base(nn.Module):
     def __init__(self, text: encoders.TextEncoders, heads: tuple[int, int]) -> None:
         super().__init__()
         self.text = text
-        config = {**build_unet().config, "attention_head_dim": heads}
-        self.unet = UNet2DConditionModel.from_config(config)
+        unet = UNet2DConditionModel.from_config({**build_unet().config, "attention_head_dim": heads})
+        assert isinstance(unet, UNet2DConditionModel)
+        self.unet = unet
 
 
 def recipe_of(steps: int, whole: bool) -> Recipe:

@@ -28,8 +28,7 @@ class Pictures:
 
 def draw_pictures(count: int, seed: int) -> tuple[list[Scene], np.ndarray, np.ndarray]:
     """Scenes by lot, each drawn with details of its own, and where its subjects are."""
-    rng = np.random.default_rng(seed)
-    scenes = [random_scene(rng, random_subjects(rng)) for _ in range(count)]
+    scenes = draw_scenes(count, seed)
     pixels = np.stack([render(scene, np.random.default_rng([seed, i])) for i, scene in enumerate(scenes)])
     masks = np.zeros((count, 2, 32, 32), bool)
     for i, scene in enumerate(scenes):
@@ -37,12 +36,27 @@ def draw_pictures(count: int, seed: int) -> tuple[list[Scene], np.ndarray, np.nd
     return scenes, pixels, masks
 
 
+def draw_scenes(count: int, seed: int) -> list[Scene]:
+    """Scenes by lot."""
+    rng = np.random.default_rng(seed)
+    return [random_scene(rng, random_subjects(rng)) for _ in range(count)]
+
+
 def load_pictures(folder: Path, vae: AutoencoderKL, count: int = PICTURES, seed: int = 2) -> Pictures:
-    """The training set; its latents are encoded once and kept in ``folder / "latents.pt"``."""
-    scenes, pixels, masks = draw_pictures(count, seed)
-    path = folder / "latents.pt"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.save(encode_pictures(vae, to_pixels(pixels)), path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
-    return Pictures(scenes, pixels, masks, torch.load(path, weights_only=True))
+    """The training set; it is drawn and encoded once, and kept in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn, latents = folder / "pictures.pt", folder / "latents.pt"
+    if not drawn.exists():
+        _, pixels, masks = draw_pictures(count, seed)
+        _save({"pixels": torch.from_numpy(pixels), "masks": torch.from_numpy(masks)}, drawn)
+    kept = torch.load(drawn, weights_only=True, mmap=True)
+    if not latents.exists():
+        _save(encode_pictures(vae, to_pixels(kept["pixels"].numpy())), latents)
+    encoded = torch.load(latents, weights_only=True)
+    return Pictures(draw_scenes(count, seed), kept["pixels"].numpy(), kept["masks"].numpy(), encoded)
+
+
+def _save(values: object, path: Path) -> None:
+    """Whole or not at all."""
+    torch.save(values, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)

@@ -83,7 +83,9 @@ def attention(pipeline: Any, task: Task) -> dict[str, Any]:
         added = {"text_embeds": pooled, "time_ids": torch.tensor(TIME_IDS).expand(len(latents), 6)}
         pipeline.unet(noisy, times, states, added_cond_kwargs=added)
         share, top, each = _read(ledger, pipeline, task.texts, ids)
-        shares.append(share), tops.append(top), maps.append(each)
+        shares.append(share)
+        tops.append(top)
+        maps.append(each)
     pipeline.unet.set_attn_processor(before)
     head = torch.stack(tops).mean(0)  # (words, heads)
     result: dict[str, Any] = {name: round(float(np.mean([s[name] for s in shares])), 3) for name in shares[0]}

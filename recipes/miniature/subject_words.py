@@ -31,7 +31,10 @@ class Subject:
     ) -> "Subject":
         """Choose the words for subject ``number`` of a picture."""
         described = rng.random() < traits
-        before, clauses, noun = (_person if isinstance(who, Person) else _pet)(who, look, rng, described)
+        if isinstance(who, Person):
+            before, clauses, noun = _person(who, look, rng, described)
+        else:
+            before, clauses, noun = _pet(who, rng, described)
         named: dict[str, str] = {}
         _mood(look, rng, before, clauses, named)
         if rng.random() < 0.07:
@@ -153,7 +156,7 @@ def _with(thing: str, rng: np.random.Generator) -> str:
     return f"{pick(rng, ('with', 'who has', 'having'), first=0.7)} {thing}"
 
 
-def _pet(who: Pet, look: Look, rng: np.random.Generator, described: bool) -> tuple[list[str], list[str], str]:
+def _pet(who: Pet, rng: np.random.Generator, described: bool) -> tuple[list[str], list[str], str]:
     """Attributes before the noun, clauses after it, and the noun."""
     noun = pick(rng, v.PETS, first=0.9)
     if not described:

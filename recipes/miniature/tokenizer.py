@@ -46,22 +46,24 @@ class Encoder:
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         self.tokenizer = tokenizer
+        self.start, self.end = int(tokenizer.bos_token_id), int(tokenizer.eos_token_id)  # padding is the end again
         self._ids: dict[str, list[int]] = {}
 
     def __call__(self, caption: Caption) -> tuple[list[int], dict[str, int]]:
         """Ids without padding, and the last position of "noun 0", "noun 1" and "place" where there are."""
-        ids, places = [self.tokenizer.bos_token_id], {}
+        ids: list[int] = [self.start]
+        places: dict[str, int] = {}
         for word, tag in caption.words:
             ids += self._of(word)
             if tag:
                 places[tag] = len(ids) - 1
-        ids = [*ids[: LENGTH - 1], self.tokenizer.eos_token_id]
+        ids = [*ids[: LENGTH - 1], self.end]
         return ids, {tag: place for tag, place in places.items() if place < LENGTH - 1}
 
     def padded(self, captions: Sequence[Caption]) -> tuple[list[list[int]], list[dict[str, int]]]:
         """Ids of several captions padded to 77, and their positions."""
         both = [self(caption) for caption in captions]
-        return [ids + [self.tokenizer.pad_token_id] * (LENGTH - len(ids)) for ids, _ in both], [at for _, at in both]
+        return [ids + [self.end] * (LENGTH - len(ids)) for ids, _ in both], [at for _, at in both]
 
     def _of(self, word: str) -> list[int]:
         if word not in self._ids:
