@@ -27,7 +27,7 @@ from .grammar import describe
 from .reading import Ledger, install, sentences
 from .tokenizer import LENGTH, Encoder, build_tokenizer
 
-BATCH, DROPOUT = 32, 0.1
+BATCH, DROPOUT = 16, 0.1
 
 
 @dataclass(frozen=True)
