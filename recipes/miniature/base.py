@@ -35,25 +35,25 @@ class Variant:
     """One way to train a base.
 
     Attributes:
-        joint: The text encoders learn together with the UNet, from nothing; else they are those of ``words``, frozen.
-        words: Which pre-trained encoders.
+        words: The pre-trained text encoders to start from; none if empty.
+        learning: The text encoders learn together with the UNet; else they are frozen.
         price: Weight of the cost of reading.
         decay: Weight of the squares of the cross-attention's W_q and W_k.
         heads: Heads at the two levels of 64 and 128 channels: (4, 8) are 44 heads of width 16 in all.
     """
 
-    joint: bool = False
     words: str = "words"
+    learning: bool = False
     price: float = 0.0
     decay: float = 0.0
     heads: tuple[int, int] = (4, 8)
 
 
 VARIANTS = {
-    "joint": Variant(joint=True),
-    "joint-priced": Variant(joint=True, price=0.5),
+    "joint": Variant(words="", learning=True),
+    "joint-priced": Variant(words="", learning=True, price=0.5),
+    "tuned-priced": Variant(learning=True, price=0.5),
     "frozen": Variant(),
-    "frozen-clip": Variant(words="clip"),
     "frozen-priced": Variant(price=0.5),
     "frozen-decay": Variant(decay=1e-3),
 }
@@ -102,7 +102,7 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
         ids[torch.rand(BATCH, generator=generator) < DROPOUT] = empty_prompt(tokenizer)
         ledger.words = sentences(ids, tokenizer.eos_token_id)
         noisy, times, target = noisy_batch(pictures.latents[chosen].float(), scheduler, generator)
-        with torch.set_grad_enabled(variant.joint):
+        with torch.set_grad_enabled(variant.learning):
             states, pooled, _ = base.text(ids)
         added = {"text_embeds": pooled, "time_ids": torch.tensor(TIME_IDS).expand(BATCH, 6)}
         out = base.unet(noisy, times, states, added_cond_kwargs=added).sample
@@ -122,9 +122,10 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
 
 def build(folder: Path, variant: Variant, tokenizer: CLIPTokenizer) -> Base:
     """A base that has not been trained yet, on pre-trained encoders if the variant wants them."""
-    text = encoders.TextEncoders(tokenizer) if variant.joint else encoders.train(folder, name=variant.words)
+    torch.manual_seed(10)
+    text = encoders.train(folder, name=variant.words) if variant.words else encoders.TextEncoders(tokenizer)
     torch.manual_seed(11)
-    return Base(text.requires_grad_(variant.joint), variant.heads)
+    return Base(text.requires_grad_(variant.learning), variant.heads)
 
 
 def bundled_vae() -> AutoencoderKL:
