@@ -39,6 +39,7 @@ class Variant:
         learning: The text encoders learn together with the UNet; else they are frozen.
         price: Weight of the cost of reading.
         decay: Weight of the squares of the cross-attention's W_q and W_k.
+        again: The UNet starts from the bundled one, which can draw already, and learns to read anew.
         heads: Heads at the two levels of 64 and 128 channels: (4, 8) are 44 heads of width 16 in all.
     """
 
@@ -46,6 +47,7 @@ class Variant:
     learning: bool = False
     price: float = 0.0
     decay: float = 0.0
+    again: bool = False
     heads: tuple[int, int] = (4, 8)
 
 
@@ -56,6 +58,10 @@ VARIANTS = {
     "frozen": Variant(),
     "frozen-priced": Variant(price=0.5),
     "frozen-decay": Variant(decay=1e-3),
+    "again-frozen": Variant(again=True),
+    "again-frozen-priced": Variant(again=True, price=0.5),
+    "again-tuned": Variant(again=True, learning=True),
+    "again-tuned-priced": Variant(again=True, learning=True, price=0.5),
 }
 
 
@@ -76,7 +82,7 @@ def recipe_of(steps: int, whole: bool) -> Recipe:
     A run that is not whole is the beginning of a longer one: the same steps, as long as they are its first 40 %.
     """
     flat = 0.4 if whole else 1.0
-    return Recipe(steps=steps, lr=1.5e-3, warmup=100, flat=flat, seed=11, ema=0.995, save_every=100, log_every=20)
+    return Recipe(steps=steps, lr=1e-3, warmup=50, flat=flat, seed=11, ema=0.995, save_every=50, log_every=20)
 
 
 def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDiffusionXLPipeline:
@@ -125,7 +131,25 @@ def build(folder: Path, variant: Variant, tokenizer: CLIPTokenizer) -> Base:
     torch.manual_seed(10)
     text = encoders.train(folder, name=variant.words) if variant.words else encoders.TextEncoders(tokenizer)
     torch.manual_seed(11)
-    return Base(text.requires_grad_(variant.learning), variant.heads)
+    base = Base(text.requires_grad_(variant.learning), variant.heads)
+    if variant.again:
+        start_from_bundled(base.unet)
+    return base
+
+
+def start_from_bundled(unet: UNet2DConditionModel) -> None:
+    """Give the UNet the bundled one's weights, except those that read the text and its pooled embedding.
+
+    Heads half as wide see half of a product of query and key, at a scale that is the root of two times as large; queries
+    are made as much larger again, so that self-attention stays about as sharp as it was.
+    """
+    bundled = UNet2DConditionModel.from_pretrained(miniature.path() / "unet").state_dict()
+    own = unet.state_dict()
+    for name, weight in bundled.items():
+        if ".attn2." in name or name.startswith("add_embedding"):
+            continue
+        own[name] = weight * 2**0.5 if ".attn1.to_q" in name else weight
+    unet.load_state_dict(own)
 
 
 def bundled_vae() -> AutoencoderKL:
