@@ -140,8 +140,8 @@ def build(folder: Path, variant: Variant, tokenizer: CLIPTokenizer) -> Base:
 def start_from_bundled(unet: UNet2DConditionModel) -> None:
     """Give the UNet the bundled one's weights, except those that read the text and its pooled embedding.
 
-    Heads half as wide see half of a product of query and key, at a scale that is the root of two times as large; queries
-    are made as much larger again, so that self-attention stays about as sharp as it was.
+    Heads half as wide see half of a product of query and key, at a scale that is larger by the root of two; queries are
+    made larger by as much again, so that self-attention stays about as sharp as it was.
     """
     bundled = UNet2DConditionModel.from_pretrained(miniature.path() / "unet").state_dict()
     own = unet.state_dict()
