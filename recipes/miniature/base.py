@@ -38,6 +38,7 @@ class Variant:
         words: The pre-trained text encoders to start from; none if empty.
         learning: The text encoders learn together with the UNet; else they are frozen.
         price: Weight of the cost of reading.
+        least: Share of its attention that a head is to give to words at least, on the mean over queries.
         decay: Weight of the squares of the cross-attention's W_q and W_k.
         again: The UNet starts from the bundled one, which can draw already, and learns to read anew.
         heads: Heads at the two levels of 64 and 128 channels: (4, 8) are 44 heads of width 16 in all.
@@ -46,6 +47,7 @@ class Variant:
     words: str = "words"
     learning: bool = False
     price: float = 0.0
+    least: float = 0.0
     decay: float = 0.0
     again: bool = False
     heads: tuple[int, int] = (4, 8)
@@ -60,6 +62,9 @@ VARIANTS = {
     "frozen-decay": Variant(decay=1e-3),
     "again-frozen": Variant(again=True),
     "again-frozen-priced": Variant(again=True, price=0.5),
+    "again-frozen-band": Variant(again=True, price=2.0, least=0.15),
+    "again-joint-priced": Variant(words="", again=True, learning=True, price=0.5),
+    "again-tuned-band": Variant(again=True, learning=True, price=2.0, least=0.15),
     "again-tuned": Variant(again=True, learning=True),
     "again-tuned-priced": Variant(again=True, learning=True, price=0.5),
 }
@@ -97,7 +102,7 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
     variant = VARIANTS[name]
     tokenizer, vae = build_tokenizer(), bundled_vae()
     pictures, encoder = load_pictures(folder, vae), Encoder(tokenizer)
-    base, scheduler, ledger = build(folder, variant, tokenizer), build_scheduler(), Ledger()
+    base, scheduler, ledger = build(folder, variant, tokenizer), build_scheduler(), Ledger(least=variant.least)
     install(base.unet, ledger)
     scored = [p for n, p in base.unet.named_parameters() if "attn2.to_q" in n or "attn2.to_k" in n]
 

@@ -20,12 +20,13 @@ class Ledger:
 
     Attributes:
         words: (B, 77), 1 for the tokens of the sentence and its end, 0 for start and padding; set it before the call.
-        costs: Per layer, the mean square of what was read above ``FREE``.
+        least: Share that a head is to give to words on the mean over queries.
+        costs: Per layer, the mean squares of what was read above ``FREE``, and of what heads lack of ``least``.
         weights: Per layer, the attention (B, heads, queries, 77), where ``keep`` is set.
     """
 
-    def __init__(self, keep: bool = False) -> None:
-        self.keep = keep
+    def __init__(self, keep: bool = False, least: float = 0.0) -> None:
+        self.keep, self.least = keep, least
         self.words: Tensor | None = None
         self.costs: dict[str, Tensor] = {}
         self.weights: dict[str, Tensor] = {}
@@ -35,6 +36,11 @@ class Ledger:
         total = torch.stack(list(self.costs.values())).mean()
         self.costs.clear()
         return total
+
+    def price(self, read: Tensor) -> Tensor:
+        """Of what every head and query (B, H, S) gives to words."""
+        idle = (self.least - read.mean(-1)).relu() if self.least else torch.zeros(())
+        return (read - FREE).relu().square().mean() + idle.square().mean()
 
 
 class Reader(AttnProcessor):
@@ -57,7 +63,7 @@ class Reader(AttnProcessor):
             ledger.weights[self._name] = by_head.detach().float()
         if ledger.words is not None:
             read = (by_head.float() @ ledger.words[:, None, :, None]).squeeze(-1)  # (B, H, S)
-            ledger.costs[self._name] = (read - FREE).relu().square().mean()
+            ledger.costs[self._name] = ledger.price(read)
         out = attn.batch_to_head_dim(torch.bmm(weights, value))
         return attn.to_out[1](attn.to_out[0](out))
 

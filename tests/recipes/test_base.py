@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
-from diffusers_nested.miniature.making.base import TIME_IDS
+from diffusers_nested.miniature.making.base import TIME_IDS, spread_timesteps
 from diffusers_nested.miniature.making.loop import learning_rate
 from recipes.miniature import reading
 from recipes.miniature.base import Base, assemble, bundled_vae, recipe_of
@@ -56,6 +56,18 @@ def test_reading_costs_the_square_of_what_is_above_the_free_share(base):
 def test_a_run_is_the_beginning_of_a_longer_one():
     short, long = recipe_of(400, whole=False), recipe_of(1000, whole=True)
     assert [learning_rate(step, short) for step in range(400)] == [learning_rate(step, long) for step in range(400)]
+
+
+def test_timesteps_stay_in_range_when_the_last_number_is_all_but_one():
+    steps = spread_timesteps(torch.full((16,), 1 - 2**-24), 1000)
+    assert steps.max() == 999 and steps.diff().min() > 0
+    assert spread_timesteps(torch.zeros(4), 1000).tolist() == [0, 250, 500, 750]
+
+
+def test_a_head_that_reads_too_little_costs_as_well():
+    ledger = reading.Ledger(least=0.5)
+    read = torch.tensor([[[0.0, 0.2], [0.1, 0.9]]])  # (B, heads, queries): means .1 and .5
+    assert ledger.price(read).item() == pytest.approx((0.9 - reading.FREE) ** 2 / 4 + 0.4**2 / 2)
 
 
 def test_ends_that_are_alike_cost_nothing(tokenizer):
