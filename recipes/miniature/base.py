@@ -39,6 +39,8 @@ class Variant:
         learning: The text encoders learn together with the UNet; else they are frozen.
         price: Weight of the cost of reading.
         least: Share of its attention that a head is to give to words at least, on the mean over queries.
+        unpooled: Share of the captions whose pooled embedding is that of the empty prompt: a contrastive one says so much
+            of the picture that the UNet stops reading words.
         decay: Weight of the squares of the cross-attention's W_q and W_k.
         again: The UNet starts from the bundled one, which can draw already, and learns to read anew.
         heads: Heads at the two levels of 64 and 128 channels: (4, 8) are 44 heads of width 16 in all.
@@ -48,6 +50,7 @@ class Variant:
     learning: bool = False
     price: float = 0.0
     least: float = 0.0
+    unpooled: float = 0.0
     decay: float = 0.0
     again: bool = False
     heads: tuple[int, int] = (4, 8)
@@ -63,6 +66,7 @@ VARIANTS = {
     "again-frozen": Variant(again=True),
     "again-frozen-priced": Variant(again=True, price=0.5),
     "again-frozen-band": Variant(again=True, price=2.0, least=0.15),
+    "again-frozen-unpooled": Variant(again=True, price=0.5, unpooled=0.7),
     "again-joint-priced": Variant(words="", again=True, learning=True, price=0.5),
     "again-tuned-band": Variant(again=True, learning=True, price=2.0, least=0.15),
     "again-tuned": Variant(again=True, learning=True),
@@ -115,6 +119,8 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
         noisy, times, target = noisy_batch(pictures.latents[chosen].float(), scheduler, generator)
         with torch.set_grad_enabled(variant.learning):
             states, pooled, _ = base.text(ids)
+            hidden = torch.rand(BATCH, generator=generator) < variant.unpooled
+            pooled = torch.where(hidden[:, None], base.text(empty_prompt(tokenizer)[None])[1], pooled)
         added = {"text_embeds": pooled, "time_ids": torch.tensor(TIME_IDS).expand(BATCH, 6)}
         out = base.unet(noisy, times, states, added_cond_kwargs=added).sample
         loss, cost = F.mse_loss(out.float(), target), ledger.cost()
