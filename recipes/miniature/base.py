@@ -39,8 +39,8 @@ class Variant:
         learning: The text encoders learn together with the UNet; else they are frozen.
         price: Weight of the cost of reading.
         least: Share of its attention that a head is to give to words at least, on the mean over queries.
-        unpooled: Share of the captions whose pooled embedding is that of the empty prompt: a contrastive one says so much
-            of the picture that the UNet stops reading words.
+        unpooled: Share of the captions whose pooled embedding is that of the empty prompt; a contrastive one says so
+            much of the picture that the UNet may do without words.
         decay: Weight of the squares of the cross-attention's W_q and W_k.
         again: The UNet starts from the bundled one, which can draw already, and learns to read anew.
         heads: Heads at the two levels of 64 and 128 channels: (4, 8) are 44 heads of width 16 in all.
