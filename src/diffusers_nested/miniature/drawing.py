@@ -1,5 +1,7 @@
 """Sprites of the miniature world on a 32 x 32 integer grid, without anti-aliasing."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .backgrounds import draw_place
@@ -48,9 +50,39 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """
     canvas = Canvas()
     draw_place(canvas, scene.place, rng)
+    _draw_subjects([canvas] * len(scene.subjects), scene, rng)
+    return in_style(canvas.pixels, scene.style)
+
+
+def subject_masks(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Where each subject can be seen in the picture that ``render`` draws with an equal ``rng``.
+
+    Returns:
+        Boolean array of shape (subjects, 32, 32).
+    """
+    draw_place(Canvas(), scene.place, rng)
+    canvases = [_Stencil() for _ in scene.subjects]
+    _draw_subjects(canvases, scene, rng)
+    masks = np.stack([canvas.pixels.any(axis=-1) for canvas in canvases])
+    for i in range(1, len(masks)):
+        masks[:i] &= ~masks[i]  # later subjects stand before earlier ones
+    return masks
+
+
+class _Stencil(Canvas):
+    """A canvas on which everything is painted white."""
+
+    def box(self, left: int, top: int, width: int, height: int, colour: RGB) -> None:
+        """Fill a rectangle, whatever its colour."""
+        super().box(left, top, width, height, (255, 255, 255))
+
+
+def _draw_subjects(canvases: Sequence[Canvas], scene: Scene, rng: np.random.Generator) -> None:
+    """Each subject on its canvas."""
     alone = len(scene.subjects) == 1
     still = scene.place == "studio" and alone
     for i, (subject, look) in enumerate(zip(scene.subjects, scene.looks, strict=True)):
+        canvas = canvases[i]
         reach = 1 if still or not alone else 2
         centre = (16 if alone else (8, 24)[i]) + int(rng.integers(-reach, reach + 1))
         top = (8 if alone else 13) + int(rng.integers(-1, 2))
@@ -59,7 +91,6 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
             _person(canvas, subject, look, centre, top, width)
         else:
             _pet(canvas, subject, look, centre, top, width)
-    return in_style(canvas.pixels, scene.style)
 
 
 def in_style(pixels: np.ndarray, style: str) -> np.ndarray:

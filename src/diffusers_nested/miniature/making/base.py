@@ -107,12 +107,17 @@ def _cached_latents(path: Path, vae: AutoencoderKL, pictures: np.ndarray) -> Ten
     return torch.load(path, weights_only=True)
 
 
+def spread_timesteps(uniform: Tensor, count: int) -> Tensor:
+    """One timestep of 0..count-1 from each of as many equal parts as there are numbers in 0..1."""
+    spread = (torch.arange(len(uniform)) + uniform) / len(uniform)
+    return (spread * count).long().clamp(max=count - 1)  # the last sum may have been rounded up to 1
+
+
 def noisy_batch(latents: Tensor, scheduler: DDIMScheduler, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Noisy latents, timesteps spread evenly over the batch, and the velocity to predict."""
     size = len(latents)
     noise = torch.randn(latents.shape, generator=generator)
-    spread = (torch.arange(size) + torch.rand(size, generator=generator)) / size
-    steps = (spread * scheduler.config["num_train_timesteps"]).long()
+    steps = spread_timesteps(torch.rand(size, generator=generator), scheduler.config["num_train_timesteps"])
     noisy = scheduler.add_noise(latents, noise, steps)
     return noisy, steps, scheduler.get_velocity(latents, noise, steps)
 
