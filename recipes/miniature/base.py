@@ -192,11 +192,16 @@ def assemble(base: Base, tokenizer: CLIPTokenizer, vae: AutoencoderKL) -> Stable
 
 
 def from_checkpoint(folder: Path, name: str) -> tuple[StableDiffusionXLPipeline, int]:
-    """The pipeline of a run that is still going on, with the average of its weights, and how many steps it has."""
+    """The pipeline of a run that is still going on, and how many steps it has.
+
+    Its weights are the last ones until the average of them has forgotten the first.
+    """
     tokenizer = build_tokenizer()
     base = build(folder, VARIANTS[name], tokenizer)
     state = torch.load(folder / name / "checkpoint.pt", weights_only=True)
-    base.load_state_dict({k.removeprefix("module."): v for k, v in state["average"].items() if k != "n_averaged"})
+    young = recipe_of(1, False).ema ** state["step"] > 0.01
+    weights = state["model"] if young else state["average"]
+    base.load_state_dict({k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"})
     return assemble(base.eval().requires_grad_(False), tokenizer, bundled_vae()), state["step"]
 
 
