@@ -1,5 +1,7 @@
 """Methods of a user's own, for comparisons: cheap, and easy to tell apart."""
 
+from typing import Any
+
 import numpy as np
 from PIL import Image
 
@@ -44,7 +46,7 @@ class Odd(Metric):
         super().__init__(name)
         self.returns = returns
 
-    def score(self, pictures, shots, plain):
+    def score(self, pictures, shots, plain) -> Any:
         if self.returns == "few":
             return []
         if self.returns == "no list":

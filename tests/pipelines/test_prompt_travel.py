@@ -31,9 +31,8 @@ def on_the_way(*prompts, hands_on=True, write_in_place=False, once=True, **setti
     def callback(pipe, step, timestep, tensors):
         if step != SWITCH and once:
             return tensors
-        for prompt in prompts:
-            positive, negative, _, _ = pipe.encode_prompt(prompt, **settings)
-        embeds = torch.cat([negative, positive])
+        encoded = [pipe.encode_prompt(prompt, **settings)[:2] for prompt in prompts]
+        embeds = torch.cat(encoded[-1][::-1])
         if hands_on and write_in_place:
             tensors["prompt_embeds"].copy_(embeds)
         elif hands_on:
