@@ -14,7 +14,7 @@ from mutations import mutate
 import tiny_pipeline
 from diffusers_nested import NestedAdapter, NestedAdapterError
 
-CHUNKS, PER_CHUNK = 10, 230
+CHUNKS, PER_CHUNK = 6, 230
 
 
 def digest(unet: torch.nn.Module) -> str:
