@@ -10,7 +10,6 @@ from ..errors import NestedAdapterError, RowsNotFoundError, SubjectError
 from ..injection import CallBinding, Gate, Groups, Prompt, RowFinder, StepCounter
 from ..subjects import ResolvedSubject, resolve_subjects
 from .bind import bind_subject
-from .encoding import ENCODING
 from .loop_steps import LoopSteps
 from .positions import count_prompts, find_positions
 from .state import NestedState, loaded_on, require_state
@@ -52,8 +51,7 @@ class NestedCall:
             num_prompts=count_prompts(self._prompts),
             adapter_tokens=tokens,
         )
-        with ENCODING:
-            find_positions(pipeline, self._resolved, self._prompts)
+        find_positions(pipeline, self._resolved, self._prompts)
         for subject in _distinct(self._resolved):
             _check_subject(self._state, subject)
         for row in self._resolved:

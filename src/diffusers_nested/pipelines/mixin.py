@@ -149,7 +149,9 @@ class NestedAdapterMixin:
         state = require_state(self)
         name = adapter_name or state.only_name()
         state.require(name)
-        return encode_images(self, state, name, check_images(image, "encode_nested_adapter_image"))
+        images = check_images(image, "encode_nested_adapter_image")
+        with state.injector.gate.lock:  # a call may be moving the same adapter
+            return encode_images(self, state, name, images)
 
     def load_ip_adapter(self, *args: Any, **kwargs: Any) -> None:
         """The pipeline's own; the subjects go on to act beside the IP-Adapter."""

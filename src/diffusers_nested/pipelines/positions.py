@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import PromptTokenError
 from ..prompts import pair_prompts, word_positions
 from ..subjects import ResolvedSubject
+from .encoding import ENCODING
 
 
 def named_arguments(call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,15 +50,16 @@ def find_positions(
         tokenizers = (getattr(pipeline, "tokenizer", None), pipeline.tokenizer_2)
         length = pipeline.tokenizer_2.model_max_length
         pairs = pair_prompts(prompts["prompt"], prompts["prompt_2"])
-        found = [
-            [
-                word_positions(*pair, subject.token, tokenizers, pipeline.maybe_convert_prompt)
-                if subject.token_indices is None
-                else _given_positions(subject, length)
-                for subject in row
+        with ENCODING:
+            found = [
+                [
+                    word_positions(*pair, subject.token, tokenizers, pipeline.maybe_convert_prompt)
+                    if subject.token_indices is None
+                    else _given_positions(subject, length)
+                    for subject in row
+                ]
+                for pair, row in zip(pairs, resolved, strict=True)
             ]
-            for pair, row in zip(pairs, resolved, strict=True)
-        ]
     for row, places in zip(resolved, found, strict=True):
         _check_apart(row, places)
     return found
