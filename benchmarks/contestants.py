@@ -13,8 +13,8 @@ from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from torch import nn
 
 from diffusers_nested import NestedAdapter
+from diffusers_nested.backbones import cross_attention_layers, layer_widths
 from diffusers_nested.injection import BoundSubject, CallBinding, Dial, Gate, Groups, NestedInjector, RowFinder
-from diffusers_nested.layers import cross_attention_layers, layer_widths
 
 Step = Callable[[], Any]
 

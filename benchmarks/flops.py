@@ -17,8 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from contestants import IPAdapterContestant, sdxl_unet
+from diffusers_nested.backbones import layer_widths
 from diffusers_nested.injection import BoundSubject, Dial, NestedInjector, Placed, RowGroup
-from diffusers_nested.layers import layer_widths
 
 CPU, DTYPE = torch.device("cpu"), torch.float32  # the type does not matter to the count
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diffusers_nested import jsonl
+from diffusers_nested.files import jsonl
 
 
 @contextmanager

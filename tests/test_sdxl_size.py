@@ -7,9 +7,9 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from diffusers_nested import NestedAdapter
-from diffusers_nested.adapter_checks import estimated_parameters
-from diffusers_nested.layers import layer_widths
-from diffusers_nested.safe_files.limits import MAX_LAYERS, MAX_PARAMETERS, MAX_WIDTH
+from diffusers_nested.adapter.checks import estimated_parameters
+from diffusers_nested.backbones import layer_widths
+from diffusers_nested.files.limits import MAX_LAYERS, MAX_PARAMETERS, MAX_WIDTH
 from sdxl import sdxl_unet
 
 

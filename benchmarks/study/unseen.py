@@ -13,9 +13,9 @@ from pathlib import Path
 
 from conditions import PAIR_PROMPTS, PROMPTS
 
-from diffusers_nested.miniature.making.adapters import TRIPLETS, WORDS, draw_triplets
-from diffusers_nested.miniature.making.base import PICTURES
-from diffusers_nested.miniature.making.data import draw_scenes
+from recipes.miniature.making.adapters import TRIPLETS, WORDS, draw_triplets
+from recipes.miniature.making.base import PICTURES
+from recipes.miniature.making.data import draw_scenes
 
 
 def captions() -> Mapping[str, Counter[str]]:

@@ -17,10 +17,10 @@ from diffusers import StableDiffusionXLPipeline
 
 from diffusers_nested import miniature
 from diffusers_nested.adapter import NestedAdapter
-from diffusers_nested.hub import load_vision_tower
 from diffusers_nested.mechanisms import MECHANISMS
-from diffusers_nested.miniature.making.adapters import TRIPLETS, WORDS, fit, new_adapter, settings
 from diffusers_nested.miniature.world import Scene
+from diffusers_nested.vision import load_vision_tower
+from recipes.miniature.making.adapters import TRIPLETS, WORDS, fit, new_adapter, settings
 
 from .grammar import plain_caption
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from diffusers_nested import miniature
-from diffusers_nested.miniature.making.base import TIME_IDS, build_scheduler, build_unet, noisy_batch
-from diffusers_nested.miniature.making.loop import Recipe, fit
+from recipes.miniature.making.base import TIME_IDS, build_scheduler, build_unet, noisy_batch
+from recipes.miniature.making.loop import Recipe, fit
 
 from . import encoders
 from .data import load_pictures

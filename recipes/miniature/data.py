@@ -9,9 +9,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from diffusers_nested.miniature.drawing import render, subject_masks
-from diffusers_nested.miniature.making.base import encode_pictures
-from diffusers_nested.miniature.making.data import to_pixels
 from diffusers_nested.miniature.world import Scene, random_scene, random_subjects
+from recipes.miniature.making.base import encode_pictures
+from recipes.miniature.making.data import to_pixels
 
 PICTURES = 60_000
 

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from diffusers_nested import miniature
-from diffusers_nested.miniature.making.base import text_config
-from diffusers_nested.miniature.making.data import to_pixels
-from diffusers_nested.miniature.making.loop import Recipe, fit
+from recipes.miniature.making.base import text_config
+from recipes.miniature.making.data import to_pixels
+from recipes.miniature.making.loop import Recipe, fit
 
 from .data import Pictures, load_pictures
 from .grammar import describe

@@ -22,12 +22,12 @@ from torch import Tensor
 from diffusers_nested import miniature
 from diffusers_nested.miniature import captions
 from diffusers_nested.miniature.drawing import render, subject_masks
-from diffusers_nested.miniature.making.base import TIME_IDS, encode_pictures
-from diffusers_nested.miniature.making.data import to_pixels
 from diffusers_nested.miniature.recogniser import Recogniser, crop_subject
 from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import Look, Scene, random_person, random_pet, random_scene
 from diffusers_nested.prompts import word_positions
+from recipes.miniature.making.base import TIME_IDS, encode_pictures
+from recipes.miniature.making.data import to_pixels
 
 from .base import from_checkpoint
 from .grammar import describe, plain_caption

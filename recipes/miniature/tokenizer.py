@@ -9,8 +9,8 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from diffusers_nested.miniature.making.tokenizer import END, START
 from diffusers_nested.miniature.world import random_scene, random_subjects
+from recipes.miniature.making.tokenizer import END, START
 
 from .grammar import Caption, describe
 

@@ -6,14 +6,14 @@ answers ``--help`` in a moment.
 """
 # ruff: noqa: E402 (versions are looked at before anything that an old one would break)
 
-from .requirements import check_requirements
+from .environment.requirements import check_requirements
 
 check_requirements()
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .after_import import after_import
+from .environment.after_import import after_import
 
 if TYPE_CHECKING:
     from .api import (

@@ -16,8 +16,8 @@ from .errors import (
     ScaleError,
     SubjectError,
 )
-from .hub import push_to_hub
 from .pipelines import NestedAdapterMixin, NestedDenoiseStep, add_nested_subjects, register
+from .publishing import push_to_hub
 from .subjects import Subject
 
 register()

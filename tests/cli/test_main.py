@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from diffusers_nested import NestedAdapterError, __version__, cli
-from diffusers_nested.adapter import DEFAULT_IMAGE_ENCODER
+from diffusers_nested.adapter.model import DEFAULT_IMAGE_ENCODER
 from diffusers_nested.cli import main, train
 from diffusers_nested.cli.wording import REMEDIES, in_words
 from diffusers_nested.errors import AdapterLoadError, Remedy

@@ -21,7 +21,7 @@ from diffusers_nested.evaluation import evaluate, read_settings
 from diffusers_nested.evaluation.rows import read_rows
 from diffusers_nested.evaluation.summary import as_table
 from diffusers_nested.evaluation.sweep import _Sweep
-from diffusers_nested.folder_lock import held
+from diffusers_nested.files.lock import held
 from full_disk import room_for
 
 TESTS = Path(__file__).parents[1]

@@ -8,8 +8,9 @@ import pytest
 from huggingface_hub.errors import HTTPError
 
 from diffusers_nested import AdapterLoadError, NestedAdapter
+from diffusers_nested.adapter import inspect_adapter
 from diffusers_nested.cli import main
-from diffusers_nested.hub import Source, inspect_adapter
+from diffusers_nested.files.source import Source
 from hub.server import Fault
 from hub.steps import check_untouched, published
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 import tiny_pipeline as tiny
 from diffusers_nested import NestedAdapter, PublishError, miniature
-from diffusers_nested.hub import prepare_publication, publish
-from diffusers_nested.hub.card import write_card
-from diffusers_nested.hub.scores import check_evaluation
-from diffusers_nested.hub.sections import Section, complete
+from diffusers_nested.publishing import prepare_publication, publish
+from diffusers_nested.publishing.card import write_card
+from diffusers_nested.publishing.scores import check_evaluation
+from diffusers_nested.publishing.sections import Section, complete
 from hub.steps import ALICE, published
 
 BASE = "alice/base"

@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 
 from diffusers_nested import PublishError
-from diffusers_nested.hub.pictures import without_metadata
+from diffusers_nested.publishing.pictures import without_metadata
 
 SECRET = b"48.8584 N 2.2945 E"
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

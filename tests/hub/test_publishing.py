@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 import tiny_pipeline as tiny
 from diffusers_nested import AdapterLoadError, NestedAdapter, NestedAdapterError, PublishError
 from diffusers_nested.cli import main
-from diffusers_nested.encoder import ImageEncoder
-from diffusers_nested.hub import load_vision_tower, publish
+from diffusers_nested.publishing import publish
+from diffusers_nested.vision import ImageEncoder, load_vision_tower
 from hub.server import Fault
 from hub.steps import ALICE, BOB, generate
 

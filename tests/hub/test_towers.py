@@ -11,9 +11,12 @@ from transformers import CLIPVisionModelWithProjection
 
 import tiny_pipeline as tiny
 from diffusers_nested import AdapterLoadError, NestedAdapter
+from diffusers_nested.adapter import inspect_adapter
 from diffusers_nested.cli.inspect import describe
 from diffusers_nested.errors import PublishError
-from diffusers_nested.hub import Source, inspect_adapter, load_vision_tower, prepare_publication
+from diffusers_nested.files.source import Source
+from diffusers_nested.publishing import prepare_publication
+from diffusers_nested.vision import load_vision_tower
 from hub.steps import published
 
 # Where towers are put; the width of each one's projection, which nobody reads, tells them apart.
@@ -185,10 +188,10 @@ def test_somebody_elses_tower_is_named_before_it_is_fetched(
                 asked.extend(request.path for request in hub.requests)
 
     with caplog.at_level(logging.INFO, "diffusers_nested"):
-        logging.getLogger("diffusers_nested.hub.towers").addHandler(handler := Log())
+        logging.getLogger("diffusers_nested.vision.towers").addHandler(handler := Log())
         with pytest.raises(AdapterLoadError, match=NAMED):
             pipeline.load_nested_adapter("alice/nested", cache_dir=cache)
-        logging.getLogger("diffusers_nested.hub.towers").removeHandler(handler)
+        logging.getLogger("diffusers_nested.vision.towers").removeHandler(handler)
     assert asked and not any("towers" in path for path in asked)
     assert any("towers" in request.path for request in hub.requests)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from diffusers_nested.backbones import cross_attention_layers
 from diffusers_nested.errors import ScaleError
 from diffusers_nested.injection.scales import Dial, check_scale, expand_scale
-from diffusers_nested.layers import cross_attention_layers
 from tiny import tiny_unet
 
 PATHS = list(cross_attention_layers(tiny_unet()))

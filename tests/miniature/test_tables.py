@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusers_nested.miniature.making.tables import fill
+from recipes.miniature.making.tables import fill
 
 ROOT = Path(__file__).parents[2]
 

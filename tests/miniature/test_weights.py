@@ -9,10 +9,10 @@ from PIL import Image
 from diffusers_nested import miniature
 from diffusers_nested.miniature import Recogniser
 from diffusers_nested.miniature.drawing import render
-from diffusers_nested.miniature.making.recogniser import draw_views
 from diffusers_nested.miniature.measure import references
 from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import portrait
+from recipes.miniature.making.recogniser import draw_views
 
 LIMIT = 25_000_000
 

@@ -5,8 +5,6 @@ import pytest
 
 from diffusers_nested.miniature.captions import describe, plain_caption
 from diffusers_nested.miniature.drawing import render
-from diffusers_nested.miniature.making.data import draw_scenes
-from diffusers_nested.miniature.making.tokenizer import build_tokenizer
 from diffusers_nested.miniature.world import (
     CLOTH,
     HAIR,
@@ -19,6 +17,8 @@ from diffusers_nested.miniature.world import (
     random_pet,
     random_scene,
 )
+from recipes.miniature.making.data import draw_scenes
+from recipes.miniature.making.tokenizer import build_tokenizer
 
 SOMEONE = Person("tan", "blue", "short", "green", "none", "none")
 

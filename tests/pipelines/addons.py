@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import tiny_pipeline
-from diffusers_nested.layers import cross_attention_layers
+from diffusers_nested.backbones import cross_attention_layers
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 

@@ -13,7 +13,7 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from diffusers_nested import NestedAdapter
-from diffusers_nested.layers import cross_attention_layers
+from diffusers_nested.backbones import cross_attention_layers
 from mechanism_formulas import FORMULAS, FormulaSubject
 
 

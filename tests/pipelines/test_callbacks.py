@@ -13,7 +13,7 @@ from diffusers.callbacks import (
 )
 
 from diffusers_nested import RowsNotFoundError, Subject
-from diffusers_nested.layers import cross_attention_layers
+from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
 CASE = CASES[0]

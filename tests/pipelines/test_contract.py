@@ -11,7 +11,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0, XFormersAttnP
 
 import tiny_pipeline
 from diffusers_nested import NestedAdapterError, ProcessorReplacedError
-from diffusers_nested.layers import cross_attention_layers
+from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
 TOLERANCE = 1e-4  # of pictures in 0..1, float32

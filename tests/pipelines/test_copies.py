@@ -20,7 +20,7 @@ from diffusers import (
 
 import tiny_parts
 import tiny_pipeline
-from diffusers_nested.layers import cross_attention_layers
+from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
 CASE = CASES[0]

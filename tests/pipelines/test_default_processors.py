@@ -9,7 +9,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from test_own_processors import Damped
 
 from diffusers_nested import ProcessorReplacedError
-from diffusers_nested.layers import cross_attention_layers
+from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
 CASE = CASES[0]

@@ -11,7 +11,7 @@ from diffusers import StableDiffusionXLPipeline
 
 import tiny_pipeline
 from diffusers_nested import Subject, miniature
-from diffusers_nested.layers import cross_attention_layers
+from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
 CASE = CASES[0]

@@ -10,7 +10,7 @@ from diffusers import StableDiffusionXLPipeline
 from diffusers.image_processor import IPAdapterMaskProcessor
 
 from diffusers_nested import ProcessorReplacedError
-from diffusers_nested.layers import cross_attention_layers
+from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
 CASE = CASES[0]

@@ -29,7 +29,7 @@ from diffusers_nested import (
     Subject,
     add_nested_subjects,
 )
-from diffusers_nested.layers import cross_attention_layers
+from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
 TOLERANCE = 2e-5  # of pictures in 0..1, float32; without guidance a subject changes them little

@@ -9,7 +9,7 @@ from cases import CASES
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
 
-from diffusers_nested.layers import cross_attention_layers
+from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
 CASE = CASES[0]

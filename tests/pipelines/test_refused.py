@@ -7,7 +7,7 @@ from diffusers import LEditsPPPipelineStableDiffusionXL, StableDiffusionPipeline
 
 import tiny_pipeline
 from diffusers_nested import AdapterLoadError, NestedAdapterMixin
-from diffusers_nested.layers import cross_attention_layers
+from diffusers_nested.backbones import cross_attention_layers
 from diffusers_nested.pipelines import SUPPORTED
 from diffusers_nested.pipelines.refused import REFUSED
 

@@ -8,7 +8,7 @@ from cases import CASES, PROMPT
 from diffusers import DDIMScheduler, HeunDiscreteScheduler
 
 from diffusers_nested import RowsNotFoundError, Subject, SubjectError
-from diffusers_nested.layers import cross_attention_layers
+from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
 CASE = CASES[0]

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 import tiny_pipeline as tiny
 from diffusers_nested import AdapterLoadError, NestedAdapter, NestedAdapterError
 from diffusers_nested.errors import SubjectError
-from diffusers_nested.hub import load_vision_tower
-from diffusers_nested.hub.tower_files import read_tower_config
+from diffusers_nested.vision import load_vision_tower
+from diffusers_nested.vision.tower_files import read_tower_config
 
 CASE = CASES[0]
 WEIGHTS = "diffusion_pytorch_model.safetensors"

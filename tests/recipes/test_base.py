@@ -5,11 +5,11 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
-from diffusers_nested.miniature.making.base import TIME_IDS, spread_timesteps
-from diffusers_nested.miniature.making.loop import learning_rate
 from recipes.miniature import reading
 from recipes.miniature.base import Base, assemble, bundled_vae, recipe_of
 from recipes.miniature.encoders import Contrast, TextEncoders
+from recipes.miniature.making.base import TIME_IDS, spread_timesteps
+from recipes.miniature.making.loop import learning_rate
 from recipes.miniature.measure import attention, draw_task
 from recipes.miniature.tokenizer import build_tokenizer
 

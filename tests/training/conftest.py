@@ -11,8 +11,8 @@ import tiny_pipeline as tiny
 from accelerate_state import own_accelerator
 from diffusers_nested import NestedAdapter
 from diffusers_nested.data import Triplet
-from diffusers_nested.encoder import ImageEncoder
 from diffusers_nested.training import TrainingConfig, train_adapter
+from diffusers_nested.vision import ImageEncoder
 
 __all__ = ["own_accelerator"]
 CAPTIONS = ["a photo of a person", "a watercolor of a person in the snow"]

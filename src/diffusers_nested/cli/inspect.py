@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Look, and write what there is to the standard output."""
-    from ..hub import Source, inspect_adapter
+    from ..adapter import inspect_adapter
+    from ..files.source import Source
 
     source = Source(arguments.adapter, arguments.subfolder, arguments.revision, arguments.token)
     sys.stdout.write(describe(arguments.adapter, inspect_adapter(source)))

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..environment.requirements import missing_extra
 from ..errors import NestedAdapterError
-from ..requirements import missing_extra
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -52,9 +52,9 @@ def adapter_words(adapters: Sequence[str]) -> list[str]:
         AdapterLoadError: One cannot be read.
         NestedAdapterError: Two have the same word.
     """
-    from ..adapter import NestedAdapter
-    from ..adapter_files import CONFIG_NAME
-    from ..hub import Source, pin_adapter
+    from ..adapter import NestedAdapter, pin_adapter
+    from ..files import CONFIG_NAME
+    from ..files.source import Source
 
     words: dict[str, str] = {}
     for adapter in adapters:

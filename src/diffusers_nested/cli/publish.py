@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check the folder, say what is in it, and upload it."""
-    from ..hub import prepare_publication, publish, show
+    from ..publishing import prepare_publication, publish, show
 
     common = {name: getattr(arguments, name) for name in ("revision", "subfolder", "base_model", "license")}
     if arguments.dry_run:

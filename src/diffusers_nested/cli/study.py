@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import NestedAdapterError
-from ..jsonl import write_atomically
+from ..files.jsonl import write_atomically
 
 HELP = "Write a page of blind comparisons from the folders of `evaluate`, or compute win rates from saved answers."
 logger = logging.getLogger(__name__)

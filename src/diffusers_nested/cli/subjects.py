@@ -91,8 +91,8 @@ def _split(entry: str) -> tuple[str, str]:
 
 
 def _open(file: str) -> "Image.Image":
+    from ..images import open_photo, to_pil
     from ..miniature import example, examples
-    from ..photos import open_photo, to_pil
 
     if not Path(file).exists() and file in examples():
         return example(file)

@@ -72,9 +72,9 @@ def run(arguments: argparse.Namespace) -> None:
     from diffusers import DiffusionPipeline
 
     from ..data import TripletFolder
-    from ..hub import load_vision_tower
     from ..mechanisms import get_mechanism
     from ..training import train_adapter
+    from ..vision import load_vision_tower
 
     get_mechanism(arguments.mechanism)
     config = TrainingConfig(**{field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)})
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _adapter(arguments: argparse.Namespace, unet: Any, feature_dim: int) -> "NestedAdapter":
     """A new adapter of the settings that were given, or an earlier one that has them."""
     from ..adapter import NestedAdapter
-    from ..safe_files import is_folder
+    from ..files import is_folder
 
     names = ("num_queries", "subject_token", "mechanism", "alpha")
     settings = {name: value for name, value in vars(arguments).items() if name in names}

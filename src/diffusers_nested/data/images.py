@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..photos import open_photo, to_pil
+from ..images import open_photo, to_pil
 
 
 def load_image(image: Any) -> Image.Image:

@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import NestedAdapterError
-from ..jsonl import write_atomically
-from ..photos import open_photo, to_pil
+from ..files.jsonl import write_atomically
+from ..images import open_photo, to_pil
 from .contestants import Contestant
 from .references import Reference
 from .shots import Shot

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..processes import join_processes, launched_processes
+from ..environment.processes import join_processes, launched_processes
 
 _PATIENCE = timedelta(days=7)  # how long the first to finish wait for the others
 

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from ..errors import NestedAdapterError
-from ..jsonl import write_atomically
+from ..files.jsonl import write_atomically
 from .plots import trade_off
 from .prepare import Comparison
 from .rows import RESULTS, read_rows

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NestedAdapterError
-from ..jsonl import append_jsonl, numbered_rows, write_jsonl
+from ..files.jsonl import append_jsonl, numbered_rows, write_jsonl
 
 Row = Mapping[str, Any]
 Key = tuple[str, float, str, str, int]  # contestant, scale, subject, prompt, seed

@@ -12,8 +12,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..errors import NestedAdapterError
-from ..folder_lock import held
-from ..jsonl import write_atomically
+from ..files.jsonl import write_atomically
+from ..files.lock import held
 from .contestants import Contestant, Generate, Plain
 from .metrics import checked_scores
 from .pictures import is_kept, load, picture_name, save, save_photos

@@ -7,8 +7,8 @@ from typing import Any
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import nn
 
+from ..backbones import cross_attention_layers, layer_levels
 from ..errors import ProcessorReplacedError
-from ..layers import cross_attention_layers, layer_levels
 from .binding import RowGroup
 from .gate import Gate
 from .processor import NestedAttnProcessor, is_replaceable

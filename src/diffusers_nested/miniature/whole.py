@@ -10,8 +10,8 @@ from typing import Any
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+from ..environment.requirements import versions
 from ..errors import NestedAdapterError
-from ..requirements import versions
 
 _MODELS = {
     "text_encoder": CLIPTextModel,

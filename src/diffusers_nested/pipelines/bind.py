@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..adapter_checks import check_projected
-from ..encoder import check_encoded
+from ..adapter.checks import check_projected
 from ..errors import SubjectError
 from ..injection import BoundSubject, Dial
 from ..mechanisms import get_mechanism
 from ..subjects import ResolvedSubject
+from ..vision import check_encoded
 from .state import NestedState
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from ..adapter import NestedAdapter
-from ..encoder import ImageEncoder
+from ..adapter import NestedAdapter, load_adapter, origin_of, pin_adapter
 from ..errors import AdapterLoadError, NestedAdapterError, Remedy
-from ..hub import Source, find_image_encoder, load_adapter, load_image_encoder, origin_of, pin_adapter
+from ..files.source import Source
+from ..vision import ImageEncoder, find_image_encoder, load_image_encoder
 from .refused import check_pipeline
 from .state import NestedState, inner_unet, state_of
 
@@ -58,7 +58,7 @@ def load_all(
         name = _free_name(name or adapter.config["subject_token"], state, loaded)
         encoder, encoder_name = None, None
         if image_encoder_folder is not None:
-            tower = find_image_encoder(adapter, source, image_encoder_folder)
+            tower = find_image_encoder(adapter.config, source, image_encoder_folder)
             encoder_name = tower.name
             encoder = _shared(encoder_name, state, loaded) or load_image_encoder(tower, unet.dtype)
         loaded.append(Loaded(name, adapter, encoder, encoder_name))

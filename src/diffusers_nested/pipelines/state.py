@@ -6,9 +6,9 @@ from typing import Any
 from torch import nn
 
 from ..adapter import NestedAdapter
-from ..encoder import ImageEncoder
 from ..errors import NestedAdapterError, ScaleError
 from ..injection import Dial, NestedInjector, expand_scale
+from ..vision import ImageEncoder
 
 _ATTRIBUTE = "_nested_adapter_state"
 

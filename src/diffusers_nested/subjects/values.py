@@ -15,9 +15,8 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ..addresses import open_address
 from ..errors import SubjectError
-from ..photo_checks import check_photo, check_picture
+from ..images import check_photo, check_picture, open_address
 from .subject import Image
 
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from ..adapter import NestedAdapter
 from ..data import Triplets, each
-from ..encoder import ImageEncoder
 from ..errors import NestedAdapterError
 from ..pipelines.state import inner_unet
+from ..vision import ImageEncoder
 from .config import NOT_OF_A_RUN, TrainingConfig
 from .noise import training_scheduler
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from ..adapter import NestedAdapter
-from ..adapter_files import CONFIG_NAME
 from ..errors import NestedAdapterError
-from ..jsonl import sync_folder
+from ..files import CONFIG_NAME
+from ..files.jsonl import sync_folder
 
 _ADAPTER = ".adapter.partial"
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..encoder import ImageEncoder
 from ..errors import NestedAdapterError
+from ..vision import ImageEncoder
 
 
 class FrozenModels:

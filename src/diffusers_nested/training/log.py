@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from ..errors import NestedAdapterError
-from ..jsonl import append_jsonl, read_jsonl, write_jsonl
+from ..files.jsonl import append_jsonl, read_jsonl, write_jsonl
 
 logger = logging.getLogger(__name__)
 

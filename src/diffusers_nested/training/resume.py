@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NestedAdapterError
-from ..jsonl import write_atomically
+from ..files.jsonl import write_atomically
 from .checkpoints import find_checkpoints, is_complete, load_checkpoint, tidy
 from .config import MAY_CHANGE, TrainingConfig
 from .folder import holds_adapter

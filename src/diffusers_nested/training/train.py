@@ -8,13 +8,13 @@ import torch
 
 from ..adapter import NestedAdapter
 from ..data import Triplets, caption_positions, each
-from ..encoder import ImageEncoder
+from ..environment.processes import join_processes, launched_processes
+from ..environment.requirements import missing_extra
 from ..errors import NestedAdapterError
-from ..folder_lock import held
+from ..files.lock import held
 from ..injection import NestedInjector
 from ..pipelines.state import inner_unet, state_of
-from ..processes import join_processes, launched_processes
-from ..requirements import missing_extra
+from ..vision import ImageEncoder
 from .config import TrainingConfig
 from .fingerprint import DTYPES, settings_of
 from .frozen import FrozenModels

@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 
 from ..adapter import NestedAdapter
 from ..data import load_image
-from ..encoder import ImageEncoder
 from ..injection import NestedInjector
+from ..vision import ImageEncoder
 from .config import TrainingConfig
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...requirements import missing_extra
+from ...environment.requirements import missing_extra
 from .outside import Box
 
 _UPSAMPLED = 1  # times that a picture is doubled before the search: faces from about 40 pixels are found

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import NestedAdapterError
-from ...safe_files import shown
+from ...files import shown
 
 QUESTIONS = ("prompt", "identity", "overall")
 _SIDES = ("left", "right")

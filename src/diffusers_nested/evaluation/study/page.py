@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ...errors import NestedAdapterError
-from ...jsonl import write_atomically
+from ...files.jsonl import write_atomically
 from ..pictures import load
 from .pairs import Pair
 

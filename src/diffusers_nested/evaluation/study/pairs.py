@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 
 from ...errors import NestedAdapterError
-from ...safe_files import file_in, shown
+from ...files import file_in, shown
 from ..pictures import PHOTOS, check_names
 from ..rows import RESULTS, read_rows
 

@@ -1,0 +1,136 @@
+"""What an adapter is, without loading its weights."""
+
+import posixpath
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError, NotASafetensorsRepoError, SafetensorsParsingError
+
+from ..errors import AdapterLoadError
+from ..files import CONFIG_NAME, read_header
+from ..files.source import Source
+from ..vision import Tower, locate_image_encoder
+from .model import NestedAdapter
+from .resolve import pin_adapter
+
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    NotASafetensorsRepoError,
+    SafetensorsParsingError,
+)
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of weights.
+
+    Attributes:
+        name: Its path from the adapter's folder.
+        size: Its bytes; None if the Hub does not say.
+        parameters: Number of parameters by type, such as ``{"F16": 475_890}``; None if the header cannot be had.
+    """
+
+    name: str
+    size: int | None
+    parameters: dict[str, int] | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of an adapter.
+
+    Attributes:
+        adapter: The adapter on the meta device: its ``config``, and tensors that take no memory.
+        files: Its files of weights, those of the image encoder included if it is in the same source.
+        image_encoder: The one that loading it reads: ``image_encoder/``, its own, or another's place; or why none can
+            be told.
+        is_complete: Whether ``files`` are all that the source has, and not only those that were downloaded.
+    """
+
+    adapter: NestedAdapter
+    files: tuple[WeightFile, ...]
+    image_encoder: str
+    is_complete: bool
+
+
+def inspect_adapter(source: Source) -> Inspection:
+    """Read an adapter's configuration, and what its files of weights say of themselves.
+
+    Args:
+        source: Where it is. Of a repository only configurations are downloaded, and the headers of the weights.
+
+    Raises:
+        AdapterLoadError: It is not an adapter that this version reads, or the header of a file is damaged.
+    """
+    source = pin_adapter(source)
+    config = source.within(CONFIG_NAME)
+    top = source.local_folder(config)
+    adapter = NestedAdapter.from_config_file(top / config, source.location)
+    tower, image_encoder = _image_encoder(adapter, source)
+    folders = [source.within("")] + ([tower.folder] if tower is not None and tower.source is source else [])
+    if source.is_folder:
+        return Inspection(adapter, _files_in(top, folders, source), image_encoder, is_complete=True)
+    try:
+        return Inspection(adapter, _files_on_hub(folders, source), image_encoder, is_complete=True)
+    except (HTTPError, OSError):  # the config came from the cache: say what else is there
+        return Inspection(adapter, _files_in(top, folders, source), image_encoder, is_complete=False)
+
+
+def _image_encoder(adapter: NestedAdapter, source: Source) -> tuple[Tower | None, str]:
+    """The tower, and what is said of it."""
+    try:
+        tower = locate_image_encoder(adapter.config, source)
+    except AdapterLoadError as error:
+        return None, f"cannot be told: {error}"
+    if tower is None:
+        return None, "none: give embeddings"
+    if tower.source is not source:
+        return tower, tower.place
+    is_beside = posixpath.dirname(tower.folder) == source.within("")
+    whose = "its own" if is_beside else f"at the top of {source.location}"
+    return tower, f"{posixpath.basename(tower.folder)}/, {whose}"
+
+
+def _files_in(top: Path, folders: list[str], source: Source) -> tuple[WeightFile, ...]:
+    paths = [path for folder in folders for path in sorted((top / folder).glob("*.safetensors"))]
+    return tuple(_file_in(path, _shown_name(path.relative_to(top).as_posix(), source)) for path in paths)
+
+
+def _file_in(path: Path, name: str) -> WeightFile:
+    counts: Counter[str] = Counter()
+    for tensor in read_header(path).values():
+        counts[tensor.dtype] += tensor.numel
+    return WeightFile(name, path.stat().st_size, dict(counts))
+
+
+def _files_on_hub(folders: list[str], source: Source) -> tuple[WeightFile, ...]:
+    api = HfApi(token=source.token)
+    info = api.model_info(source.location, revision=source.revision, files_metadata=True)
+    sizes = {file.rfilename: file.size for file in info.siblings or () if file.rfilename.endswith(".safetensors")}
+    ours = [name for folder in folders for name in sorted(sizes) if posixpath.dirname(name) == folder]
+    return tuple(WeightFile(_shown_name(name, source), sizes[name], _counts_on_hub(api, source, name)) for name in ours)
+
+
+def _shown_name(name: str, source: Source) -> str:
+    """From the adapter's folder, of a path from the top of the source."""
+    return posixpath.relpath(name, source.subfolder or ".")
+
+
+def _counts_on_hub(api: HfApi, source: Source, name: str) -> dict[str, int] | None:
+    try:
+        header = api.parse_safetensors_file_metadata(source.location, name, revision=source.revision)
+    except (HTTPError, OSError):
+        return None  # it is the server's to answer; the sizes are known all the same
+    except _UNREADABLE as error:  # whatever the client's reader makes of a header that is none
+        raise AdapterLoadError(
+            f"{name} of {source.location} is not a whole safetensors file ({type(error).__name__}: {error}). Its owner "
+            "must publish it again."
+        ) from error
+    return {str(dtype): count for dtype, count in header.parameter_count.items()}

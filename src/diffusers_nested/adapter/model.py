@@ -1,0 +1,267 @@
+"""NestedAdapter: what is trained and published for one domain (arXiv 2501.01407, section 3.3)."""
+
+import inspect
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.modeling_utils import no_init_weights
+from torch import Tensor, nn
+
+from ..backbones import cross_attention_layers, layer_widths
+from ..errors import AdapterLoadError, NestedAdapterError
+from ..files import CONFIG_NAME, is_folder, plain_subfolder
+from ..files.weights import check_finite, read_weights
+from ..mechanisms import get_mechanism
+from .checks import BASE_FAMILY, DEFAULT_ALPHA, FORMAT_VERSION, check_config, check_config_fits, family_of
+from .files import Location, Origin, check_weights, find_weights, read_config
+from .subject_encoder import SubjectEncoder
+
+# The tower of IP-Adapter's "plus" checkpoints, which users of diffusers mostly have already.
+DEFAULT_IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"
+
+
+class NestedAdapter(ModelMixin, ConfigMixin):
+    """An encoder from image features to subject tokens, and what each layer reads of them.
+
+    Build one with ``from_unet``, load one with ``from_pretrained``. The weights of the layers are keyed by
+    the layer's path in the UNet (``projections.down_blocks.1.….attn2.key.weight``), never by position.
+
+    Args:
+        layers: Path of every cross-attention layer -> its inner width (heads · d).
+        token_dim: Width of a subject token; the width of the UNet's prompt embeddings.
+        image_feature_dim: Width of the vision tower's features.
+        num_queries: N, the number of subject tokens per image (paper: 1024 for faces, 256 for pets).
+        subject_token: The word of the prompt that a subject takes by default.
+        alpha: Norm of a subject's value in units of the word's own (paper: 2); None sets no norm, as it must be for
+            mechanisms that replace no value.
+        mechanism: How subjects enter a layer: "nested", or one that it is compared with.
+        qformer_hidden_size: Width of the Q-Former.
+        qformer_num_layers: Blocks of the Q-Former; each attends to the image.
+        qformer_num_heads: Heads of the Q-Former.
+        qformer_intermediate_size: Width of the Q-Former's feed-forward layers.
+        image_encoder: Where the vision tower is on the Hub, ``user/repo`` or ``user/repo/sub/folder``; used when
+            the adapter brings none of its own. An adapter that stays on this machine may give the absolute path of a
+            folder.
+        base_family: Family of UNets that the adapter is made for.
+        format_version: Version of this configuration's format.
+
+    Raises:
+        NestedAdapterError: A value is out of its range, or the mechanism is unknown.
+    """
+
+    # Where ``from_pretrained`` found it, and so where its image encoder is.
+    origin: Origin | None = None
+
+    @register_to_config
+    def __init__(
+        self,
+        layers: dict[str, int],
+        token_dim: int,
+        image_feature_dim: int,
+        num_queries: int = 256,
+        subject_token: str = "person",
+        alpha: float | None = DEFAULT_ALPHA,
+        mechanism: str = "nested",
+        qformer_hidden_size: int = 768,
+        qformer_num_layers: int = 6,
+        qformer_num_heads: int = 12,
+        qformer_intermediate_size: int = 3072,
+        image_encoder: str | None = DEFAULT_IMAGE_ENCODER,
+        base_family: str = BASE_FAMILY,
+        format_version: int = FORMAT_VERSION,
+    ) -> None:
+        super().__init__()
+        check_config(self.config)
+        self.encoder = SubjectEncoder(
+            image_feature_dim,
+            num_queries,
+            token_dim,
+            qformer_hidden_size,
+            qformer_num_layers,
+            qformer_num_heads,
+            qformer_intermediate_size,
+        )
+        self.projections = nn.Module()
+        projection = get_mechanism(mechanism).projection
+        for path, width in layers.items():
+            if projection is not None:
+                _add_module(self.projections, path, projection(token_dim, width))
+
+    @classmethod
+    def from_unet(cls, unet: nn.Module, *, image_feature_dim: int, **config: Any) -> "NestedAdapter":
+        """A new adapter for a UNet, every layer starting from the UNet's own key and value weights.
+
+        Args:
+            unet: The UNet that the adapter is for; it is read, not changed.
+            image_feature_dim: Width of the vision tower's features.
+            **config: The other settings of the class, such as ``num_queries`` and ``subject_token``. ``alpha`` is
+                None by default for a ``mechanism`` that replaces no value.
+
+        Raises:
+            NestedAdapterError: The UNet is not of the SDXL family, or a setting is out of its range.
+        """
+        family = family_of(unet)
+        if family != BASE_FAMILY:
+            raise NestedAdapterError(
+                f"Adapters are for UNets of the {BASE_FAMILY!r} family, got one of the {family!r} family. "
+                "Pass the `unet` of an SDXL pipeline."
+            )
+        mechanism = get_mechanism(config.get("mechanism", "nested"))
+        if not mechanism.has_norm:
+            config.setdefault("alpha", None)
+        layers = cross_attention_layers(unet)
+        token_dim = next(iter(layers.values())).cross_attention_dim
+        adapter = cls(layer_widths(unet), token_dim=token_dim, image_feature_dim=image_feature_dim, **config)
+        for path, layer in layers.items() if mechanism.projection is not None else ():
+            to_k, to_v = cast(nn.Linear, layer.to_k), cast(nn.Linear, layer.to_v)
+            adapter._projection(path).copy_from(to_k.weight, to_v.weight)
+        return adapter
+
+    def encode(self, image_features: Tensor) -> Tensor:
+        """Subject tokens of images (section 3.3).
+
+        Args:
+            image_features: Tokens of the vision tower before pooling, (batch, L, image_feature_dim).
+
+        Returns:
+            (batch, num_queries, token_dim).
+        """
+        width = self.config["image_feature_dim"]
+        if image_features.ndim != 3 or image_features.shape[-1] != width:
+            raise NestedAdapterError(
+                f"Image features have shape {tuple(image_features.shape)}; expected (batch, tokens, {width}), the "
+                "features of the vision tower that the adapter was trained with."
+            )
+        return self.encoder(image_features)
+
+    def project(self, tokens: Tensor) -> dict[str, tuple[Tensor, ...]]:
+        """What every layer reads of a subject, such as K̆ and V̆ (section 3.2).
+
+        Args:
+            tokens: Subject tokens (batch, N, token_dim); of several images of one subject, one after another.
+
+        Returns:
+            Layer path -> (K̆, V̆), each (batch, N, inner width of the layer); or (V̆,), or just (tokens,), as the
+            mechanism has it.
+        """
+        width = self.config["token_dim"]
+        if tokens.ndim != 3 or tokens.shape[-1] != width:
+            raise NestedAdapterError(
+                f"Subject tokens have shape {tuple(tokens.shape)}; expected (batch, tokens, {width}), as "
+                "`encode` returns them."
+            )
+        if get_mechanism(self.config["mechanism"]).projection is None:
+            return dict.fromkeys(self.config["layers"], (tokens,))
+        return {path: self._projection(path)(tokens) for path in self.config["layers"]}
+
+    def forward(self, image_features: Tensor) -> dict[str, tuple[Tensor, ...]]:
+        """``project(encode(image_features))``: what training runs, one subject per row."""
+        return self.project(self.encode(image_features))
+
+    def check_fits(self, unet: nn.Module) -> None:
+        """Raise unless the adapter is made for a UNet like this one; nothing is changed.
+
+        Raises:
+            AdapterLoadError: Another family, other layers, or other widths.
+        """
+        check_config_fits(self.config, unet)
+
+    @classmethod
+    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls,
+        pretrained_model_name_or_path: str | PathLike,
+        *,
+        subfolder: str | None = None,
+        weight_name: str | None = None,
+        variant: str | None = None,
+        torch_dtype: torch.dtype | None = None,
+        unet: nn.Module | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | PathLike | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        proxies: dict[str, str] | None = None,
+    ) -> "NestedAdapter":
+        """Load an adapter; all that its files say of themselves is checked before a weight is read.
+
+        Only safetensors are read. Of what is wrong with a folder an ``AdapterLoadError`` speaks; an ``OSError`` of
+        diffusers, if the Hub does not give a file.
+
+        Args:
+            pretrained_model_name_or_path: A folder, or a repository of the Hub.
+            subfolder: Folder within it.
+            weight_name: File of the weights, if not the one that ``save_pretrained`` writes.
+            variant: Such as ``"fp16"``, for ``diffusion_pytorch_model.fp16.safetensors``.
+            torch_dtype: Type of the weights; by default float32.
+            unet: A UNet that the adapter must fit, which is checked before the weights are read, too.
+            revision: Branch, tag or commit of the repository.
+            token: Access token of the Hub.
+            cache_dir: Folder of downloads.
+            local_files_only: Download nothing.
+            force_download: Download again.
+            proxies: Proxies of the download.
+
+        Raises:
+            AdapterLoadError: Not an adapter, of a newer format, made for another UNet, or with tensors missing, left
+                over, of other shapes, or not finite.
+        """
+        source = str(pretrained_model_name_or_path)
+        hub: dict[str, Any] = dict(revision=revision, token=token, cache_dir=cache_dir, proxies=proxies)
+        hub.update(local_files_only=local_files_only, force_download=force_download)
+        try:
+            location = Location(source, plain_subfolder(subfolder), hub)
+            config_file = location.find(CONFIG_NAME)
+            adapter, location = cls.from_config_file(config_file, source), location.of_revision(config_file)
+            if unet is not None:
+                check_config_fits(adapter.config, unet)
+            files = find_weights(location, weight_name, variant)
+            check_weights(files, {name: x.shape for name, x in adapter.state_dict().items()}, source)
+            weights = read_weights(files, torch_dtype or torch.float32)
+        except OSError as error:
+            if not is_folder(source):
+                raise  # the Hub's: diffusers says what went wrong
+            raise AdapterLoadError(f"{source} does not hold a whole adapter: {error} Save or copy it again.") from error
+        adapter.load_state_dict(weights, assign=True)
+        check_finite(adapter, source)
+        adapter.register_to_config(_name_or_path=source)
+        adapter.origin = location.origin
+        return adapter.eval()
+
+    @classmethod
+    def from_config_file(cls, path: Path, source: str) -> "NestedAdapter":
+        """An adapter of a checked configuration on the meta device: its tensors have shapes but take no memory.
+
+        Args:
+            path: A config.json.
+            source: Where it comes from, for messages.
+
+        Raises:
+            AdapterLoadError: It is not that of an adapter which this version reads.
+        """
+        config = read_config(path, cls.__name__, list(inspect.signature(cls).parameters), source)
+        try:
+            with no_init_weights(), torch.device("meta"):
+                return cls(**config)
+        except NestedAdapterError as error:
+            raise AdapterLoadError(f"The config.json of {source} cannot be used: {error}") from error
+
+    # ``hub.push_to_hub``, which the package puts here when it is imported: hub stands after this module.
+    push_to_hub: Callable[..., str]
+
+    def _projection(self, path: str) -> Any:
+        return self.projections.get_submodule(path)
+
+
+def _add_module(root: nn.Module, path: str, module: nn.Module) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        if parent not in dict(root.named_children()):
+            root.add_module(parent, nn.Module())
+        root = root.get_submodule(parent)
+    root.add_module(name, module)

@@ -1,0 +1,29 @@
+"""Files that a stranger wrote: what they say of themselves is checked before anything that they hold is used.
+
+The only format of weights is safetensors; pickles are never opened.
+"""
+
+from .headers import FLOAT_TYPES, TensorInfo, check_tensors, parse_header, read_header
+from .index import read_index
+from .json_files import names_shown, parse_json, read_json, shown
+from .paths import CONFIG_NAME, check_repository, file_in, is_download, is_file, is_folder, plain_subfolder
+
+__all__ = [
+    "CONFIG_NAME",
+    "FLOAT_TYPES",
+    "TensorInfo",
+    "check_repository",
+    "check_tensors",
+    "file_in",
+    "is_download",
+    "is_file",
+    "is_folder",
+    "names_shown",
+    "parse_header",
+    "parse_json",
+    "plain_subfolder",
+    "read_header",
+    "read_index",
+    "read_json",
+    "shown",
+]

@@ -1,0 +1,7 @@
+"""Pictures from anywhere: opened, checked, and brought to one form."""
+
+from .addresses import open_address
+from .checks import check_photo, check_picture
+from .photos import open_photo, read_photo, to_pil
+
+__all__ = ["check_photo", "check_picture", "open_address", "open_photo", "read_photo", "to_pil"]

@@ -1,0 +1,133 @@
+"""Photos in memory: what can be used, whoever opened or made it."""
+
+import struct
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import SubjectError
+
+MAX_ASPECT = 200  # a picture is resized by its shorter side: one pixel high and 10⁷ wide, it would fill the memory
+TOO_LARGE = "Make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
+# What Pillow raises for damaged files, for files that are larger than they say, and for files that were closed.
+DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, OverflowError, struct.error)
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_CLOSED = (AssertionError, AttributeError)
+_CHANNELS = (1, 3, 4)
+
+
+def check_photo(image: Any, name: str) -> None:
+    """Raise unless an image in memory can be used; one that was opened but not read yet is read.
+
+    Args:
+        image: In the forms of ``photos.to_pil``.
+        name: What messages call it.
+
+    Raises:
+        SubjectError: The type, shape, mode or range is another, there are more pixels than
+            ``PIL.Image.MAX_IMAGE_PIXELS``, one side is more than ``MAX_ASPECT`` times the other, or the file of an
+            opened image cannot be read to its end.
+    """
+    if isinstance(image, Image.Image):
+        check_picture(image, name)
+        check_aspect(image.width, image.height, name)
+    elif isinstance(image, np.ndarray | Tensor):
+        height, width = _check_shape(image, name)
+        _check_count(width, height, name)
+        check_aspect(width, height, name)
+        _check_range(image, name)
+    else:
+        raise SubjectError(
+            f"{name} is a {type(image).__name__}, expected a PIL image, an array (height, width, channels) or a tensor "
+            "(channels, height, width). Open a file with PIL.Image.open(path)."
+        )
+
+
+def check_picture(image: Image.Image, name: str) -> None:
+    """Raise unless a PIL image has pixels of 8 bits that can be read, and not too many; they are read then.
+
+    Raises:
+        SubjectError: It has not.
+    """
+    check_head(image, name)
+    try:
+        image.load()
+    except (*DAMAGED, *_CLOSED, *BOMBS) as error:
+        raise SubjectError(
+            f"{name} is an image that was opened but cannot be read: {error or 'its file was closed'}. Give a whole "
+            "picture file, and keep it open until the image is used."
+        ) from error
+
+
+def check_head(image: Image.Image, name: str) -> None:
+    """Raise on what can be known of a PIL image before its pixels are read: their number and their mode.
+
+    Raises:
+        SubjectError: There are none or too many, or they are of more than 8 bits.
+    """
+    if not all(image.size):
+        raise SubjectError(f"{name} has {image.width} x {image.height} pixels: there is nothing in it.")
+    _check_count(*image.size, name)
+    if image.mode in ("I", "F", "La") or image.mode.startswith("I;"):
+        raise SubjectError(
+            f"{name} is of mode {image.mode!r}, and Pillow would cut off all that is beyond 8 bits. Give an array of "
+            "floats from 0 to 1, for 16 bits np.asarray(image) / 65535."
+        )
+
+
+def _check_count(width: int, height: int, name: str) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise SubjectError(
+            f"{name} is too large to be safe: {width} x {height} pixels are more than the {limit} of "
+            f"PIL.Image.MAX_IMAGE_PIXELS. {TOO_LARGE}"
+        )
+
+
+def check_aspect(width: int, height: int, name: str) -> None:
+    """Raise if one side is more than ``MAX_ASPECT`` times the other.
+
+    Raises:
+        SubjectError: It is.
+    """
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise SubjectError(
+            f"{name} has {width} x {height} pixels: one side may be at most {MAX_ASPECT} times the other. Cut out the "
+            "part that matters."
+        )
+
+
+def _check_shape(image: np.ndarray | Tensor, name: str) -> tuple[int, int]:
+    """Height and width."""
+    shape = tuple(image.shape)
+    if isinstance(image, Tensor):
+        fits, expected = len(shape) == 3 and shape[0] in _CHANNELS, "a tensor of shape (channels, height, width)"
+        size = shape[1:]
+    else:
+        fits = len(shape) == 2 or (len(shape) == 3 and shape[2] in _CHANNELS)
+        size, expected = shape[:2], "an array of shape (height, width) or (height, width, channels)"
+    if not fits or 0 in shape:
+        raise SubjectError(
+            f"{name} has shape {shape}, expected {expected} with 1, 3 or 4 channels. Give several images as a list."
+        )
+    return size[0], size[1]
+
+
+def _check_range(image: np.ndarray | Tensor, name: str) -> None:
+    expected = "expected uint8 in 0..255 or floats in 0..1"
+    is_tensor = isinstance(image, Tensor)
+    if is_tensor and (image.is_meta or image.layout != torch.strided):
+        raise SubjectError(f"{name} is a tensor on {image.device} in layout {image.layout}: it has no pixels to read.")
+    if image.dtype in (np.uint8, torch.uint8):
+        return
+    if not (image.is_floating_point() if is_tensor else image.dtype.kind == "f"):
+        raise SubjectError(f"{name} holds {image.dtype}, {expected}. Convert it.")
+    values = image.detach().float() if isinstance(image, Tensor) else image
+    low, high = float(values.min()), float(values.max())  # NaN if there is one
+    if not (low >= 0.0 and high <= 1.0):
+        raise SubjectError(
+            f"{name} holds {image.dtype} from {low:.4g} to {high:.4g}, {expected}. Rescale it, or give a PIL image."
+        )

@@ -1,0 +1,126 @@
+"""Photos, from files or in memory: checked, upright, and in RGB. They may come from anywhere."""
+
+import os
+import stat
+import warnings
+from os import PathLike
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from ..errors import SubjectError
+from .checks import BOMBS, DAMAGED, TOO_LARGE, check_aspect, check_head, check_photo
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # those of photos (MPO is JPEG): every decoder is a risk
+_ORIENTATION = 0x0112  # EXIF's tag; its value -> how the stored pixels are to be turned
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TAGGED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where Pillow looks for the tag
+
+
+def open_photo(file: str | PathLike[str]) -> Image.Image:
+    """Read a picture, upright as its EXIF says.
+
+    Args:
+        file: Its path.
+
+    Returns:
+        The picture, of several frames the first, wholly read, in its own mode.
+
+    Raises:
+        SubjectError: There is no such file, it is not a picture in one of ``FORMATS`` or a damaged one, or it has more
+            pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, a side that is ``MAX_ASPECT`` times the other, or a mode that
+            ``to_pil`` refuses.
+    """
+    name = f"The image {os.fspath(file)!r}"
+    try:
+        if not stat.S_ISREG(os.stat(file).st_mode):  # opening a named pipe would wait for ever
+            raise SubjectError(f"{name} is not a regular file. Give a whole picture file.")
+    except (OSError, ValueError) as error:
+        raise SubjectError(f"{name} cannot be read: {error}. Give a whole picture file.") from error
+    return read_photo(file, name)
+
+
+def read_photo(file: str | PathLike[str] | IO[bytes], name: str) -> Image.Image:
+    """Read a picture from an ordinary file, or from one in memory; see ``open_photo``.
+
+    Args:
+        file: Its path, or the file.
+        name: What messages call it.
+
+    Raises:
+        SubjectError: As ``open_photo``.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=FORMATS) as image:
+                check_head(image, name)
+                check_aspect(image.width, image.height, name)
+                image.load()
+                return _upright(image)
+    except SubjectError:
+        raise
+    except BOMBS as error:
+        raise SubjectError(f"{name} is too large to be safe ({error}) {TOO_LARGE}") from error
+    except UnidentifiedImageError as error:
+        raise SubjectError(
+            f"{name} cannot be read: it is none of {', '.join(FORMATS)}, or damaged. Convert it to PNG or JPEG, or "
+            "open it yourself and give the opened image."
+        ) from error
+    except DAMAGED as error:
+        raise SubjectError(f"{name} cannot be read: {error}. Give a whole picture file.") from error
+
+
+def to_pil(image: Any, name: str = "The image") -> Image.Image:
+    """Any accepted image as RGB, upright as its EXIF says; what is transparent becomes white.
+
+    Args:
+        image: A PIL image; a uint8 array (0..255) or a float array (0..1) of shape (H, W) or (H, W, C); or
+            such a tensor of shape (C, H, W).
+        name: What messages call it.
+
+    Raises:
+        SubjectError: As ``check_photo``.
+    """
+    check_photo(image, name)
+    if not isinstance(image, Image.Image):
+        return _from_array(image)
+    try:
+        image = _upright(image)
+    except DAMAGED as error:
+        raise SubjectError(f"{name} has damaged EXIF data: {error}. Save the picture without it.") from error
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says, which then says it no longer; Pillow keeps the tag in copies and cuttings, too."""
+    method = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    if method is None:
+        return image
+    turned = image.transpose(method)
+    turned.info = {key: value for key, value in turned.info.items() if key not in _TAGGED}
+    return turned
+
+
+def _from_array(image: np.ndarray | Tensor) -> Image.Image:
+    """A checked array or tensor as RGB."""
+    if isinstance(image, Tensor):
+        image = image.detach().cpu().movedim(0, -1)
+        image = (image.float() if image.is_floating_point() else image).numpy()
+    if image.dtype != np.uint8:
+        image = np.round(image.astype(np.float32) * 255).astype(np.uint8)
+    image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+    return to_pil(Image.fromarray(np.ascontiguousarray(image)))

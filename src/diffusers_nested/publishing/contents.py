@@ -1,0 +1,136 @@
+"""Which files of a folder belong to a published adapter, and which stay at home."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import AdapterLoadError, PublishError
+from ..files import read_index
+from .names import CARD, FOLDERS, check_path, is_picture, is_published, names_a_folder, weights_variant
+from .own_files import check_folder, own_file, read_own_json
+from .pictures import without_metadata
+
+_ENCODER_WEIGHTS = "image_encoder/model"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The files of a folder by what becomes of them; names are relative to the folder.
+
+    Attributes:
+        files: Those that are published, with their content where it is not the file's own.
+        left_out: Files and folders that are not, with the number of files.
+        pictures: Those of ``files`` that are pictures.
+        cleaned: Those of ``pictures`` that go up without metadata that the file has.
+        variants: Variants of the weights; None for those without a name.
+        has_card: Whether there is a README.md, which is not among ``files``.
+    """
+
+    files: dict[str, Path | bytes]
+    left_out: dict[str, int]
+    pictures: list[str]
+    cleaned: list[str]
+    variants: list[str | None]
+    has_card: bool
+
+    @property
+    def has_image_encoder(self) -> bool:
+        """Whether the adapter brings its own."""
+        return "image_encoder/config.json" in self.files
+
+
+def read_contents(folder: Path) -> Contents:
+    """Sort the files of an adapter's folder.
+
+    Raises:
+        PublishError: A file that would be published is a link that leaves the folder, no regular file, or cannot be
+            read, or a picture or a configuration is not one.
+    """
+    names = sorted(_names(folder))
+    paths = {name: own_file(folder, name) for name in names if is_published(name)}
+    unused = _unused_weights(paths)
+    left_out: Counter[str] = Counter()
+    for name in names:
+        if name not in paths or name in unused:
+            left_out[name if name in unused else _top(name)] += 1
+    files: dict[str, Path | bytes] = {name: paths[name] for name in paths if name not in unused and name != CARD}
+    for name in files:
+        check_path(name, f"In {folder}, the file")
+    pictures = [name for name in files if is_picture(name)]
+    files |= {name: _for_others(paths[name]) for name in files if name.endswith("config.json")}
+    cleaned = {name: data for name in pictures if (data := without_metadata(paths[name])) is not None}
+    return Contents({**files, **cleaned}, dict(left_out), pictures, list(cleaned), _variants(files), CARD in paths)
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Every file below the folder; links to folders are only followed where an adapter has a folder."""
+
+    def refuse(error: OSError) -> None:
+        if Path(error.filename) in (folder, *(folder / name for name in FOLDERS)):
+            raise PublishError(f"{error.filename} cannot be read ({error}). Make it readable.") from error
+
+    linked = [name for name in FOLDERS if (folder / name).is_symlink() and (folder / name).is_dir()]
+    for name in linked:
+        check_folder(folder, name)
+    for top in (folder, *(folder / name for name in linked)):
+        for inner, _, files in os.walk(top, onerror=refuse):
+            yield from ((Path(inner) / file).relative_to(folder).as_posix() for file in files)
+
+
+def _top(name: str) -> str:
+    return name.split("/")[0] + ("/" if "/" in name else "")
+
+
+def _unused_weights(paths: Mapping[str, Path]) -> set[str]:
+    """Weights that loading does not read: shards and an index beside a whole file, shards that no index names."""
+    groups: dict[str, set[str]] = {}
+    for name in paths:
+        variant = weights_variant(name)
+        if variant is not None:
+            groups.setdefault(variant, set()).add(name)
+    encoder = {name for name in paths if name.startswith(_ENCODER_WEIGHTS)}
+    unused: set[str] = set()
+    for variant, group in groups.items():
+        stem = "diffusion_pytorch_model"
+        whole, index = f"{stem}.{variant}.safetensors", f"{stem}.safetensors.index.{variant}.json"
+        if not variant:
+            whole, index = f"{stem}.safetensors", f"{stem}.safetensors.index.json"
+        unused |= group - _used(paths, whole, index)
+    whole = f"{_ENCODER_WEIGHTS}.safetensors"
+    return unused | encoder - _used(paths, whole, f"{whole}.index.json")
+
+
+def _used(paths: Mapping[str, Path], whole: str, index: str) -> set[str]:
+    if whole in paths or index not in paths:
+        return {whole}
+    prefix = index[: index.rfind("/") + 1]
+    try:
+        shards = {prefix + shard for shard in read_index(paths[index])}
+    except AdapterLoadError as error:
+        raise PublishError(str(error)) from error
+    strange = sorted(shard for shard in shards if not is_published(shard))
+    if strange:
+        raise PublishError(f"{paths[index]} names {strange[0]!r}, which is not how shards are named. Save it again.")
+    return {index, *shards}
+
+
+def _variants(files: Mapping[str, Any]) -> list[str | None]:
+    found = {weights_variant(name) for name in files}
+    return [name or None for name in sorted(name for name in found if name is not None)]
+
+
+def _for_others(path: Path) -> Path | bytes:
+    """A configuration, or its content without the paths of this machine."""
+    values = read_own_json(path)
+    if not isinstance(values, dict):
+        return path
+    kept = {name: value for name, value in values.items() if name != "_name_or_path"}
+    named = kept.get("image_encoder")
+    if isinstance(named, str) and names_a_folder(named):
+        kept["image_encoder"] = named = None
+    is_same = kept.keys() == values.keys() and named is values.get("image_encoder")
+    return path if is_same else (json.dumps(kept, indent=2) + "\n").encode()

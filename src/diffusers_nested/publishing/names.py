@@ -1,0 +1,117 @@
+"""Which names belong to a published adapter. Files of other names are neither uploaded nor removed.
+
+Relative to the adapter's folder, here and in the repository, these are the adapter's:
+
+- ``config.json`` and ``evaluation.json``;
+- ``diffusion_pytorch_model[.VARIANT][-00001-of-00002].safetensors`` and
+  ``diffusion_pytorch_model.safetensors.index[.VARIANT].json``;
+- ``image_encoder/``: ``config.json``, ``preprocessor_config.json``, ``model[-00001-of-00002].safetensors`` and
+  ``model.safetensors.index.json``;
+- ``feature_extractor/preprocessor_config.json``.
+
+The author's are ``README.md``, ``LICENSE`` (also ``.md`` and ``.txt``), and pictures beside the config and in
+``samples/`` and ``images/``: uploaded with the adapter, but not removed because of their names.
+"""
+
+import re
+import unicodedata
+
+from ..errors import AdapterLoadError, PublishError
+from ..files import shown
+from ..vision.tower_files import check_name
+from .scores import EVALUATION
+
+CARD = "README.md"
+CONFIG = "config.json"
+ENCODER, FEATURES = "image_encoder", "feature_extractor"
+FOLDERS = (ENCODER, FEATURES, "samples", "images")
+_PICTURE = re.compile(r"((samples|images)/)?[^/]+\.(png|jpe?g|webp)", re.IGNORECASE | re.DOTALL)
+_WEIGHTS = re.compile(r"diffusion_pytorch_model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.safetensors")
+_INDEX = re.compile(r"diffusion_pytorch_model\.safetensors\.index(?:\.(?P<variant>\w+))?\.json")
+_OTHERS = re.compile(
+    rf"config\.json|{re.escape(EVALUATION)}|feature_extractor/preprocessor_config\.json"
+    r"|image_encoder/((preprocessor_)?config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json)"
+)
+_AUTHORS = re.compile(rf"{re.escape(CARD)}|LICENSE(\.md|\.txt)?")
+
+
+def is_adapters(name: str) -> bool:
+    """Whether a file is the adapter's: the next publish replaces or removes it."""
+    return weights_variant(name) is not None or _OTHERS.fullmatch(name) is not None
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is a picture for the card."""
+    return _PICTURE.fullmatch(name) is not None
+
+
+def is_published(name: str) -> bool:
+    """Whether a file of an adapter's folder is uploaded."""
+    return is_adapters(name) or is_picture(name) or _AUTHORS.fullmatch(name) is not None
+
+
+def weights_variant(name: str) -> str | None:
+    """The variant of a file of weights, "" for those without a name; None if it is no such file."""
+    match = _WEIGHTS.fullmatch(name) or _INDEX.fullmatch(name)
+    return None if match is None else match["variant"] or ""
+
+
+def names_a_folder(name: str) -> bool:
+    """Whether the name of an image encoder can only be a path of this machine, and none of the Hub."""
+    try:
+        check_name(name)
+    except AdapterLoadError:
+        return True
+    return False
+
+
+def check_path(path: str, what: str) -> None:
+    """Raise unless a path can be one in a repository.
+
+    Args:
+        path: With ``/`` between folders.
+        what: What it is, for the message.
+
+    Raises:
+        PublishError: It is no text, leaves the repository, or holds characters that nobody can read or type.
+    """
+    parts = path.split("/") if isinstance(path, str) else [""]
+    unreadable = isinstance(path, str) and any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in path)
+    if unreadable or any("\\" in part or part.strip() in ("", ".", "..", ".git") for part in parts):
+        raise PublishError(
+            f"{what} {shown(path)} cannot be a path in a repository. Rename it: no control characters, no backslash, "
+            "no empty name, '.', '..' or '.git' between slashes."
+        )
+
+
+def check_subfolder(subfolder: str | None) -> None:
+    """Raise unless an adapter can go into this folder of a repository.
+
+    Raises:
+        PublishError: It is no path, or a folder that belongs to the adapter at the top.
+    """
+    if subfolder is None:
+        return
+    check_path(subfolder, "subfolder")
+    if {ENCODER, FEATURES} & set(subfolder.split("/")):
+        raise PublishError(
+            f"subfolder {subfolder!r} is where an adapter's image encoder goes. Give the adapter a folder of its own."
+        )
+
+
+def check_branch(revision: str | None) -> None:
+    """Raise unless this can be the name of a branch.
+
+    Raises:
+        PublishError: Git does not take it, or it is the number of a commit.
+    """
+    if revision is None:
+        return
+    forbidden = not isinstance(revision, str) or re.search(
+        r"[\s\x00-\x1f\x7f~^:?*\[\\]|\.\.|//|@\{|\.lock(/|$)|(^|/)[.-]|[/.]$|^$|^@$", revision
+    )
+    if forbidden or not revision.isprintable() or re.fullmatch("[0-9a-f]{40}", revision):
+        raise PublishError(
+            f"revision {shown(revision)} cannot be the name of a branch. Name a branch, such as 'next'; a new one is "
+            "made."
+        )

@@ -1,0 +1,151 @@
+"""What would be published of a folder: checked by loading it, without a network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard
+
+from ..adapter import NestedAdapter, load_adapter
+from ..errors import PublishError
+from ..files import shown
+from ..files.source import Source
+from ..vision import find_image_encoder, load_image_encoder
+from .card import CardFacts, write_card
+from .card_metadata import is_repository, parse_card
+from .contents import Contents, read_contents
+from .names import CARD, check_branch, check_subfolder, names_a_folder, weights_variant
+from .own_files import read_text
+from .scores import EVALUATION, read_evaluation
+
+
+@dataclass(frozen=True)
+class Publication:
+    """An adapter that is whole, and all that goes with it.
+
+    Attributes:
+        facts: What its card says.
+        contents: The files of its folder.
+        readme: The author's card; None if the folder has none.
+        subfolder: Where it goes in the repository.
+    """
+
+    facts: CardFacts
+    contents: Contents
+    readme: str | None
+    subfolder: str | None
+
+    def card(self, published: bytes | None = None) -> ModelCard:
+        """The card, completed from the folder's and from the one in the repository.
+
+        Args:
+            published: Content of the card in the repository, if it has one.
+
+        Raises:
+            PublishError: The card to complete cannot be read, or the base model is not known.
+        """
+        return write_card(self.facts, self.readme, published)
+
+    def files(self, card: ModelCard) -> dict[str, Path | bytes]:
+        """Every file, by its path in the repository."""
+        files = {**self.contents.files, CARD: card.content.encode()}
+        return {self.path_in_repo(name): files[name] for name in sorted(files)}
+
+    def path_in_repo(self, name: str) -> str:
+        """Where a file of the folder goes."""
+        return "/".join(filter(None, (self.subfolder, name)))
+
+
+def prepare_publication(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    subfolder: str | None = None,
+    revision: str | None = None,
+    base_model: str | None = None,
+    license: str | None = None,
+) -> Publication:
+    """Check a folder by loading what it holds, and collect what is to be published.
+
+    Args:
+        folder: Of the adapter.
+        repo_id: ``user/name``.
+        subfolder: Where the adapter goes in the repository; by default, its top.
+        revision: Branch that the card's example names; by default none, which is main.
+        base_model: Repository of the pipeline that it was trained on; by default the card's, or SDXL for an adapter of
+            its size.
+        license: Identifier of a licence, such as ``"apache-2.0"``; by default the card's.
+
+    Raises:
+        PublishError: The name cannot be one of a repository, there is no such folder, or a file is not as it should be.
+        AdapterLoadError: The folder holds no whole adapter, or its image encoder is not whole or not its own.
+    """
+    _check_names(repo_id, base_model, license)
+    check_subfolder(subfolder)
+    check_branch(revision)
+    if not Path(folder).is_dir():
+        raise PublishError(f"{folder} is not a folder. Name the one that holds the adapter's config.json.")
+    contents = read_contents(Path(folder))
+    adapter = _load_all(Path(folder), contents)
+    keywords: dict[str, str | None] = {"subfolder": subfolder, "revision": revision}
+    if None not in contents.variants:
+        keywords["variant"] = contents.variants[0]
+    facts = CardFacts(
+        repo_id,
+        adapter.config,
+        parameters=sum(parameter.numel() for parameter in adapter.parameters()),
+        weights_size=_weights_size(contents),
+        has_image_encoder=contents.has_image_encoder,
+        load_keywords={name: value for name, value in keywords.items() if value is not None},
+        pictures=contents.pictures,
+        evaluation=read_evaluation(Path(folder, EVALUATION)),
+        base_model=base_model,
+        license=license,
+    )
+    return Publication(facts, contents, _readme(Path(folder, CARD)) if contents.has_card else None, subfolder)
+
+
+def _readme(path: Path) -> str | None:
+    """The author's card; None if it is empty."""
+    text = read_text(path)
+    if not text.strip():
+        return None
+    parse_card(text, str(path))
+    return text
+
+
+def _check_names(repo_id: str, base_model: str | None, license: str | None) -> None:
+    for what, name in (("repo_id", repo_id), ("base_model", base_model)):
+        if name is not None and not is_repository(name):
+            raise PublishError(f"{what} {shown(name)} is not the name of a repository. Give it as 'user/name'.")
+    if license is not None and not (isinstance(license, str) and license.strip() and license.isprintable()):
+        raise PublishError(f"license {shown(license)} is no identifier of a license. Give one such as 'apache-2.0'.")
+
+
+def _load_all(folder: Path, contents: Contents) -> NestedAdapter:
+    """The adapter, after each variant of its weights and its image encoder have been loaded."""
+    source = Source(str(folder))
+    adapter = load_adapter(source, variant=contents.variants[0] if contents.variants else None)
+    for variant in contents.variants[1:]:
+        load_adapter(source, variant=variant)
+    named = adapter.config["image_encoder"]
+    if contents.has_image_encoder:
+        load_image_encoder(find_image_encoder(adapter.config, source, "image_encoder"))
+    elif not named or names_a_folder(named):
+        raise PublishError(
+            f"{folder} holds no image_encoder/, and its config.json names "
+            f"{repr(named) + ', a folder of this machine' if named else 'none on the Hub'}. Save the vision tower as "
+            "image_encoder/ and its preprocessing as feature_extractor/ beside the adapter."
+        )
+    return adapter
+
+
+def _weights_size(contents: Contents) -> int:
+    first = contents.variants[0] or ""
+    return sum(size for name, size in sizes(contents.files).items() if weights_variant(name) == first)
+
+
+def sizes(files: Mapping[str, Any]) -> dict[str, int]:
+    """Bytes of every file, of paths and of contents."""
+    return {name: len(file) if isinstance(file, bytes) else Path(file).stat().st_size for name, file in files.items()}

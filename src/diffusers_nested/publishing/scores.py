@@ -1,0 +1,141 @@
+"""An adapter's evaluation file: per condition and metric the mean and its interval."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult
+
+from ..errors import PublishError
+from ..files import shown
+from .own_files import read_own_json
+from .quoting import markdown_text
+
+EVALUATION = "evaluation.json"
+MAX_SCORE = 1e12
+MAX_NAME = 200  # characters
+_TASK, _DATASET = "text-to-image", "evaluation"
+
+
+def read_evaluation(file: Path) -> dict[str, Any] | None:
+    """An adapter's evaluation, None if there is none.
+
+    Args:
+        file: JSON with ``results``, a dict condition -> metric -> [mean, low, high]; optionally ``identities``, how
+            many subjects were measured, and ``prompts``, a list.
+
+    Raises:
+        PublishError: The file is there, but not of this form.
+    """
+    return check_evaluation(read_own_json(file), str(file)) if file.exists() else None
+
+
+def check_evaluation(evaluation: Any, source: str) -> dict[str, Any]:
+    """The evaluation, if it is of the form that ``read_evaluation`` describes.
+
+    Raises:
+        PublishError: It is not.
+    """
+    results = evaluation.get("results") if isinstance(evaluation, Mapping) else None
+    if not isinstance(results, Mapping) or not results:
+        raise PublishError(f'{source} must hold {{"results": {{condition: {{metric: [mean, low, high]}}}}}}.')
+    for condition, row in results.items():
+        _check_name(condition, source)
+        if not isinstance(row, Mapping) or not row:
+            raise PublishError(f"{source}: results[{condition!r}] must be a dict of metrics, got {shown(row)}.")
+        for metric, value in row.items():
+            _check_name(metric, source)
+            if not _is_interval(value):
+                raise PublishError(
+                    f"{source}: results[{condition!r}][{metric!r}] must be [mean, low, high], three finite numbers of "
+                    f"at most {MAX_SCORE:g}, got {_value_shown(value)}."
+                )
+    _check_setting(evaluation, source)
+    return dict(evaluation)
+
+
+def evaluation_table(evaluation: Mapping[str, Any]) -> str:
+    """The results as a table in Markdown: a row per metric, a column per condition."""
+    results = evaluation["results"]
+    lines = ["| | " + " | ".join(map(markdown_text, results)) + " |", "|---" * (len(results) + 1) + "|"]
+    for metric in _metrics(results):
+        cells = [_cell(row[metric]) if metric in row else "" for row in results.values()]
+        lines.append(f"| {markdown_text(metric)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def evaluation_setting(evaluation: Mapping[str, Any]) -> str:
+    """What was measured, as far as the file says it."""
+    prompts, identities = evaluation.get("prompts"), evaluation.get("identities")
+    parts = [
+        "" if identities is None else f"{identities} subjects",
+        "" if prompts is None else f"{len(prompts)} prompts",
+    ]
+    return ", ".join(filter(None, parts)) or "the author's own evaluation"
+
+
+def eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
+    """The results as the metadata of a model card has them."""
+    return [
+        EvalResult(
+            task_type=_TASK,
+            dataset_type=_DATASET,
+            dataset_name=evaluation_setting(evaluation),
+            metric_type=metric,
+            metric_name=f"{metric} ({condition})",
+            metric_value=mean,
+            metric_args={"low": low, "high": high},
+        )
+        for condition, row in evaluation["results"].items()
+        for metric, (mean, low, high) in row.items()
+    ]
+
+
+def is_ours(result: EvalResult) -> bool:
+    """Whether a result of a card came from an evaluation file."""
+    return (result.task_type, result.dataset_type) == (_TASK, _DATASET)
+
+
+def _metrics(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(metric for row in results.values() for metric in row))
+
+
+def _cell(value: list[float]) -> str:
+    mean, low, high = value
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _check_name(name: Any, source: str) -> None:
+    is_text = isinstance(name, str) and bool(name.strip()) and len(name) <= MAX_NAME
+    if not is_text or any("\ud800" <= char <= "\udfff" for char in name):
+        raise PublishError(
+            f"{source}: conditions and metrics have names of 1 to {MAX_NAME} characters, got {_value_shown(name)}."
+        )
+
+
+def _check_setting(evaluation: Mapping[str, Any], source: str) -> None:
+    identities, prompts = evaluation.get("identities"), evaluation.get("prompts")
+    if identities is not None and not (type(identities) is int and 1 <= identities <= MAX_SCORE):
+        raise PublishError(f"{source}: identities must be how many there are, got {_value_shown(identities)}.")
+    if prompts is not None and not isinstance(prompts, list | tuple):
+        raise PublishError(f"{source}: prompts must be a list, got {_value_shown(prompts)}.")
+
+
+def _is_interval(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 3
+        # by comparison, as a whole number may be too large for a float; NaN is not less than anything
+        and all(_is_number(number) and abs(number) <= MAX_SCORE for number in value)
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _value_shown(value: Any) -> str:
+    try:
+        return shown(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, lists in lists in lists
+        return f"a {type(value).__name__} too large to show"
