@@ -11,7 +11,7 @@ import torch
 
 from diffusers_nested.backbones import cross_attention_layers
 from diffusers_nested.errors import ScaleError
-from diffusers_nested.injection.scales import Dial, check_scale, expand_scale
+from diffusers_nested.injection import Dial, check_scale, expand_scale
 from tiny import tiny_unet
 
 PATHS = list(cross_attention_layers(tiny_unet()))

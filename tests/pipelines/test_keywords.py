@@ -10,9 +10,9 @@ from diffusers import AutoPipelineForImage2Image, StableDiffusionXLModularPipeli
 
 import tiny_pipeline
 from diffusers_nested import NestedAdapterError, NestedAdapterMixin, SubjectError
+from diffusers_nested.injection.swap import swap_in
 from diffusers_nested.pipelines import SUPPORTED
-from diffusers_nested.pipelines.call import KEYWORDS
-from diffusers_nested.pipelines.swap import swap_in
+from diffusers_nested.pipelines.keywords import KEYWORDS
 from tiny_pipeline import photo
 
 # mistyped -> what the message must name
