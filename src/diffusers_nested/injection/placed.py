@@ -94,15 +94,12 @@ class PlacedSubject:
     subjects: tuple[ProjectedSubject, ...]
     positions: Tensor
 
-    @property
-    def kind(self) -> Kind:
-        """What the subjects have in common."""
-        return self.subjects[0].kind
-
     def at_layer(self, path: str, heads: int, mask: Tensor | None) -> SubjectValues:
         """The subject as one layer sees it, given its mask there, (rows or 1, S)."""
-        kind = self.kind
-        read = _by_row([subject.layers[path] for subject in self.subjects])
+        kind, read = self.subjects[0].kind, self.subjects[0].layers[path]
+        if len(self.subjects) > 1:
+            columns = zip(*[subject.layers[path] for subject in self.subjects], strict=True)
+            read = [torch.cat(column) for column in columns]
         if kind.mechanism.projection is not None:
             read = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in read]  # (rows, N, H · d) -> (rows, H, N, d)
         return SubjectValues(
@@ -147,6 +144,9 @@ class RowGroup:
         others: The numbers of all other rows.
         size: Height and width of the latents that the UNet is given; needed for masks only.
         batch: How many rows the UNet is given, where the rows are numbered.
+
+    Attributes:
+        kinds: Of the subjects.
     """
 
     def __init__(
@@ -160,9 +160,10 @@ class RowGroup:
         self._rows, self._others, self._batch = rows, others, batch
         self._placed = placed
         self._size = size
+        self.kinds = [one.subjects[0].kind for one in placed]
+        self._is_masked = any([kind.is_masked for kind in self.kinds])
         self._known: dict[tuple[str, tuple[bool, ...]], LayerGroup] = {}
         self._masks: dict[int, list[Tensor | None]] = {}
-        self.kinds = [one.kind for one in placed]
 
     def at_layer(self, path: str, heads: int, level: int, acting: Sequence[bool]) -> LayerGroup | None:
         """The group in one layer, None if none of its subjects acts there.
@@ -177,10 +178,9 @@ class RowGroup:
         if not any(on):
             return None
         if (path, on) not in self._known:
-            subjects = []
-            for one, mask, acts in zip(self._placed, self._masks_at(level), on, strict=True):
-                if acts:
-                    subjects.append(one.at_layer(path, heads, mask))
+            masks = self._masks_at(level) if self._is_masked else [None] * len(on)
+            parts = zip(self._placed, masks, on, strict=True)
+            subjects = [one.at_layer(path, heads, mask) for one, mask, acts in parts if acts]
             self._known[path, on] = LayerGroup(
                 self._rows, self._others, tuple(subjects), self.kinds[0].mechanism, self._batch
             )
@@ -188,14 +188,7 @@ class RowGroup:
 
     def _masks_at(self, level: int) -> list[Tensor | None]:
         """Masks of the subjects at a level of the UNet, each (rows or 1, S)."""
-        if not any([kind.is_masked for kind in self.kinds]):
-            return [None] * len(self.kinds)
         if level not in self._masks:
             sized = [masks_at([one.mask for one in placed.subjects], self._size, level) for placed in self._placed]
             self._masks[level] = share_out(sized, [placed.positions for placed in self._placed])
         return self._masks[level]
-
-
-def _by_row(read: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
-    """What a layer reads of each subject, as tensors with a row for each."""
-    return list(read[0]) if len(read) == 1 else [torch.cat(column) for column in zip(*read, strict=True)]
