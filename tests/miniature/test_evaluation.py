@@ -10,7 +10,7 @@ from diffusers_nested.miniature.backgrounds import draw_place
 from diffusers_nested.miniature.captions import describe
 from diffusers_nested.miniature.drawing import Canvas, render
 from diffusers_nested.miniature.evaluation import adapter, references
-from diffusers_nested.miniature.metrics import wanted
+from diffusers_nested.miniature.prompts import wanted
 from diffusers_nested.miniature.world import (
     Person,
     Scene,

@@ -12,14 +12,15 @@ from .identity import FunctionRecogniser, IdentitySimilarity, Recogniser
 from .outside import OutsideChange
 
 
-def _dlib(name: str, word: str | None = None) -> Metric:
+def _dlib(name: str, word: str | None = None, another: bool = False) -> Metric:
     from .faces import DlibFaces
 
-    return IdentitySimilarity(name, DlibFaces(), word)
+    return IdentitySimilarity(name, DlibFaces(), word, another)
 
 
-def _identity(name: str, embed: str, word: str | None = None) -> Metric:
-    return IdentitySimilarity(name, FunctionRecogniser(import_named(embed, f"metrics.{name}.embed")), word)
+def _identity(name: str, embed: str, word: str | None = None, another: bool = False) -> Metric:
+    recogniser = FunctionRecogniser(import_named(embed, f"metrics.{name}.embed"))
+    return IdentitySimilarity(name, recogniser, word, another)
 
 
 METRICS: dict[str, Callable[..., Metric]] = {

@@ -1,6 +1,6 @@
 """What the miniature's base and recogniser must be able to do before an adapter is trained.
 
-Run as ``python -m recipes.miniature.making.gates RUN_FOLDER``; it writes ``gates.json`` and a sheet
+Run as ``python -m recipes.miniature.bundled.gates RUN_FOLDER``; it writes ``gates.json`` and a sheet
 of samples to the folder. Every number is a share of pictures, on identities never trained on.
 """
 
