@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import NestedAdapterError
+from ...images.faces import DlibFaces
 from ..imported import import_named
 from .base import Metric, Scores, checked_scores
 from .embeddings import ClipText, ImageSimilarity, clip_image, dino
@@ -13,8 +14,6 @@ from .outside import OutsideChange
 
 
 def _dlib(name: str, word: str | None = None, another: bool = False) -> Metric:
-    from .faces import DlibFaces
-
     return IdentitySimilarity(name, DlibFaces(), word, another)
 
 
