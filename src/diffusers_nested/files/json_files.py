@@ -10,7 +10,10 @@ from ..errors import AdapterLoadError
 
 def shown(value: Any) -> str:
     """A value for an error's message: without control characters, and of bounded length."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, lists in lists in lists
+        return f"a {type(value).__name__} too large to show"
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
