@@ -35,7 +35,7 @@ def numbered_rows(path: Path) -> list[tuple[int, Row]]:
     _check_regular(path)
     data = path.read_bytes() if path.exists() else b""
     lines = data[: _whole(data)].split(b"\n")
-    return [(number, _row(line, path, number)) for number, line in enumerate(lines, 1) if line.strip()]
+    return [(number, parse_row(line, path, number)) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -95,9 +95,14 @@ def _whole(data: bytes) -> int:
         return end
 
 
-def _row(line: bytes, path: Path, number: int) -> Row:
+def parse_row(line: str | bytes, path: Path, number: int) -> Row:
+    """One line of a file.
+
+    Raises:
+        NestedAdapterError: It is not a JSON object; the message has the file and the line's number.
+    """
     try:
-        row = json.loads(line.decode())
+        row = json.loads(line.decode() if isinstance(line, bytes) else line)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise NestedAdapterError(

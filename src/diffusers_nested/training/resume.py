@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def find_start(folder: Path, resume_from: str | Path | None, settings: dict[str,
 def take_up(config: TrainingConfig, start: Start) -> None:
     """Make the folder ready for the steps to come, and report what is other from here on."""
     path = config.folder / "training_config.json"
-    write_whole(path, json.dumps(asdict(config), indent=2, default=str) + "\n")
+    write_whole(path, json.dumps(vars(config), indent=2, default=str) + "\n")
     for aside in tidy(config.folder, start.step):
         logger.warning("%s is of steps that are taken again. Delete it if you do not need it.", aside)
     if start.checkpoint is None:

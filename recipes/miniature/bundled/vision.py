@@ -2,7 +2,7 @@
 
 Beside CLIP's contrastive loss the pooled embedding must tell every trait, and each patch token its own
 pixels, so that the tokens before pooling keep local detail.
-Run as ``python -m recipes.miniature.making.vision RUN_FOLDER``.
+Run as ``python -m recipes.miniature.bundled.vision RUN_FOLDER``.
 """
 
 import logging

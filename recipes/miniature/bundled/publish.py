@@ -1,6 +1,6 @@
 """Putting finished models into the package: half precision, safetensors, and a few example portraits.
 
-Run as ``python -m recipes.miniature.making.publish RUN_FOLDER``.
+Run as ``python -m recipes.miniature.bundled.publish RUN_FOLDER``.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The miniature's text encoders and UNet, trained together as a small SDXL.
 
-Run as ``python -m recipes.miniature.making.base RUN_FOLDER`` after the autoencoder. It saves
+Run as ``python -m recipes.miniature.bundled.base RUN_FOLDER`` after the autoencoder. It saves
 a complete pipeline under ``RUN_FOLDER / "pipeline"``.
 """
 

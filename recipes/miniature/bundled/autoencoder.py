@@ -1,6 +1,6 @@
 """The miniature's autoencoder: 32 x 32 pictures to 16 x 16 x 4 latents of unit variance.
 
-Run as ``python -m recipes.miniature.making.autoencoder RUN_FOLDER``.
+Run as ``python -m recipes.miniature.bundled.autoencoder RUN_FOLDER``.
 """
 
 import logging

@@ -1,6 +1,7 @@
 """The miniature's text encoders, trained by contrast with pictures before there is a UNet, as SDXL's were.
 
-Run as ``python -m recipes.miniature.encoders RUN_FOLDER``. Beside the contrast of whole captions with whole pictures,
+Run as ``python -m recipes.miniature.words.encoders RUN_FOLDER``. Beside the contrast of whole captions and pictures,
+there is that of
 
 - regions: a noun's own place in the sentence must find its subject's pixels among those of the batch, and a place's
   words the background, so that a word says what can be seen where it belongs;
@@ -23,10 +24,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from diffusers_nested import miniature
-from recipes.miniature.making.base import text_config
-from recipes.miniature.making.data import to_pixels
-from recipes.miniature.making.loop import Recipe, fit
 
+from ..bundled.base import text_config
+from ..bundled.data import to_pixels
+from ..bundled.loop import Recipe, fit
 from .data import Pictures, load_pictures
 from .grammar import describe
 from .tokenizer import Encoder, build_tokenizer

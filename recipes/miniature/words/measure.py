@@ -1,7 +1,7 @@
 """How words act in a base of the miniature: what the heads read, where a word's map lies, what pictures show.
 
-    python -m recipes.miniature.measure OUT.json                               # the bundled base, old captions
-    python -m recipes.miniature.measure OUT.json --run RUN_FOLDER VARIANT       # a run, finished or not
+    python -m recipes.miniature.words.measure OUT.json                               # the bundled base, old captions
+    python -m recipes.miniature.words.measure OUT.json --run RUN_FOLDER VARIANT       # a run, finished or not
 
 All on held-out identities and, unless the base is the bundled one and knows no others, held-out wordings.
 """
@@ -26,9 +26,9 @@ from diffusers_nested.miniature.recogniser import Recogniser, crop_subject
 from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import Look, Scene, random_person, random_pet, random_scene
 from diffusers_nested.prompts import word_positions
-from recipes.miniature.making.base import TIME_IDS, encode_pictures
-from recipes.miniature.making.data import to_pixels
 
+from ..bundled.base import TIME_IDS, encode_pictures
+from ..bundled.data import to_pixels
 from .base import from_checkpoint
 from .grammar import describe, plain_caption
 from .reading import Ledger, install, sentences

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from diffusers_nested.miniature.drawing import render, subject_masks
 from diffusers_nested.miniature.world import Scene, random_scene, random_subjects
-from recipes.miniature.making.base import encode_pictures
-from recipes.miniature.making.data import to_pixels
+
+from ..bundled.base import encode_pictures
+from ..bundled.data import to_pixels
 
 PICTURES = 60_000
 

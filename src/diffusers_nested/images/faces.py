@@ -1,4 +1,4 @@
-"""Faces by dlib: where they are, and whose. Needs the extra ``faces``."""
+"""Faces in pictures by dlib: where they are, and whose. Needs the extra ``faces``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...environment.requirements import missing_extra
-from .outside import Box
+from ..environment.requirements import missing_extra
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom, as parts of width and height
 
 _UPSAMPLED = 1  # times that a picture is doubled before the search: faces from about 40 pixels are found
 
@@ -27,7 +28,7 @@ class DlibFaces:
             import dlib  # pyright: ignore[reportMissingImports]
             import face_recognition_models as weights  # pyright: ignore[reportMissingImports]
         except ImportError as error:
-            raise missing_extra("The metric 'dlib' needs", "faces") from error
+            raise missing_extra("Finding faces needs", "faces") from error
         self._dlib: Any = dlib
         self._detector = self._dlib.get_frontal_face_detector()
         self._landmarks = self._dlib.shape_predictor(weights.pose_predictor_five_point_model_location())

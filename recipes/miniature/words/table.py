@@ -1,4 +1,4 @@
-"""All measured bases side by side: ``python -m recipes.miniature.table`` writes ``results/README.md``."""
+"""All measured bases side by side: ``python -m recipes.miniature.words.table`` writes ``results/README.md``."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The miniature's UNet, trained on frozen or learning text encoders, with attention as in Stable Diffusion.
 
-Run as ``python -m recipes.miniature.base RUN_FOLDER VARIANT`` (see ``VARIANTS``). It goes on from its last checkpoint,
-and saves a complete pipeline under ``RUN_FOLDER / VARIANT / "pipeline"`` when it is done.
+Run as ``python -m recipes.miniature.words.base RUN_FOLDER VARIANT`` (see ``VARIANTS``). It resumes from its last
+checkpoint, and saves a complete pipeline under ``RUN_FOLDER / VARIANT / "pipeline"`` when it is done.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from diffusers_nested import miniature
-from recipes.miniature.making.base import TIME_IDS, build_scheduler, build_unet, noisy_batch
-from recipes.miniature.making.loop import Recipe, fit
 
+from ..bundled.base import TIME_IDS, build_scheduler, build_unet, noisy_batch
+from ..bundled.loop import Recipe, fit
 from . import encoders
 from .data import load_pictures
 from .grammar import describe

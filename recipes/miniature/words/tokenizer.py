@@ -10,8 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 from diffusers_nested.miniature.world import random_scene, random_subjects
-from recipes.miniature.making.tokenizer import END, START
 
+from ..bundled.tokenizer import END, START
 from .grammar import Caption, describe
 
 SENTENCES, VOCABULARY, LENGTH = 20_000, 520, 77

@@ -1,6 +1,6 @@
 """Whether λ is a dial: identity and prompt of held-out people in held-out wordings, at several scales.
 
-python -m recipes.miniature.dial RUN_FOLDER/VARIANT/pipeline ADAPTER OUT.json
+python -m recipes.miniature.words.dial RUN_FOLDER/VARIANT/pipeline ADAPTER OUT.json
 """
 
 import argparse

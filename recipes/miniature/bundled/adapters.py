@@ -1,6 +1,6 @@
 """Training of the miniature's adapters with the package's own training loop.
 
-Run as ``python -m recipes.miniature.making.adapters RUN_FOLDER people`` (or ``pets``) after the base and
+Run as ``python -m recipes.miniature.bundled.adapters RUN_FOLDER people`` (or ``pets``) after the base and
 the vision tower. It saves a publishable folder under ``RUN_FOLDER / people``; with ``--mechanism decoupled``, under
 ``RUN_FOLDER / people-decoupled``.
 """
@@ -8,22 +8,18 @@ the vision tower. It saves a publishable folder under ``RUN_FOLDER / people``; w
 import argparse
 import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from diffusers import StableDiffusionXLPipeline
 from diffusers.models.attention_processor import Attention, AttnProcessor
 from transformers import CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from diffusers_nested.adapter import NestedAdapter
-from diffusers_nested.data import Triplet
 from diffusers_nested.mechanisms import MECHANISMS, get_mechanism
 from diffusers_nested.miniature.captions import plain_caption
-from diffusers_nested.miniature.drawing import render
-from diffusers_nested.miniature.world import Look, Person, Pet, Scene, portrait, random_person, random_pet, random_scene
+from diffusers_nested.miniature.triplets import CaptionOf, draw_triplets
 from diffusers_nested.training import TrainingConfig, train_adapter
 from diffusers_nested.vision import ImageEncoder
 
@@ -31,7 +27,6 @@ WORDS = {"people": "person", "pets": "pet"}
 STEPS = {"people": 4000, "pets": 2000}
 TRIPLETS = 24_000
 CHECKPOINTING_STEPS = 500
-CaptionOf = Callable[[Scene], str]  # must hold the subject's word
 # The paper's 2 is too small here: in this UNet one head in four, or in two, reads a word, and reads it alone.
 ALPHA = 12.0
 QFORMER = {
@@ -41,47 +36,6 @@ QFORMER = {
     "qformer_num_heads": 4,
     "qformer_intermediate_size": 384,
 }
-
-
-def draw_triplets(
-    name: str,
-    count: int,
-    seed: int,
-    held_out: bool = False,
-    photo_is_target: bool = False,
-    caption: CaptionOf = plain_caption,
-) -> list[Triplet]:
-    """(photo, caption, target) of many identities; one target in four shows a person and a pet.
-
-    Seven photos in ten are portraits, the others show the subject in some scene; with ``photo_is_target`` the photo
-    is the target, as for the paper's pets (section 3.3). The caption says nothing about the identity: what the
-    picture shows of it can come from the photo only.
-    """
-    rng = np.random.default_rng(seed)
-    triplets = []
-    for _ in range(count):
-        subject = random_person(rng, held_out) if name == "people" else random_pet(rng, held_out)
-        photo = portrait(subject) if rng.random() < 0.7 else _snapshot(rng, subject)
-        target = _target(rng, subject)
-        seen, wanted = render(photo, rng), render(target, rng)
-        triplets.append(Triplet(wanted if photo_is_target else seen, caption(target), wanted))
-    return triplets
-
-
-def _snapshot(rng: np.random.Generator, subject: Person | Pet) -> Scene:
-    scene = random_scene(rng, (subject,))
-    return Scene(scene.subjects, scene.looks, scene.place)  # as a photo
-
-
-def _target(rng: np.random.Generator, subject: Person | Pet) -> Scene:
-    subjects: tuple[Person | Pet, ...] = (subject,)
-    if rng.random() < 0.25:
-        other = random_pet(rng) if isinstance(subject, Person) else random_person(rng)
-        subjects = (subject, other) if rng.random() < 0.5 else (other, subject)
-    scene = random_scene(rng, subjects)
-    # the caption must hold the subject's word: no king, wizard, chef or clown
-    looks = tuple(Look(look.shirt, look.hat, look.expression) for look in scene.looks)
-    return Scene(subjects, looks, scene.place, scene.style)
 
 
 def train(folder: Path, name: str, mechanism: str = "nested") -> NestedAdapter:

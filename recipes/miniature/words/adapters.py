@@ -1,6 +1,6 @@
 """Adapters on a base of this folder: the package's own training, the grammar's captions, and the paper's α.
 
-    python -m recipes.miniature.adapters RUN_FOLDER/VARIANT/pipeline OUT --name people --steps 500
+    python -m recipes.miniature.words.adapters RUN_FOLDER/VARIANT/pipeline OUT --name people --steps 500
 
 The vision tower is the one that comes with the package.
 """
@@ -20,8 +20,8 @@ from diffusers_nested.adapter import NestedAdapter
 from diffusers_nested.mechanisms import MECHANISMS
 from diffusers_nested.miniature.world import Scene
 from diffusers_nested.vision import load_vision_tower
-from recipes.miniature.making.adapters import TRIPLETS, WORDS, fit, new_adapter, settings
 
+from ..bundled.adapters import TRIPLETS, WORDS, fit, new_adapter, settings
 from .grammar import plain_caption
 
 ALPHA = 2.0

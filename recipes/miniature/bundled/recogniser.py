@@ -1,6 +1,6 @@
 """Training of the miniature's recogniser, on renders in all styles.
 
-Run as ``python -m recipes.miniature.making.recogniser RUN_FOLDER``.
+Run as ``python -m recipes.miniature.bundled.recogniser RUN_FOLDER``.
 """
 
 import logging

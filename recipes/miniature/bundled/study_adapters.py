@@ -1,6 +1,6 @@
 """Adapters that differ in one thing only: mechanism, number of queries, norm, steps, examples or seed.
 
-Run as ``python -m recipes.miniature.making.study_adapters FOLDER --mechanism decoupled``. All of them learn
+Run as ``python -m recipes.miniature.bundled.study_adapters FOLDER --mechanism decoupled``. All of them learn
 from the same triplets on the bundled pipeline. A run that was cut off goes on when it is started again, and one that
 is complete is left as it is.
 """

@@ -1,6 +1,6 @@
 """What the miniature's base and recogniser must be able to do before an adapter is trained.
 
-Run as ``python -m recipes.miniature.making.gates RUN_FOLDER``; it writes ``gates.json`` and a sheet
+Run as ``python -m recipes.miniature.bundled.gates RUN_FOLDER``; it writes ``gates.json`` and a sheet
 of samples to the folder. Every number is a share of pictures, on identities never trained on.
 """
 
@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 from diffusers import StableDiffusionXLPipeline
+from diffusers.utils import make_image_grid
 from PIL import Image
 
 from diffusers_nested.miniature.captions import describe
 from diffusers_nested.miniature.recogniser import Recogniser
-from diffusers_nested.miniature.sampling import sample, sheet
+from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import Person, Scene, random_person, random_scene
 
 from .recogniser import draw_views
@@ -62,7 +63,7 @@ def named_scenes(count: int, seed: int) -> list[tuple[Scene, str]]:
     return scenes
 
 
-def following(pipeline: Any, recogniser: Recogniser) -> tuple[dict[str, float], np.ndarray]:
+def following(pipeline: Any, recogniser: Recogniser) -> tuple[dict[str, float], Image.Image]:
     """Share of samples that show what their prompt names, and a sheet of the first forty."""
     scenes = named_scenes(COUNT, seed=101)
     pictures = sample(pipeline, [caption for _, caption in scenes], range(COUNT))
@@ -78,7 +79,8 @@ def following(pipeline: Any, recogniser: Recogniser) -> tuple[dict[str, float], 
         f"follows {name}": float(np.mean([r[name] == value for r, value in zip(read, values, strict=True)]))
         for name, values in wanted.items()
     }
-    return result, sheet([list(pictures[i : i + 10]) for i in range(0, 40, 10)])
+    first = [Image.fromarray(picture).resize((128, 128), Image.Resampling.NEAREST) for picture in pictures[:40]]
+    return result, make_image_grid(first, rows=4, cols=10)
 
 
 def check(folder: Path) -> dict[str, float]:
@@ -89,7 +91,7 @@ def check(folder: Path) -> dict[str, float]:
     followed, samples = following(pipeline, recogniser)
     result = {name: round(value, 4) for name, value in {**reading(recogniser), **followed}.items()}
     (folder / "gates.json").write_text(json.dumps(result, indent=2) + "\n")
-    Image.fromarray(samples).save(folder / "gates.png")
+    samples.save(folder / "gates.png")
     return result
 
 
