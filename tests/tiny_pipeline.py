@@ -18,7 +18,7 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from diffusers_nested import NestedAdapter
-from recipes.miniature.making.tokenizer import build_tokenizer
+from recipes.miniature.bundled.tokenizer import build_tokenizer
 
 WORDS = [
     "a photo of a person walking a pet in the snow",

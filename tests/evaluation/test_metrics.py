@@ -131,6 +131,16 @@ def test_identity_by_a_function_of_the_user(shots, references):
         make_metric("identity", {"kind": "identity", "embed": "contestants:embed", "word": "dog"}).check(references)
 
 
+def test_identity_of_another(shots):
+    metric = make_metric("another", {"kind": "identity", "embed": "contestants:embed", "another": True})
+    black, red = Image.new("RGB", (16, 16)), Image.new("RGB", (16, 16), (200, 0, 0))
+    metric.check([Reference("ada", {"person": [black]}), Reference("ben", {"person": [red]})])
+    rows = metric.score([red, red], shots, None)  # of ada against ben's photo, and of ben against ada's
+    assert rows == [{"another": pytest.approx(1.0)}, {"another": pytest.approx(1 / 3)}]
+    with pytest.raises(NestedAdapterError, match="only one subject"):
+        metric.check([Reference("ada", {"person": [black]})])
+
+
 def test_outside_counts_what_is_outside(shots):
     plain = Image.fromarray(np.zeros((10, 20, 3), np.uint8))
     changed = np.zeros((10, 20, 3), np.uint8)

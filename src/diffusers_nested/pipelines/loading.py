@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from ..adapter import NestedAdapter, load_adapter, origin_of, pin_adapter
+from ..adapter import NestedAdapter
 from ..errors import AdapterLoadError, NestedAdapterError, Remedy
+from ..files import is_folder
 from ..files.source import Source
 from ..vision import ImageEncoder, find_image_encoder, load_image_encoder
 from .refused import check_pipeline
@@ -43,8 +44,12 @@ def load_all(
     columns = [_spread(column, len(sources)) for column in (names, subfolders, weight_names)]
     loaded: list[LoadedAdapter] = []
     for item, name, subfolder, weight_name in zip(sources, *columns, strict=True):
-        source = _source(item, subfolder, hub)
-        adapter = _adapter(item, source, weight_name, variant, torch_dtype or unet.dtype, unet)
+        if isinstance(item, NestedAdapter):
+            item.check_fits(unet)
+            adapter, source = item, _origin_of(item, subfolder, hub)  # it stays its owner's: it may be in training
+        else:
+            keywords = {"weight_name": weight_name, "variant": variant, "torch_dtype": torch_dtype or unet.dtype}
+            adapter, source = _load(item, subfolder, hub, unet=unet, **keywords)
         name = _free_name(name or adapter.config["subject_token"], state, loaded)
         encoder, encoder_name = None, None
         if image_encoder_folder is not None:
@@ -55,27 +60,27 @@ def load_all(
     return loaded
 
 
-def _source(item: Any, subfolder: str | None, hub: Mapping[str, Any]) -> Source | None:
-    if isinstance(item, NestedAdapter):
-        # an adapter that was loaded from somewhere finds its image encoder there
-        origin = origin_of(item, **hub)
-        return origin if origin is None or subfolder is None else replace(origin, subfolder=subfolder)
+def _load(item: Any, subfolder: str | None, hub: Mapping[str, Any], **keywords: Any) -> tuple[NestedAdapter, Source]:
+    """An adapter, and its source at the commit that it was loaded from."""
     if not isinstance(item, str | Path):
         raise AdapterLoadError(
             f"Cannot load an adapter from a {type(item).__name__}. Expected a repository id, a folder, a "
             "NestedAdapter, or a list of these."
         )
-    return pin_adapter(Source(str(item), subfolder, **hub))
+    source = Source(str(item), subfolder, **hub)
+    adapter = NestedAdapter.from_source(source, **keywords).requires_grad_(False)
+    assert adapter.origin is not None  # it has just been loaded
+    return adapter, replace(source, revision=adapter.origin.revision)
 
 
-def _adapter(
-    item: Any, source: Source | None, weight_name: str | None, variant: str | None, dtype: torch.dtype, unet: Any
-) -> NestedAdapter:
-    if isinstance(item, NestedAdapter):
-        item.check_fits(unet)
-        return item  # it stays its owner's: it may be in training
-    assert source is not None  # only an adapter object may have none
-    return load_adapter(source, weight_name, variant, dtype, unet).requires_grad_(False)
+def _origin_of(adapter: NestedAdapter, subfolder: str | None, hub: Mapping[str, Any]) -> Source | None:
+    """Where an adapter in memory was loaded from, and so where its image encoder is; None if it was made here."""
+    origin = adapter.origin
+    if origin is None or (origin.is_folder and not is_folder(origin.location)):
+        return None
+    hub = {**hub, "revision": hub["revision"] or origin.revision}
+    folder = origin.subfolder if subfolder is None else subfolder
+    return Source(origin.location, folder, on_hub=origin.on_hub, **hub)
 
 
 def _spread(value: Any, count: int) -> list[Any]:
