@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -59,16 +58,10 @@ class NestedCall:
         self._is_watched = may_write or any([arguments.get(name) is not None for name in _CALLBACKS])
         self._denoising_end = arguments.get("denoising_end")
         self._shown_steps: int | None = None  # by the pipeline's progress bar
-        self._counter = self._count_steps([one.steps for one in distinct if one.steps != (0.0, 1.0)])
+        windows = [one.steps for one in distinct if one.steps != (0.0, 1.0)]
+        self._counter = StepCounter(self._total_steps, windows, has_several_loops(pipeline)) if windows else None
         self._placement: Placement | None = None
         self._was_reached = False
-
-    def _count_steps(self, windows: Sequence[tuple[float, float]]) -> StepCounter | None:
-        """What counts the steps of the loop, if a subject acts in some of them only."""
-        if not windows:
-            return None
-        total = partial(count_steps, self.pipeline, self._denoising_end)
-        return StepCounter(lambda: total(self._shown_steps), windows, has_several_loops(self.pipeline))
 
     @property
     def gate(self) -> Gate:
@@ -157,6 +150,9 @@ class NestedCall:
         for row, found in zip(resolved, positions, strict=True):
             placed.append([(self._projected[id(subject)], where) for subject, where in zip(row, found, strict=True)])
         return placed
+
+    def _total_steps(self) -> int:
+        return count_steps(self.pipeline, self._denoising_end, self._shown_steps)
 
     def _check_acted(self) -> None:
         if not self._was_reached:
