@@ -1,5 +1,7 @@
 """Adapters on disk, as a user has them; contracts, and the documentation's table of who keeps them."""
 
+from functools import cache
+
 import pipeline_table
 import pytest
 
@@ -9,14 +11,25 @@ _cells: dict[tuple[str, str], str] = {}
 
 
 @pytest.fixture(scope="session")
-def adapters(tmp_path_factory):
-    """Folders of two adapters for the tiny UNet: "person" and "pet"."""
+def folder_of(tmp_path_factory):
+    """From mechanism, word and seed to the folder of an adapter for the tiny UNet."""
     folder = tmp_path_factory.mktemp("adapters")
     unet = tiny_pipeline.components()["unet"]
-    return {
-        word: tiny_pipeline.save_adapter(folder / word, tiny_pipeline.adapter(unet, seed, subject_token=word))
-        for seed, word in enumerate(("person", "pet"), start=1)
-    }
+
+    @cache
+    def save(mechanism, word, seed):
+        made = tiny_pipeline.adapter(unet, seed, subject_token=word, mechanism=mechanism)
+        return tiny_pipeline.save_adapter(folder / mechanism / word, made)
+
+    return save
+
+
+@pytest.fixture
+def adapters(request, folder_of):
+    """Folders of two adapters, "person" and "pet", of the case's mechanism."""
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    mechanism = getattr(parameters.get("case"), "mechanism", "nested")
+    return {word: folder_of(mechanism, word, seed) for seed, word in enumerate(("person", "pet"), start=1)}
 
 
 def pytest_addoption(parser):
