@@ -8,7 +8,7 @@ from brute_force import BruteProcessor
 from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers import CLIPImageProcessorPil
 
 import tiny_pipeline
 from diffusers_nested.backbones import cross_attention_layers
