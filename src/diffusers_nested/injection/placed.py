@@ -96,17 +96,19 @@ class PlacedSubject:
 
     def at_layer(self, path: str, heads: int, mask: Tensor | None) -> SubjectValues:
         """The subject as one layer sees it, given its mask there, (rows or 1, S)."""
-        kind, read = self.subjects[0].kind, self.subjects[0].layers[path]
+        kind = self.subjects[0].kind
+        read: Sequence[Tensor] = self.subjects[0].layers[path]
         if len(self.subjects) > 1:
             columns = zip(*[subject.layers[path] for subject in self.subjects], strict=True)
             read = [torch.cat(column) for column in columns]
         if kind.mechanism.projection is not None:
             read = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in read]  # (rows, N, H · d) -> (rows, H, N, d)
+        *keys, value = read
         return SubjectValues(
-            key=read[0] if len(read) > 1 else None,
-            value=read[-1],
+            key=keys[0] if keys else None,
+            value=value,
             positions=self.positions,
-            scale=kind.dials[path].to(read[-1].device),
+            scale=kind.dials[path].to(value.device),
             alpha=kind.alpha,
             log_weights=self._log_weights() if kind.is_weighted else None,
             mask=mask,

@@ -67,7 +67,7 @@ class Replaced:
     def __init__(self, layer: Attention) -> None:
         self._layer = layer
         self._ours = NestedAttnProcessor(layer.processor)
-        layer.set_processor(self._ours)
+        layer.set_processor(self._ours)  # pyright: ignore[reportArgumentType]
 
     @property
     def is_in_place(self) -> bool:

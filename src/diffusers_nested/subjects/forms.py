@@ -22,7 +22,8 @@ def subjects_of_call(image: Any, image_embeds: Any, token: Any, num_prompts: int
     if image is None and image_embeds is None:
         raise SubjectError("No subject was given. Pass nested_adapter_image or nested_adapter_image_embeds.")
     # the field of Subject that a plain value fills
-    field, given = ("image", image) if image is not None else ("image_embeds", image_embeds)
+    field: str = "image" if image is not None else "image_embeds"
+    given: Any = image if image is not None else image_embeds
     where = f"nested_adapter_{field}"
     if token is not None:
         _check_single(given, token, where)
@@ -64,14 +65,18 @@ def _of_prompt(field: str, given: Any, where: str, token: str | None = None) -> 
     if isinstance(given, Subject):
         return [(where, given)]
     if isinstance(given, Mapping):
-        return [_of_word(field, word, value, f"{where}[{word!r}]") for word, value in given.items()]
+        return [_of_word(field, f"{where}[{word!r}]", word, value) for word, value in given.items()]
     if _holds(given, Subject):
         return [(f"{where}[{i}]", _only_subject(item, where)) for i, item in enumerate(given)]
-    return [(where, Subject(token=token, **{field: given}))]
+    return [(where, _filled(field, given, token))]
 
 
-def _of_word(field: str, word: Any, value: Any, where: str) -> Named:
-    return where, Subject(token=check_word(word, where), **{field: value})
+def _of_word(field: str, where: str, word: Any, value: Any) -> Named:
+    return where, _filled(field, value, check_word(word, where))
+
+
+def _filled(field: str, value: Any, token: str | None) -> Subject:
+    return Subject(image=value, token=token) if field == "image" else Subject(image_embeds=value, token=token)
 
 
 def _only_subject(item: Any, where: str) -> Subject:
