@@ -42,7 +42,7 @@ class FrozenModels:
         latents, channels = self._vae.config.latent_channels, self.unet.config.in_channels
         if latents != channels:
             raise NestedAdapterError(
-                f"The UNet takes {channels} channels, but latents have {latents}: it is made for inpainting or editing. "
+                f"The UNet takes {channels} channels, latents have {latents}: it is made for inpainting or editing. "
                 "Train with the text-to-image model of its family; the adapter may fit both."
             )
         encoders = (pipeline.text_encoder, pipeline.text_encoder_2)

@@ -91,7 +91,7 @@ class Learner:
 
     @contextmanager
     def averaged(self) -> Iterator[NestedAdapter]:
-        """Inside, the adapter has the weights that would be published now: the averaged ones, if there is an average."""
+        """Inside, the adapter has the weights to publish: the averaged ones, if there is an average."""
         if self._average is None:
             yield self.adapter
             return

@@ -21,7 +21,8 @@ def training_scheduler(scheduler: Any) -> DDPMScheduler:
     made = DDPMScheduler.from_config(scheduler.config)
     if made.config["prediction_type"] not in _KINDS:  # pyright: ignore[reportAttributeAccessIssue]
         raise NestedAdapterError(
-            f"The scheduler's prediction_type must be one of {', '.join(_KINDS)}, got {made.config['prediction_type']!r}."  # pyright: ignore[reportAttributeAccessIssue]
+            f"prediction_type of the scheduler must be {' or '.join(_KINDS)}, got "
+            f"{made.config['prediction_type']!r}. Train on a pipeline with one of these."  # pyright: ignore[reportAttributeAccessIssue]
         )
     return made  # pyright: ignore[reportReturnType]
 

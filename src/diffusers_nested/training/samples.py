@@ -93,7 +93,7 @@ def check_finite(tensors: Mapping[str, Tensor], examples: Sequence[int]) -> None
         shown = ", ".join(map(str, examples[:8])) + (" …" if len(examples) > 8 else "")
         raise NestedAdapterError(
             f"The {name} of triplets {shown} hold NaN or infinite values: a model or a picture is damaged, or the "
-            "numbers are too large for fp16. Check these triplets, or use mixed_precision='bf16' without cache_features."
+            "numbers are too large for fp16. Check these, or use mixed_precision='bf16' without cache_features."
         )
 
 
