@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from transformers import (
     CLIPConfig,
+    CLIPImageProcessorPil,
     CLIPModel,
     CLIPTextConfig,
     CLIPVisionConfig,
@@ -17,7 +18,6 @@ from transformers import (
     Dinov2Model,
 )
 from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import tiny_pipeline as tiny
 from diffusers_nested import NestedAdapterError

@@ -11,25 +11,26 @@ _cells: dict[tuple[str, str], str] = {}
 
 
 @pytest.fixture(scope="session")
-def folder_of(tmp_path_factory):
-    """From mechanism, word and seed to the folder of an adapter for the tiny UNet."""
+def adapters_of(tmp_path_factory):
+    """Folders of two adapters for the tiny UNet, "person" and "pet", by mechanism."""
     folder = tmp_path_factory.mktemp("adapters")
     unet = tiny_pipeline.components()["unet"]
 
     @cache
-    def save(mechanism, word, seed):
-        made = tiny_pipeline.adapter(unet, seed, subject_token=word, mechanism=mechanism)
-        return tiny_pipeline.save_adapter(folder / mechanism / word, made)
+    def save(mechanism):
+        made = {
+            word: tiny_pipeline.adapter(unet, seed, subject_token=word, mechanism=mechanism)
+            for seed, word in enumerate(("person", "pet"), start=1)
+        }
+        return {word: tiny_pipeline.save_adapter(folder / mechanism / word, one) for word, one in made.items()}
 
     return save
 
 
-@pytest.fixture
-def adapters(request, folder_of):
-    """Folders of two adapters, "person" and "pet", of the case's mechanism."""
-    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
-    mechanism = getattr(parameters.get("case"), "mechanism", "nested")
-    return {word: folder_of(mechanism, word, seed) for seed, word in enumerate(("person", "pet"), start=1)}
+@pytest.fixture(scope="session")
+def adapters(adapters_of):
+    """Folders of two adapters, "person" and "pet"."""
+    return adapters_of("nested")
 
 
 def pytest_addoption(parser):

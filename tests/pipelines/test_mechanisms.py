@@ -1,4 +1,4 @@
-"""All that a subject can be, with the mechanisms beside nested attention; contracts are in test_contract."""
+"""All that a subject can be, with the mechanisms beside nested attention. (Contracts run with them, too.)"""
 
 import numpy as np
 import pytest
@@ -11,7 +11,14 @@ from diffusers_nested import NestedAdapter, Subject, SubjectError
 from tiny_pipeline import photo
 
 TOLERANCE = 1e-4
+
 pytestmark = pytest.mark.parametrize("case", BY_MECHANISM, ids=str)
+
+
+@pytest.fixture
+def adapters(case, adapters_of):
+    """Folders of adapters of the case's mechanism."""
+    return adapters_of(case.mechanism)
 
 
 @pytest.fixture
@@ -106,9 +113,9 @@ def test_a_compiled_unet_needs_one_graph(case, pipeline):
     torch._dynamo.reset()
 
 
-def test_subjects_of_one_prompt_have_one_mechanism(case, adapters, folder_of):
+def test_subjects_of_one_prompt_have_one_mechanism(case, adapters, adapters_of):
     pipeline = case.build()
-    pipeline.load_nested_adapter([adapters["person"], folder_of("nested", "pet", 2)])
+    pipeline.load_nested_adapter([adapters["person"], adapters_of("nested")["pet"]])
     both = {"person": photo(1), "pet": photo(2)}
     with pytest.raises(SubjectError, match=f"{case.mechanism}.*nested"):
         case.run(pipeline, nested_adapter_image=both)

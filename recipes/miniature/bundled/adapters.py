@@ -13,8 +13,7 @@ from typing import Any
 
 from diffusers import StableDiffusionXLPipeline
 from diffusers.models.attention_processor import Attention, AttnProcessor
-from transformers import CLIPVisionModelWithProjection
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
 from diffusers_nested.adapter import NestedAdapter
 from diffusers_nested.mechanisms import MECHANISMS, get_mechanism

@@ -121,7 +121,7 @@ def train(folder: Path, recipe: Recipe = RECIPE) -> CLIPVisionModelWithProjectio
 
 def feature_extractor():
     """CLIP's image processor for 32 x 32 pictures, mapping 0..255 to -1..1."""
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers import CLIPImageProcessorPil
 
     return CLIPImageProcessorPil(
         size={"shortest_edge": 32},

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NestedAdapterError
+from .write_whole import sync_folder, write_synced, write_whole
 
 Row = dict[str, Any]
 _BLOCK = 1 << 16  # bytes
@@ -54,7 +55,7 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         file.truncate(end)
         file.seek(end)
         try:
-            _write(file, b"\n" + text if tail and _whole(tail) else text)
+            write_synced(file, b"\n" + text if tail and _whole(tail) else text)
         except OSError:
             file.truncate(end)
             raise
@@ -63,24 +64,7 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a file of these rows, which takes the place of an earlier one when it is whole."""
-    write_atomically(path, _text(rows))
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file that is there whole or not at all.
-
-    Raises:
-        OSError: It cannot be written, as on a full disk; an earlier file of that name is as it was.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb", buffering=0) as file:
-            _write(file, content.encode() if isinstance(content, str) else content)
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    write_whole(path, _text(rows))
 
 
 def _check_regular(path: Path) -> None:
@@ -133,22 +117,3 @@ def parse_row(line: str | bytes, path: Path, number: int) -> Row:
 
 def _text(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _write(file: Any, data: bytes) -> None:
-    """All the bytes, onto the disk."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
-    os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the name of a new file outlast a power cut too, where folders can be synchronised."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

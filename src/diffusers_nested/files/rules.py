@@ -62,6 +62,22 @@ def check_settings(
             rule.check(f"{where}: {name}" if where else name, values[name], error)
 
 
+def known_settings(
+    values: Mapping[str, Any],
+    rules: Mapping[str, Rule],
+    where: str = "",
+    error: type[NestedAdapterError] = NestedAdapterError,
+) -> dict[str, Any]:
+    """Those of somebody else's settings that have a rule; others, and None, mean nothing to us.
+
+    Raises:
+        NestedAdapterError: As ``check_settings``, whose arguments they are.
+    """
+    known = {name: value for name, value in values.items() if name in rules and value is not None}
+    check_settings(known, rules, where, error)
+    return known
+
+
 def whole(low: int, high: int | None = None) -> Rule:
     """A whole number from ``low`` to ``high``, both included; True and False are not numbers."""
     expected = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"

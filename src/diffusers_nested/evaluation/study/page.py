@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ...errors import NestedAdapterError
-from ...files.jsonl import write_atomically
+from ...files.write_whole import write_whole
 from ..pictures import load
 from .pairs import Pair
 
@@ -40,8 +40,8 @@ def write_page(pairs: Sequence[Pair], path: Path) -> Path:
     _check_free(key_path, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     # the key first: a page without its key is useless
-    write_atomically(key_path, json.dumps(key, indent=1, ensure_ascii=False) + "\n")
-    write_atomically(path, TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", data))
+    write_whole(key_path, json.dumps(key, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", data))
     return key_path
 
 

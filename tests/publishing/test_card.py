@@ -15,13 +15,14 @@ from PIL import Image
 
 import tiny_pipeline as tiny
 from diffusers_nested import NestedAdapter, PublishError, miniature
-from diffusers_nested.publishing import prepare_publication, publish
+from diffusers_nested.publishing import prepare_publication
 from diffusers_nested.publishing.card import write_card
 from diffusers_nested.publishing.scores import check_evaluation
 from diffusers_nested.publishing.sections import Section, complete
 from hub.steps import ALICE, published
 
 BASE = "alice/base"
+LOAD = NestedAdapter.from_source
 EVALUATION = {
     "identities": 100,
     "prompts": ["a", "b"],
@@ -48,7 +49,7 @@ Forty photos of mine.
 
 
 def card_of(folder, published=None, **keywords) -> ModelCard:
-    return prepare_publication(folder, "alice/nested", **{"base_model": BASE, **keywords}).card(published)
+    return prepare_publication(folder, "alice/nested", load=LOAD, **{"base_model": BASE, **keywords}).card(published)
 
 
 def snippet(text: str) -> str:
@@ -61,7 +62,7 @@ def test_the_published_example_runs(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     published(hub, miniature.path(), "alice/miniature-sdxl")
     folder = shutil.copytree(miniature.path("people"), tmp_path / "people")
-    publish(folder, "alice/people", token=ALICE, base_model="alice/miniature-sdxl")
+    NestedAdapter.publish(folder, "alice/people", token=ALICE, base_model="alice/miniature-sdxl")
 
     code = snippet(hub.repos["alice/people"].files()["README.md"].decode())
     miniature.example("mira").save("photo.png")
@@ -75,7 +76,7 @@ def test_the_published_example_runs(hub, tmp_path, monkeypatch):
 
 def test_metadata(hub, folder):
     (folder / "evaluation.json").write_text(json.dumps(EVALUATION))
-    publish(folder, "alice/nested", token=ALICE, base_model=BASE, license="apache-2.0")
+    NestedAdapter.publish(folder, "alice/nested", token=ALICE, base_model=BASE, license="apache-2.0")
     content = hub.repos["alice/nested"].files()["README.md"].decode()
     metadata = yaml.safe_load(content.split("---\n")[1])
     assert metadata["base_model"] == BASE
@@ -182,16 +183,16 @@ def test_results_of_others_stay(folder):
 
 
 def test_the_card_of_the_repository_is_completed_where_the_folder_has_none(hub, folder):
-    publish(folder, "alice/nested", token=ALICE, base_model=BASE)
+    NestedAdapter.publish(folder, "alice/nested", token=ALICE, base_model=BASE)
     repo = hub.repos["alice/nested"]
     edited = repo.files()["README.md"].decode().replace("## Limits\n", "## Limits\n\nEdited on its page.\n")
     repo.edit(**{"README.md": edited.encode()})
-    publish(folder, "alice/nested", token=ALICE)  # the base model, too, is known from there
+    NestedAdapter.publish(folder, "alice/nested", token=ALICE)  # the base model, too, is known from there
     assert repo.files()["README.md"].decode() == edited
 
 
 def test_an_adapter_of_sdxls_size_is_for_sdxl(folder):
-    publication = prepare_publication(folder, "alice/nested")
+    publication = prepare_publication(folder, "alice/nested", load=LOAD)
     layers = {f"block{i}.attn2": 1280 for i in range(70)}
     config = {**publication.facts.config, "layers": layers, "token_dim": 2048}
     card = replace(publication, facts=replace(publication.facts, config=config)).card()
@@ -267,7 +268,7 @@ class Elements(HTMLParser):
 
 @pytest.fixture(scope="module")
 def facts(saved_adapter):
-    return prepare_publication(saved_adapter, "alice/nested", base_model=BASE).facts
+    return prepare_publication(saved_adapter, "alice/nested", load=LOAD, base_model=BASE).facts
 
 
 def card_with(facts, value: str) -> ModelCard:

@@ -10,7 +10,6 @@ from huggingface_hub import ModelCard
 
 import tiny_pipeline as tiny
 from diffusers_nested import NestedAdapter, PublishError
-from diffusers_nested.publishing import publish
 from hub.server import Repo
 from hub.steps import ALICE, BOB, published
 
@@ -38,7 +37,7 @@ THEIRS = {
 
 
 def to_hub(folder: Path, repo_id: str = "alice/nested", **keywords) -> str:
-    return publish(folder, repo_id, **{"token": ALICE, "base_model": BASE, **keywords})
+    return NestedAdapter.publish(folder, repo_id, **{"token": ALICE, "base_model": BASE, **keywords})
 
 
 def name_a_tower(folder: Path, name: str | None = "alice/towers/clip") -> None:

@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 import tiny_pipeline as tiny
 from diffusers_nested import AdapterLoadError, NestedAdapter, NestedAdapterError, PublishError
 from diffusers_nested.cli import main
-from diffusers_nested.publishing import publish
 from diffusers_nested.vision import ImageEncoder, load_vision_tower
 from hub.server import Fault
 from hub.steps import ALICE, BOB, generate
@@ -37,7 +36,7 @@ EVALUATION = {"identities": 3, "prompts": ["a"], "results": {"scale 1": {"identi
 
 
 def to_hub(folder: Path, repo_id: str = "alice/nested", **keywords) -> str:
-    return publish(folder, repo_id, **{"token": ALICE, "base_model": BASE, **keywords})
+    return NestedAdapter.publish(folder, repo_id, **{"token": ALICE, "base_model": BASE, **keywords})
 
 
 def trained_folder(folder: Path) -> Path:
