@@ -15,6 +15,7 @@ from ..errors import NestedAdapterError
 from ..files.lock import held
 from ..files.write_whole import write_whole
 from .contestants import Contestant, Generate, Plain
+from .earlier import SETTINGS, check_same
 from .metrics import checked_scores
 from .pictures import is_kept, load, picture_name, save, save_photos
 from .prepare import Comparison, prepare
@@ -23,8 +24,6 @@ from .report import write_report
 from .rows import RESULTS, Key, Row, RowWriter, gather_rows, key_of, read_rows
 from .settings import EvaluationSettings
 from .shots import Shot
-
-SETTINGS = "settings.json"
 
 
 def evaluate(settings: EvaluationSettings) -> Path:
@@ -46,7 +45,7 @@ def evaluate(settings: EvaluationSettings) -> Path:
     processes = Processes(settings.device)
     try:
         comparison = prepare(settings, processes.device)
-        _check_same(settings.folder, comparison.definition)  # in all processes, so that none waits for one that failed
+        check_same(settings.folder, comparison.definition)  # in all processes, so that none waits for one that failed
         with _folder(settings.folder, processes):
             _run(settings.folder, comparison, processes)
     finally:
@@ -66,7 +65,7 @@ def _folder(folder: Path, processes: Processes) -> Iterator[None]:
 
 def _run(folder: Path, comparison: Comparison, processes: Processes) -> None:
     if processes.is_main:
-        _check_same(folder, comparison.definition)  # again, now that nobody else can change it
+        check_same(folder, comparison.definition)  # again, now that nobody else can change it
         _start(folder, comparison)
     processes.wait()
     _Sweep(comparison, processes).run()
@@ -82,52 +81,6 @@ def _start(folder: Path, comparison: Comparison) -> None:
     gather_rows(folder, _order(comparison))
     for reference in comparison.references:
         save_photos(folder, reference)
-
-
-def _check_same(folder: Path, definition: dict[str, Any]) -> None:
-    """Raise if the folder's results have other settings; contestants may be added.
-
-    Raises:
-        NestedAdapterError: Names the settings that differ.
-    """
-    path = folder / SETTINGS
-    if not path.is_file():
-        _check_empty(folder)
-        return
-    earlier = _earlier(path)
-    now = json.loads(json.dumps(definition))
-    changed = [name for name in now if name != "contestants" and now[name] != earlier.get(name)]
-    there = earlier["contestants"]
-    changed += [f"contestants.{name}" for name in there if there[name] != now["contestants"].get(name)]
-    if changed:
-        raise NestedAdapterError(
-            f"{folder} holds results of other settings; these differ: {', '.join(changed)}. Use another folder, or "
-            "the settings in its settings.json; you may add contestants."
-        )
-
-
-def _earlier(path: Path) -> dict[str, Any]:
-    """The definition of a folder's results."""
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise NestedAdapterError(
-            f"Cannot read {path}: {error}. It says what the results depend on; if it is lost, use another folder."
-        ) from error
-    if not isinstance(earlier, dict) or not isinstance(earlier.get("contestants"), dict):
-        raise NestedAdapterError(f"{path} does not hold the settings of a comparison. Use another folder.")
-    return earlier
-
-
-def _check_empty(folder: Path) -> None:
-    """Raise if there are results without settings.
-
-    Raises:
-        NestedAdapterError: There are.
-    """
-    found = [path.name for path in (folder / RESULTS, *folder.glob("rows-*.jsonl")) if read_rows(path)]
-    if found:
-        raise NestedAdapterError(f"{folder} holds results ({found[0]}) but not their {SETTINGS}. Use another folder.")
 
 
 def _order(comparison: Comparison) -> list[Key]:
