@@ -252,7 +252,7 @@ def test_an_image_encoder_that_two_adapters_name_is_shared(hub, folder, pipeline
     published(hub, tmp_path / "pets", "alice/pets")
 
     pipeline.load_nested_adapter(["alice/nested", "alice/pets"], cache_dir=cache)
-    first, second = pipeline.unet._nested_adapter_state.encoders.values()
+    first, second = (one.encoder for one in pipeline.unet._nested_adapter_state.loaded.values())
     assert first is second
     assert [path for path in hub.downloads() if "towers" in path and path.endswith("model.safetensors")] != []
     assert np.array_equal(generate(pipeline, nested_adapter_image={"person": tiny.photo(3)}), expected)

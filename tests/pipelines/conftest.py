@@ -1,5 +1,7 @@
 """Adapters on disk, as a user has them; contracts, and the documentation's table of who keeps them."""
 
+from functools import cache
+
 import pipeline_table
 import pytest
 
@@ -9,14 +11,26 @@ _cells: dict[tuple[str, str], str] = {}
 
 
 @pytest.fixture(scope="session")
-def adapters(tmp_path_factory):
-    """Folders of two adapters for the tiny UNet: "person" and "pet"."""
+def adapters_of(tmp_path_factory):
+    """Folders of two adapters for the tiny UNet, "person" and "pet", by mechanism."""
     folder = tmp_path_factory.mktemp("adapters")
     unet = tiny_pipeline.components()["unet"]
-    return {
-        word: tiny_pipeline.save_adapter(folder / word, tiny_pipeline.adapter(unet, seed, subject_token=word))
-        for seed, word in enumerate(("person", "pet"), start=1)
-    }
+
+    @cache
+    def save(mechanism):
+        made = {
+            word: tiny_pipeline.adapter(unet, seed, subject_token=word, mechanism=mechanism)
+            for seed, word in enumerate(("person", "pet"), start=1)
+        }
+        return {word: tiny_pipeline.save_adapter(folder / mechanism / word, one) for word, one in made.items()}
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def adapters(adapters_of):
+    """Folders of two adapters, "person" and "pet"."""
+    return adapters_of("nested")
 
 
 def pytest_addoption(parser):

@@ -84,7 +84,7 @@ def read_by(pipeline: Any, *arguments: Any, **keywords: Any) -> str | None:
         pipeline.load_nested_adapter(*arguments, **keywords)
     except AdapterLoadError:
         return None
-    (encoder,) = pipeline.unet._nested_adapter_state.encoders.values()
+    (encoder,) = (one.encoder for one in pipeline.unet._nested_adapter_state.loaded.values())
     pipeline.unload_nested_adapter()
     return {width: name for name, width in TOWERS.items()}[encoder.model.config.projection_dim]
 

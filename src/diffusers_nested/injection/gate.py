@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from .binding import RowGroup
+from .placed import RowGroup
 
 Groups = list[tuple[RowGroup, list[bool]]]
 
@@ -42,7 +42,7 @@ class Gate:
     """Lets one forward pass at a time through a UNet.
 
     Args:
-        post: Tells the UNet's processors which groups act in the forward pass to come; given none, all are plain.
+        post: Tells the UNet's layers which groups act in the forward pass to come; given none, all are plain.
 
     Attributes:
         lock: Held during a forward pass.

@@ -1,7 +1,7 @@
 """Loading adapters for a pipeline: everything is read and checked before anything is changed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,9 @@ from ..files import is_folder
 from ..files.source import Source
 from ..vision import ImageEncoder, find_image_encoder, load_image_encoder
 from .refused import check_pipeline
-from .state import NestedState, inner_unet, state_of
+from .state import LoadedAdapter, NestedState, inner_unet, state_of
 
 _BLOCKS = ("down", "mid", "up")  # words of a scale by block, which an adapter's name must not be
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """An adapter that is ready to be added."""
-
-    name: str
-    adapter: NestedAdapter
-    encoder: ImageEncoder | None
-    encoder_name: str | None
 
 
 def load_all(
@@ -39,7 +29,7 @@ def load_all(
     image_encoder_folder: str | None,
     torch_dtype: torch.dtype | None,
     hub: Mapping[str, Any],
-) -> list[Loaded]:
+) -> list[LoadedAdapter]:
     """Load and check every adapter; the pipeline is only read.
 
     Raises:
@@ -52,7 +42,7 @@ def load_all(
     if not sources:
         raise AdapterLoadError("The list of adapters is empty. Name at least one repository or folder.")
     columns = [_spread(column, len(sources)) for column in (names, subfolders, weight_names)]
-    loaded: list[Loaded] = []
+    loaded: list[LoadedAdapter] = []
     for item, name, subfolder, weight_name in zip(sources, *columns, strict=True):
         if isinstance(item, NestedAdapter):
             item.check_fits(unet)
@@ -66,7 +56,7 @@ def load_all(
             tower = find_image_encoder(adapter.config, source, image_encoder_folder)
             encoder_name = tower.name
             encoder = _shared(encoder_name, state, loaded) or load_image_encoder(tower, unet.dtype)
-        loaded.append(Loaded(name, adapter, encoder, encoder_name))
+        loaded.append(LoadedAdapter(name, adapter, encoder, encoder_name))
     return loaded
 
 
@@ -101,8 +91,8 @@ def _spread(value: Any, count: int) -> list[Any]:
     return values
 
 
-def _free_name(name: str, state: NestedState | None, loaded: Sequence[Loaded]) -> str:
-    taken = [*(state.adapters if state else ()), *(one.name for one in loaded)]
+def _free_name(name: str, state: NestedState | None, loaded: Sequence[LoadedAdapter]) -> str:
+    taken = [*(state.loaded if state else ()), *(one.name for one in loaded)]
     if name in taken:
         raise NestedAdapterError(
             f"An adapter named {name!r} is loaded already; loaded are {', '.join(taken)}. {Remedy.ADAPTER_NAME}"
@@ -112,9 +102,9 @@ def _free_name(name: str, state: NestedState | None, loaded: Sequence[Loaded]) -
     return name
 
 
-def _shared(encoder_name: str, state: NestedState | None, loaded: Sequence[Loaded]) -> ImageEncoder | None:
+def _shared(encoder_name: str, state: NestedState | None, loaded: Sequence[LoadedAdapter]) -> ImageEncoder | None:
     """An image encoder that is in memory already, so that adapters with the same one share it."""
-    for one in loaded:
+    for one in (*loaded, *(state.loaded.values() if state else ())):
         if one.encoder_name == encoder_name:
             return one.encoder
-    return None if state is None else state.shared_encoder(encoder_name)
+    return None

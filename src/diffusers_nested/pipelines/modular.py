@@ -7,8 +7,8 @@ import torch
 from diffusers import InputParam, LoopSequentialPipelineBlocks, ModularPipelineBlocks
 
 from ..errors import NestedAdapterError
-from .call import KEYWORDS, NestedCall
-from .keywords import DESCRIPTIONS
+from .keywords import DESCRIPTIONS, KEYWORDS
+from .nested_call import NestedCall
 
 _INPUTS = {
     **DESCRIPTIONS,

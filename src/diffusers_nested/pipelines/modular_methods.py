@@ -8,11 +8,11 @@ from typing import Any
 from diffusers import StableDiffusionXLModularPipeline
 
 from ..errors import NestedAdapterError
-from .call import KEYWORDS, plainly
-from .keywords import check_keywords
+from ..injection.swap import swap_back
+from .keywords import KEYWORDS, check_keywords
 from .mixin import NestedAdapterMixin
+from .nested_call import plainly
 from .state import state_of
-from .swap import swap_back
 
 
 def register_modular() -> None:

@@ -7,15 +7,12 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import NestedAdapterError, RowsNotFoundError, SubjectError
-from ..injection import CallBinding, Gate, Groups, Prompt, RowFinder, StepCounter
+from ..injection import Gate, Groups, Placement, Prompt, RowFinder, StepCounter
 from ..subjects import ResolvedSubject, resolve_subjects
-from .bind import bind_subject
-from .loop_steps import LoopSteps
-from .positions import count_prompts, find_positions
+from .loop_steps import count_steps, has_several_loops
+from .prompt_words import PROMPTS, count_prompts, find_positions
 from .state import NestedState, loaded_on, require_state
 
-KEYWORDS = ("nested_adapter_image", "nested_adapter_token", "nested_adapter_image_embeds")
-_PROMPTS = ("prompt", "prompt_2", "prompt_embeds")
 _NO_STEP = (
     "The call has no denoising step, so that no subject can act: `num_inference_steps`, together with `strength`, "
     "`denoising_start` or `denoising_end`, leaves none. Give more steps, or a larger part of them."
@@ -28,7 +25,7 @@ class NestedCall:
 
     Args:
         pipeline: An SDXL pipeline with a loaded adapter.
-        nested: Values of ``KEYWORDS``.
+        nested: Values of the nested keywords.
         arguments: Arguments of the call, by name.
         may_write: Whether something besides callbacks may write into the prompt's embeddings on their way.
 
@@ -42,27 +39,28 @@ class NestedCall:
         self.pipeline = pipeline
         self._state = require_state(pipeline)
         self._state.injector.check_in_place()
-        tokens = {name: adapter.config["subject_token"] for name, adapter in self._state.adapters.items()}
-        self._prompts = {name: arguments.get(name) for name in _PROMPTS}
+        self._prompts = {name: arguments.get(name) for name in PROMPTS}
         self._resolved = resolve_subjects(
             nested["nested_adapter_image"],
             nested["nested_adapter_image_embeds"],
             nested["nested_adapter_token"],
             num_prompts=count_prompts(self._prompts),
-            adapter_tokens=tokens,
+            adapter_tokens=self._state.subject_tokens,
         )
-        find_positions(pipeline, self._resolved, self._prompts)
-        for subject in _distinct(self._resolved):
-            _check_subject(self._state, subject)
+        self._positions = find_positions(pipeline, self._resolved, self._prompts)
+        distinct = _distinct(self._resolved)
+        for subject in distinct:
+            _check_width(self._state, subject)
         for row in self._resolved:
             _check_same_mechanism(self._state, row)
         with self.gate.lock:  # another call may be moving the same adapter
-            self._bound = {id(each): bind_subject(pipeline, self._state, each) for each in _distinct(self._resolved)}
-        self._is_watched = may_write or any(arguments.get(name) is not None for name in _CALLBACKS)
-        self._steps = LoopSteps(pipeline, arguments.get("denoising_end"))
-        windows = [one.steps for one in self._bound.values() if one.steps != (0.0, 1.0)]
-        self._counter = StepCounter(self._steps.total, windows, self._steps.has_several_loops) if windows else None
-        self._binding: CallBinding | None = None
+            self._projected = {id(one): self._state.loaded[one.adapter_name].project(pipeline, one) for one in distinct}
+        self._is_watched = may_write or any([arguments.get(name) is not None for name in _CALLBACKS])
+        self._denoising_end = arguments.get("denoising_end")
+        self._shown_steps: int | None = None  # by the pipeline's progress bar
+        windows = [one.steps for one in distinct if one.steps != (0.0, 1.0)]
+        self._counter = StepCounter(self._total_steps, windows, has_several_loops(pipeline)) if windows else None
+        self._placement: Placement | None = None
         self._was_reached = False
 
     @property
@@ -88,33 +86,36 @@ class NestedCall:
         Raises:
             NestedAdapterError: A word cannot be placed in a prompt of the call itself.
         """
-        prompts = {name: arguments.get(name) for name in _PROMPTS}
+        prompts = {name: arguments.get(name) for name in PROMPTS}
         if prompts["prompt"] is None and prompts["prompt_embeds"] is None:
             prompts = self._prompts
-        if self._binding is None:
-            return self._placed(pipeline, self._resolved, prompts)
+        if self._placement is None:
+            known = pipeline is self.pipeline and all([prompts[name] is self._prompts[name] for name in PROMPTS])
+            positions = self._positions if known else find_positions(pipeline, self._resolved, prompts)
+            return self._placed(self._resolved, positions)
         try:
-            return self._placed(pipeline, _for_later_prompts(self._resolved, count_prompts(prompts)), prompts)
+            resolved = _for_later_prompts(self._resolved, count_prompts(prompts))
+            return self._placed(resolved, find_positions(pipeline, resolved, prompts))
         except NestedAdapterError as error:
             return [error] * count_prompts(prompts)
 
     def record(self, placed: Sequence[Prompt], positive: Tensor, negative: Tensor | None) -> None:
         """Take note of what ``encode_prompt`` returned for them: rows to look for in the UNet."""
-        if self._binding is None:
+        if self._placement is None:
             finder = RowFinder(positive, len(placed), negative, self._is_watched)
-            self._binding = CallBinding(placed, finder, self._counter)
+            self._placement = Placement(placed, finder, self._counter)
         else:
-            self._binding.add(placed, positive, negative)
+            self._placement.add(placed, positive, negative)
 
     def begin_loop(self, total: int | None) -> None:
         """Take note that the pipeline begins to denoise, in so many steps by its progress bar."""
-        self._steps.shown = total
+        self._shown_steps = total
         if self._counter is not None:
             self._counter.restart()
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Let the subjects act in the pipeline's UNet; all that was bound is released at the end.
+        """Let the subjects act in the pipeline's UNet; all that was projected is released at the end.
 
         Raises:
             NestedAdapterError: No subject could act, in any step.
@@ -123,37 +124,40 @@ class NestedCall:
             with self.gate.serve(self.pipeline.unet, self):
                 yield
         except Exception as error:
-            if self._steps.shown == 0:  # pipelines fail at their empty latents then, without a word of why
+            if self._shown_steps == 0:  # pipelines fail at their empty latents then, without a word of why
                 raise RowsNotFoundError(_NO_STEP) from error
             raise
         else:
             self._check_acted()
         finally:
-            self._bound, self._binding = {}, None
+            self._projected, self._placement = {}, None
 
     def groups(self, sample: Tensor, timestep: object, states: Tensor) -> Groups:
-        """Groups of rows for one forward pass of the UNet; see ``CallBinding.groups``."""
+        """Groups of rows for one forward pass of the UNet; see ``Placement.groups``."""
         self._was_reached = True
-        if self._binding is None:
+        if self._placement is None:
             raise RowsNotFoundError(
                 f"{type(self.pipeline).__name__} reached its UNet without calling encode_prompt, so the rows of the "
                 "prompt are not known. Nested adapters need a pipeline that calls encode_prompt."
             )
-        return self._binding.groups(sample, timestep, states)
+        return self._placement.groups(sample, timestep, states)
 
     def _placed(
-        self, pipeline: Any, resolved: Sequence[Sequence[ResolvedSubject]], prompts: Mapping[str, Any]
+        self, resolved: Sequence[Sequence[ResolvedSubject]], positions: Sequence[Sequence[tuple[int, ...]]]
     ) -> list[Prompt]:
         """The subjects of each prompt, each with its positions there."""
-        return [
-            [(self._bound[id(subject)], where) for subject, where in zip(row, found, strict=True)]
-            for row, found in zip(resolved, find_positions(pipeline, resolved, prompts), strict=True)
-        ]
+        placed: list[Prompt] = []
+        for row, found in zip(resolved, positions, strict=True):
+            placed.append([(self._projected[id(subject)], where) for subject, where in zip(row, found, strict=True)])
+        return placed
+
+    def _total_steps(self) -> int:
+        return count_steps(self.pipeline, self._denoising_end, self._shown_steps)
 
     def _check_acted(self) -> None:
         if not self._was_reached:
             raise RowsNotFoundError(_NO_STEP)
-        if self._binding is not None and not self._binding.has_acted:
+        if self._placement is not None and not self._placement.has_acted:
             raise RowsNotFoundError(
                 "No row with the prompt reached the UNet, negative prompts only, so that no subject could act. "
                 "Use a guidance that computes the prompt."
@@ -191,8 +195,8 @@ def _for_later_prompts(
     return [resolved[0]] * num_prompts
 
 
-def _check_subject(state: NestedState, subject: ResolvedSubject) -> None:
-    width = state.adapters[subject.adapter_name].config["token_dim"]
+def _check_width(state: NestedState, subject: ResolvedSubject) -> None:
+    width = state.loaded[subject.adapter_name].adapter.config["token_dim"]
     if subject.embeds is not None and subject.embeds.shape[-1] != width:
         raise SubjectError(
             f"nested_adapter_image_embeds have shape {tuple(subject.embeds.shape)}; the adapter "
@@ -202,7 +206,7 @@ def _check_subject(state: NestedState, subject: ResolvedSubject) -> None:
 
 def _check_same_mechanism(state: NestedState, row: Sequence[ResolvedSubject]) -> None:
     """The mechanisms change the same attention, and the paper says of none how it would go together with another."""
-    found = {state.adapters[subject.adapter_name].config["mechanism"]: subject.token for subject in row}
+    found = {state.loaded[subject.adapter_name].adapter.config["mechanism"]: subject.token for subject in row}
     if len(found) > 1:
         listed = ", ".join(f"{token!r} by {mechanism!r}" for mechanism, token in found.items())
         raise SubjectError(

@@ -1,13 +1,29 @@
-"""Where in a call's prompts its subjects stand."""
+"""Where in a call's prompts its subjects stand, looked up by one thread at a time."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from threading import RLock
 from typing import Any
 
 from ..errors import PromptTokenError
 from ..prompts import pair_prompts, word_positions
 from ..subjects import ResolvedSubject
-from .encoding import ENCODING
+
+PROMPTS = ("prompt", "prompt_2", "prompt_embeds")
+# One prompt at a time through the tokenizers: how they pad and cut is state, which threads that share them share.
+ENCODING = RLock()
+
+
+def one_at_a_time(encode: Callable[..., Any]) -> Callable[..., Any]:
+    """A pipeline's ``encode_prompt`` that waits for that of any other thread."""
+
+    @wraps(encode)
+    def encode_prompt(*args: Any, **kwargs: Any) -> Any:
+        with ENCODING:
+            return encode(*args, **kwargs)
+
+    return encode_prompt
 
 
 def named_arguments(call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,21 +1,21 @@
-"""A loaded pipeline's class: the mixin in front of the pipeline's own, under the same name."""
+"""Another class for an object, and back: a mixin in front of its own class, under the same name."""
 
 from functools import cache
 from typing import Any
 
 
-def swap_in(pipeline: Any, mixin: type) -> None:
-    """Give the pipeline the mixin's call; its class keeps its name, which diffusers reads at several places."""
-    cls = type(pipeline)
+def swap_in(target: Any, mixin: type) -> None:
+    """Put the mixin in front of an object's class, which keeps its name: diffusers reads it at several places."""
+    cls = type(target)
     if not issubclass(cls, mixin):
-        pipeline.__class__ = _mixed(cls, mixin)
+        target.__class__ = _mixed(cls, mixin)
 
 
-def swap_back(pipeline: Any) -> None:
-    """Give the pipeline its original class back."""
-    original = type(pipeline).__dict__.get("_nested_original")
+def swap_back(target: Any) -> None:
+    """Give an object its original class back."""
+    original = type(target).__dict__.get("_nested_original")
     if original is not None:
-        pipeline.__class__ = original
+        target.__class__ = original
 
 
 @cache

@@ -1,21 +1,22 @@
 """The subjects of one pipeline call, placed on whatever rows reach the UNet."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from ..errors import NestedAdapterError, RowsNotFoundError
-from .binding import BoundSubject, Placed, RowGroup
+from .placed import Kind, PlacedSubject, ProjectedSubject, RowGroup
 from .rows import RowFinder
 from .steps import StepCounter
 
-PlacedSubject = tuple[BoundSubject, tuple[int, ...]]
-# The subjects of a prompt, or why they cannot stand in it: of interest only if its rows reach the UNet.
-Prompt = Sequence[PlacedSubject] | NestedAdapterError
+# The subjects of a prompt, each with the positions of its word.
+Subjects = Sequence[tuple[ProjectedSubject, tuple[int, ...]]]
+# Or why they cannot stand in it, which matters only if its rows reach the UNet.
+Prompt = Subjects | NestedAdapterError
 
 
-class CallBinding:
+class Placement:
     """The subjects of one pipeline call, placed anew whenever other rows reach the UNet.
 
     Args:
@@ -66,41 +67,39 @@ class CallBinding:
         size = (sample.shape[-2], sample.shape[-1])
         if (rows, size) not in self._placed:
             self._placed[rows, size] = self._place(rows, size, states)
-        return [(group, [self._acts(steps) for steps in group.steps]) for group in self._placed[rows, size]]
+        return [(group, [self._acts(kind) for kind in group.kinds]) for group in self._placed[rows, size]]
 
-    def _acts(self, steps: tuple[float, float]) -> bool:
-        return self._counter is None or self._counter.within(*steps)
+    def _acts(self, kind: Kind) -> bool:
+        return self._counter is None or self._counter.within(*kind.steps)
 
     def _place(self, rows: tuple[int | None, ...], size: tuple[int, int], like: Tensor) -> tuple[RowGroup, ...]:
-        together: dict[tuple[Hashable, ...], list[tuple[int, Sequence[PlacedSubject]]]] = {}
+        together: dict[tuple[Kind, ...], dict[int, Subjects]] = {}
         for row, number in enumerate(rows):
             subjects = () if number is None else self._subjects_of(number)
             if subjects:
-                kinds = tuple(subject.kind for subject, _ in subjects)
-                together.setdefault(kinds, []).append((row, subjects))
-        return tuple(_group(members, size, like) for members in together.values())
+                kinds = tuple([subject.kind for subject, _ in subjects])
+                together.setdefault(kinds, {})[row] = subjects
+        return tuple([_group(members, size, like) for members in together.values()])
 
-    def _subjects_of(self, number: int) -> Sequence[PlacedSubject]:
+    def _subjects_of(self, number: int) -> Subjects:
         prompt = self._prompts[number]
         if isinstance(prompt, NestedAdapterError):
             raise prompt
         return prompt
 
 
-def _group(members: Sequence[tuple[int, Sequence[PlacedSubject]]], size: tuple[int, int], like: Tensor) -> RowGroup:
+def _group(members: Mapping[int, Subjects], size: tuple[int, int], like: Tensor) -> RowGroup:
     """One group of rows, given with their subjects; slot by slot these are of the same kind."""
     placed = []
-    for slots in zip(*(subjects for _, subjects in members), strict=True):
-        subjects = [subject for subject, _ in slots]
+    for slot in zip(*members.values(), strict=True):
         positions = torch.zeros(len(members), like.shape[1], dtype=like.dtype)
-        for i, (_, where) in enumerate(slots):
+        for i, (_, where) in enumerate(slot):
             positions[i, list(where)] = 1
-        alone = all(subject is subjects[0] for subject in subjects)
-        placed.append(Placed(tuple(subjects[:1] if alone else subjects), positions.to(like.device)))
-    rows = [row for row, _ in members]
-    others = [row for row in range(len(like)) if row not in rows]
-    batch = len(like)
+        subjects = tuple([subject for subject, _ in slot])
+        alone = len(set(map(id, subjects))) == 1
+        placed.append(PlacedSubject(subjects[:1] if alone else subjects, positions.to(like.device)))
+    others = [row for row in range(len(like)) if row not in members]
     if not others:
-        return RowGroup(placed, size=size, batch=batch)
-    rows, others = (torch.tensor(some, device=like.device) for some in (rows, others))
-    return RowGroup(placed, rows, others, size=size, batch=batch)
+        return RowGroup(placed, size=size, batch=len(like))
+    numbers = [torch.tensor(some, device=like.device) for some in (list(members), others)]
+    return RowGroup(placed, *numbers, size=size, batch=len(like))
