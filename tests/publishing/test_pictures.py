@@ -152,5 +152,5 @@ NOT_SHOWN = {
 def test_what_cannot_be_shown_is_named(tmp_path, name):
     path = tmp_path / "a.png"
     NOT_SHOWN[name](path)
-    with pytest.raises(PublishError, match=r"a\.png .*take it out"):
+    with pytest.raises(PublishError, match=r"a\.png .*remove it"):
         without_metadata(path)

@@ -365,8 +365,8 @@ NOT_READ = {
             "samples": "../secret",
         }.items()
     },
-    "a link to nowhere": (link("LICENSE", "nothing"), "LICENSE is a link to nothing"),
-    "a link to itself": (link("LICENSE", "LICENSE"), "LICENSE is a link to LICENSE"),
+    "a link to nowhere": (link("LICENSE", "nothing"), "LICENSE is a broken link to nothing"),
+    "a link to itself": (link("LICENSE", "LICENSE"), "LICENSE is a broken link to LICENSE"),
     "a card that is no UTF-8": (
         lambda folder: (folder / "README.md").write_bytes(b"# \xff"),
         r"README\.md is not UTF-8",

@@ -191,7 +191,7 @@ class TestSomebodyElse:
         repo = hub.repos["alice/nested"]
         add_everything(folder)
         self.before(hub, "POST", "/commit/", lambda: repo.edit(**{"config.json": b"of somebody else"}))
-        with pytest.raises(PublishError, match="run it again"):
+        with pytest.raises(PublishError, match="try again"):
             to_hub(folder)
         assert repo.files()["config.json"] == b"of somebody else" and HALF not in repo.files()
 
@@ -199,7 +199,7 @@ class TestSomebodyElse:
         other = shutil.copytree(folder, folder.parent / "other")
         add_everything(other)
         self.before(hub, "POST", "/api/repos/create", lambda: to_hub(other))
-        with pytest.raises(PublishError, match="run it again"):
+        with pytest.raises(PublishError, match="try again"):
             to_hub(folder)
         assert HALF in hub.repos["alice/nested"].files()
 
@@ -209,7 +209,7 @@ class TestSomebodyElse:
         add_everything(other)
         self.before(hub, "POST", "/branch/", lambda: to_hub(other, revision="next"))
         (folder / "LICENSE").write_text("MIT")
-        with pytest.raises(PublishError, match="run it again"):
+        with pytest.raises(PublishError, match="try again"):
             to_hub(folder, revision="next")
         assert "LICENSE" not in hub.repos["alice/nested"].files("next")
 
