@@ -1,4 +1,4 @@
-"""Paths and addresses in the place of images: opened with every check that files get."""
+"""Paths and URLs instead of images: opened with the same checks as files."""
 
 import io
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def upside_down() -> bytes:
 
 
 side = int((3 * (Image.MAX_IMAGE_PIXELS or 0)) ** 0.5)
-# address -> (status, what is there)
+# path -> (status, content)
 PAGES = {
     "/me.png": (200, encoded(photo(1))),
     "/me": (200, encoded(photo(1).resize((24, 24)), "jpeg")),
@@ -45,7 +45,7 @@ PAGES = {
 }
 
 
-OVER = Event()  # until then, a page that hangs hangs
+OVER = Event()  # set when requests that hang may end
 
 
 class Handler(BaseHTTPRequestHandler):
