@@ -1,4 +1,4 @@
-"""Downloads that are not what the Hub has: said so only where it is so, as nobody else can mend what is published."""
+"""Damaged downloads: cached files that differ from the Hub's. Only for those does downloading again help."""
 
 import hashlib
 import os
@@ -14,14 +14,14 @@ _READ = (".json", ".safetensors")
 
 @contextmanager
 def damaged_downloads(*folders: Path) -> Iterator[None]:
-    """Name the remedy in what is wrong with a model's files, if one of them was damaged on its way or on the disk.
+    """Extend an ``AdapterLoadError`` raised inside if a file was damaged during the download or on the disk.
 
     Args:
-        *folders: Of the files; those that are not from the Hub are not looked at.
+        *folders: The folders with the files; only folders in the Hub's cache are examined.
 
     Raises:
-        AdapterLoadError: The one that was raised, with the damaged file's name and ``force_download=True``; or a file
-            cannot be read.
+        AdapterLoadError: The original error, plus the damaged file's name and the remedy ``force_download=True``; or a
+            file cannot be read.
     """
     try:
         yield
@@ -30,8 +30,8 @@ def damaged_downloads(*folders: Path) -> Iterator[None]:
         if damaged is None:
             raise
         raise AdapterLoadError(
-            f"{error} The download of {damaged} is damaged: it is not what the Hub has. Pass force_download=True to "
-            "fetch it again."
+            f"{error} The download of {damaged} is damaged: it differs from the file on the Hub. Pass "
+            "force_download=True to download it again."
         ) from error
     except OSError as error:
         raise AdapterLoadError(f"A file in {folders[0]} cannot be read: {error}. Save or copy it again.") from error
@@ -43,14 +43,14 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _is_as_published(path: Path) -> bool:
-    """Whether a file has the hash that the Hub gave for it, as which the cache keeps it; yes if it keeps none."""
+    """Whether a file has the hash that the Hub gave for it; the cache names files by it. True without such a name."""
     name = Path(os.readlink(path)).name if path.is_symlink() else ""
     is_hash = len(name) in (40, 64) and set(name) <= set("0123456789abcdef")
     return not is_hash or _hashed(path, len(name)) == name
 
 
 def _hashed(path: Path, length: int) -> str:
-    """By SHA-256 for large files; for those that git keeps, by SHA-1 as git does."""
+    """SHA-256 for large files; for files in git, the SHA-1 that git computes."""
     hashed = hashlib.sha256()
     if length == 40:
         hashed = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
