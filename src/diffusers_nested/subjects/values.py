@@ -186,8 +186,8 @@ def _is_sequence(value: Any) -> bool:
 
 
 def _is_amount(value: Any, most: float = sys.float_info.max) -> bool:
-    # compared as it is: a whole number may be too large for a float
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value <= most
+    # the type alone is tested: compared as it is, a whole number may be too large for a float
+    return issubclass(type(value), Real) and type(value) is not bool and 0 <= value <= most
 
 
 def _is_position(value: Any) -> bool:
