@@ -8,11 +8,10 @@ from typing import Any
 from diffusers.utils import (
     SAFE_WEIGHTS_INDEX_NAME,
     SAFETENSORS_WEIGHTS_NAME,
-    _add_variant,
-    _get_model_file,
     extract_commit_hash,
 )
 
+from ..compat import hub_file, with_variant
 from ..errors import AdapterLoadError
 from ..files import (
     TensorInfo,
@@ -70,7 +69,7 @@ class Location:
         if is_folder(self.source):
             return file_in(Path(self.source, self.subfolder or ""), name)
         check_repository(self.source)
-        path = Path(_get_model_file(self.source, weights_name=name, subfolder=self.subfolder, **self.hub))
+        path = hub_file(self.source, name, self.subfolder, self.hub)
         return file_in(path.parent, path.name)
 
     def of_revision(self, path: Path) -> "Location":
@@ -110,7 +109,7 @@ def find_weights(location: Location, weight_name: str | None, variant: str | Non
         OSError: There are none.
         AdapterLoadError: The index is not valid.
     """
-    name = weight_name or _add_variant(SAFETENSORS_WEIGHTS_NAME, variant)
+    name = weight_name or with_variant(SAFETENSORS_WEIGHTS_NAME, variant)
     try:
         return {location.find(name): None}
     except OSError as error:
@@ -118,7 +117,7 @@ def find_weights(location: Location, weight_name: str | None, variant: str | Non
             raise
         missing = error
     try:
-        index = location.find(_add_variant(SAFE_WEIGHTS_INDEX_NAME, variant))
+        index = location.find(with_variant(SAFE_WEIGHTS_INDEX_NAME, variant))
     except OSError:
         raise missing from None
     return {location.find(shard): tensors for shard, tensors in read_index(index).items()}

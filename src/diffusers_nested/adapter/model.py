@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.modeling_utils import no_init_weights
 from torch import Tensor, nn
 
 from ..backbones import cross_attention_layers, layer_widths
@@ -246,7 +245,7 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         """
         config = read_config(path, cls.__name__, list(inspect.signature(cls).parameters), source)
         try:
-            with no_init_weights(), torch.device("meta"):
+            with torch.device("meta"):
                 return cls(**config)
         except NestedAdapterError as error:
             raise AdapterLoadError(f"The config.json of {source} cannot be used: {error}") from error

@@ -1,11 +1,10 @@
 """Downloads that are not what the Hub has: said so only where it is so, as nobody else can mend what is published."""
 
-import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..compat import is_as_downloaded
 from ..errors import AdapterLoadError
 from . import is_download
 
@@ -25,7 +24,7 @@ def damaged_downloads(folder: Path) -> Iterator[None]:
     try:
         yield
     except AdapterLoadError as error:
-        damaged = next((path.name for path in _files(folder) if not _is_as_published(path)), None)
+        damaged = next((path.name for path in _files(folder) if not is_as_downloaded(path)), None)
         if damaged is None:
             raise
         raise AdapterLoadError(
@@ -37,21 +36,3 @@ def damaged_downloads(folder: Path) -> Iterator[None]:
 def _files(folder: Path) -> list[Path]:
     is_here = is_download(folder) and folder.is_dir()
     return sorted(path for path in folder.iterdir() if path.suffix in _READ) if is_here else []
-
-
-def _is_as_published(path: Path) -> bool:
-    """Whether a file has the hash that the Hub gave for it, as which the cache keeps it; yes if it keeps none."""
-    name = Path(os.readlink(path)).name if path.is_symlink() else ""
-    is_hash = len(name) in (40, 64) and set(name) <= set("0123456789abcdef")
-    return not is_hash or _hashed(path, len(name)) == name
-
-
-def _hashed(path: Path, length: int) -> str:
-    """By SHA-256 for large files; for those that git keeps, by SHA-1 as git does."""
-    hashed = hashlib.sha256()
-    if length == 40:
-        hashed = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as file:
-        while part := file.read(2**20):
-            hashed.update(part)
-    return hashed.hexdigest()

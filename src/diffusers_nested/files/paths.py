@@ -5,6 +5,7 @@ import re
 from os import PathLike, fspath
 from pathlib import Path
 
+from ..compat import blob_stores, is_snapshot
 from ..errors import AdapterLoadError
 from .json_files import shown
 
@@ -31,7 +32,7 @@ def is_file(path: str | PathLike[str]) -> bool:
 
 def is_download(folder: Path) -> bool:
     """Whether a folder is, or lies in, a repository as huggingface_hub keeps it: its files are a stranger's."""
-    return any(_is_snapshot(inner) for inner in (folder.absolute(), *folder.absolute().parents))
+    return any(is_snapshot(inner) for inner in (folder.absolute(), *folder.absolute().parents))
 
 
 def plain_subfolder(name: str | PathLike[str] | None, what: str = "subfolder") -> str | None:
@@ -97,11 +98,6 @@ def _roots(folder: Path) -> list[Path]:
     folder = folder.resolve()
     roots = [folder]
     for inner in (folder, *folder.parents):
-        if _is_snapshot(inner):
-            repository = inner.parent.parent  # <cache>/models--user--name/snapshots/<commit>
-            roots += [store for store in (repository / "blobs", repository.parent / "blobs") if not store.is_symlink()]
+        if is_snapshot(inner):
+            roots += [store for store in blob_stores(inner) if not store.is_symlink()]
     return roots
-
-
-def _is_snapshot(folder: Path) -> bool:
-    return folder.parent.name == "snapshots" and "--" in folder.parent.parent.name

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..adapter.checks import check_projected
+from ..compat import execution_device
 from ..errors import SubjectError
 from ..injection import BoundSubject, Dial
 from ..mechanisms import get_mechanism
@@ -25,7 +26,7 @@ def bind_subject(pipeline: Any, state: NestedState, subject: ResolvedSubject) ->
     """
     name = subject.adapter_name
     adapter, unet = state.adapters[name], pipeline.unet
-    device = pipeline._execution_device
+    device = execution_device(pipeline)
     embeds = encode_images(pipeline, state, name, subject.images) if subject.embeds is None else subject.embeds
     with _on_device(adapter, device, unet):
         # Photos of one subject: their tokens one after another, (images, N, D) -> (1, images · N, D) (section 5.2)
@@ -63,7 +64,7 @@ def encode_images(pipeline: Any, state: NestedState, name: str, images: Sequence
             f"The adapter {name!r} was loaded without an image encoder. Give `nested_adapter_image_embeds`, or load "
             "it without image_encoder_folder=None."
         )
-    device = pipeline._execution_device
+    device = execution_device(pipeline)
     with _on_device(encoder.model, device, pipeline.unet):
         features = encoder(images)
     with _on_device(adapter, device, pipeline.unet):

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..compat import uncompiled
 from ..errors import NestedAdapterError, RowsNotFoundError, SubjectError
 from ..injection import CallBinding, Gate, Groups, Prompt, RowFinder, StepCounter
 from ..subjects import ResolvedSubject, resolve_subjects
@@ -166,7 +167,7 @@ class NestedCall:
 def plainly(pipeline: Any) -> Iterator[None]:
     """A call without subjects, in which those of a call around it or beside it do not act."""
     unet = getattr(pipeline, "unet", None)
-    state = loaded_on(getattr(unet, "_orig_mod", unet))
+    state = loaded_on(uncompiled(unet))
     with nullcontext() if state is None else state.injector.gate.serve(pipeline.unet, None):
         yield
 

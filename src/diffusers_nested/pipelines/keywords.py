@@ -9,6 +9,7 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 
+from ..compat import uncompiled
 from ..errors import NestedAdapterError, SubjectError
 from ..subjects import Subject
 from .call import KEYWORDS
@@ -118,7 +119,7 @@ def _nearest(name: str) -> str:
 
 def _check_ip_adapter(pipeline: Any, theirs: str, ours: str) -> None:
     unet: Any = getattr(pipeline, "unet", None)
-    state = loaded_on(getattr(unet, "_orig_mod", unet))  # whatever stands there: engines are no modules
+    state = loaded_on(uncompiled(unet))  # whatever stands there: engines are no modules
     if state is None or getattr(unet.config, "encoder_hid_dim_type", None) == "ip_image_proj":
         return
     raise SubjectError(

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ..compat import announced_steps
+
 
 class LoopSteps:
     """The steps of a pipeline's denoising loop.
@@ -31,4 +33,4 @@ class LoopSteps:
             # some pipelines say how many steps are left before they cut off those after the end; the bar is right
             return self.shown
         # pipelines that start on the way say how many steps are left to them; the others take them all
-        return getattr(self._pipeline, "_num_timesteps", None) or len(self._pipeline.scheduler.timesteps)
+        return announced_steps(self._pipeline) or len(self._pipeline.scheduler.timesteps)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from diffusers import InputParam, LoopSequentialPipelineBlocks, ModularPipelineBlocks
 
+from ..compat import announce_steps, block_requirements, set_block_requirements
 from ..errors import NestedAdapterError
 from .call import KEYWORDS, NestedCall
 from .keywords import DESCRIPTIONS
@@ -35,7 +36,7 @@ class NestedDenoiseStep(ModularPipelineBlocks):
         super().__init__()
         self.denoise = denoise
         self.model_name = denoise.model_name
-        self._requirements = denoise._requirements
+        set_block_requirements(self, block_requirements(denoise))
 
     @property
     def description(self) -> str:
@@ -86,7 +87,7 @@ class NestedDenoiseStep(ModularPipelineBlocks):
         call.record(placed, state.get("prompt_embeds"), state.get("negative_prompt_embeds"))
         if state.get("timesteps") is not None:
             # the loop may take a part of the scheduler's steps; classic pipelines say so under this name
-            components._num_timesteps = len(state.get("timesteps"))
+            announce_steps(components, len(state.get("timesteps")))
         with call.active():
             return denoise(components, state)
 

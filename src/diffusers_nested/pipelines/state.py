@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from ..adapter import NestedAdapter
+from ..compat import uncompiled
 from ..errors import NestedAdapterError, ScaleError
 from ..injection import Dial, NestedInjector, expand_scale
 from ..vision import ImageEncoder
@@ -109,7 +110,7 @@ def inner_unet(pipeline: Any) -> nn.Module:
         raise NestedAdapterError(
             f"{type(pipeline).__name__} has no UNet. Nested adapters are for SDXL pipelines with a `unet`."
         )
-    return getattr(unet, "_orig_mod", unet)
+    return uncompiled(unet)
 
 
 def state_of(pipeline: Any) -> NestedState | None:

@@ -3,20 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
+from ..compat import clip_image_processor
 from ..errors import AdapterLoadError
 from ..files import file_in, read_json, shown
 from ..files.limits import MAX_CONFIG_BYTES, MAX_SIDE
 from .settings import Rule, checked, is_number, number, whole
 
 
-def default_processor() -> CLIPImageProcessorPil:
+def default_processor() -> Any:
     """CLIP's own, for pictures of 224 x 224 pixels."""
-    return CLIPImageProcessorPil()
+    return clip_image_processor()
 
 
-def read_processor(path: Path) -> CLIPImageProcessorPil:
+def read_processor(path: Path) -> Any:
     """The preprocessing that a preprocessor_config.json describes.
 
     Raises:
@@ -28,7 +27,7 @@ def read_processor(path: Path) -> CLIPImageProcessorPil:
         raise AdapterLoadError(f"{path} does not hold settings, but {shown(raw)}. Download it again.")
     # a size may be written with the sides that it does not have
     sizes = {name: _without_nulls(raw[name]) for name in ("size", "crop_size") if name in raw}
-    return CLIPImageProcessorPil(**checked({**raw, **sizes}, _RULES, str(path)))
+    return clip_image_processor(**checked({**raw, **sizes}, _RULES, str(path)))
 
 
 def check_processor_fits(processor: Any, side: int, where: str) -> None:
