@@ -5,12 +5,14 @@ reads diffusers' ``Attention`` from the inside.
 """
 
 import hashlib
+import logging
 import os
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+_LOG = logging.getLogger(__name__)
 _CALL = "_compiled_call_impl"
 _COMPILED = "_orig_mod"
 _STEPS = "_num_timesteps"
@@ -53,6 +55,16 @@ def class_call(module: Any) -> Callable[..., Any]:
 def writes_into(tensor: Any) -> int | None:
     """How often something was written into a tensor; None for tensors of inference mode, in which torch counts none."""
     return None if tensor.is_inference() else tensor._version
+
+
+def diffusers_classes(*names: str) -> list[Any]:
+    """The classes of diffusers with these names, without those that this version has not yet, or no longer."""
+    import diffusers
+
+    found = {name: getattr(diffusers, name, None) for name in names}
+    for name in (name for name, cls in found.items() if cls is None):
+        _LOG.debug("diffusers %s has no %s", diffusers.__version__, name)
+    return [cls for cls in found.values() if cls is not None]
 
 
 def execution_device(pipeline: Any) -> Any:

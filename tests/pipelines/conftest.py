@@ -1,5 +1,7 @@
 """Adapters on disk, as a user has them; contracts, and the documentation's table of who keeps them."""
 
+from functools import cache
+
 import pipeline_table
 import pytest
 
@@ -9,14 +11,26 @@ _cells: dict[tuple[str, str], str] = {}
 
 
 @pytest.fixture(scope="session")
-def adapters(tmp_path_factory):
-    """Folders of two adapters for the tiny UNet: "person" and "pet"."""
-    folder = tmp_path_factory.mktemp("adapters")
-    unet = tiny_pipeline.components()["unet"]
-    return {
-        word: tiny_pipeline.save_adapter(folder / word, tiny_pipeline.adapter(unet, seed, subject_token=word))
-        for seed, word in enumerate(("person", "pet"), start=1)
-    }
+def adapters_of(tmp_path_factory):
+    """Family -> folders of two adapters for its tiny UNet: "person" and "pet"."""
+
+    @cache
+    def make(family):
+        folder = tmp_path_factory.mktemp(family)
+        unet = tiny_pipeline.FAMILIES[family]()["unet"]
+        return {
+            word: tiny_pipeline.save_adapter(folder / word, tiny_pipeline.adapter(unet, seed, subject_token=word))
+            for seed, word in enumerate(("person", "pet"), start=1)
+        }
+
+    return make
+
+
+@pytest.fixture
+def adapters(request, adapters_of):
+    """Folders of adapters for the test's case, by default for SDXL."""
+    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    return adapters_of(parameters["case"].family if "case" in parameters else "sdxl")
 
 
 def pytest_addoption(parser):

@@ -36,7 +36,7 @@ def test_ledits_is_refused(adapters):
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_pipelines_name_themselves_and_another(name, adapters):
-    is_refused(bare(getattr(diffusers, name)), adapters["person"], rf"{name}.*StableDiffusionXL\w*Pipeline")
+    is_refused(bare(getattr(diffusers, name)), adapters["person"], rf"{name}: .*(StableDiffusion|AnimateDiff)\w*Pipeline")
 
 
 @pytest.mark.parametrize("base", [LEditsPPPipelineStableDiffusionXL, StableDiffusionPipeline, object])

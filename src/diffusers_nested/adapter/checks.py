@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..backbones import cross_attention_layers, layer_widths
+from ..backbones import BACKBONES, cross_attention_layers, family_of, layer_widths
 from ..errors import AdapterLoadError, NestedAdapterError
 from ..files import names_shown, shown
 from ..files.limits import (
@@ -30,17 +30,7 @@ from ..mechanisms import get_mechanism
 
 FORMAT_VERSION = 1
 DEFAULT_ALPHA = 2.0
-BASE_FAMILY = "sdxl"
 _REQUIRED = ("layers", "token_dim", "image_feature_dim")
-
-
-def family_of(unet: nn.Module) -> str:
-    """``"sdxl"`` for UNets with SDXL's text and size embedding, else the class's name."""
-    config = getattr(unet, "config", None)
-    if not isinstance(config, Mapping):
-        return type(unet).__name__
-    is_sdxl = config.get("addition_embed_type") == "text_time" and config.get("encoder_hid_dim_type") != "text_proj"
-    return BASE_FAMILY if is_sdxl and cross_attention_layers(unet) else type(unet).__name__
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -134,9 +124,10 @@ def check_config_fits(config: Mapping[str, Any], unet: nn.Module) -> None:
     """
     family, ours = family_of(unet), config["layers"]
     if config["base_family"] != family:
+        own = BACKBONES.get(config["base_family"])
         raise AdapterLoadError(
             f"The adapter is made for the {config['base_family']!r} family, the UNet is of the {family!r} "
-            "family. Load it into a pipeline of its own family."
+            f"family. Load it into a pipeline of its own family{f', such as {own.text_to_image}' if own else ''}."
         )
     theirs = layer_widths(unet)
     if ours != theirs:

@@ -11,12 +11,12 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..backbones import cross_attention_layers, layer_widths
+from ..backbones import BASE_FAMILY, backbone_of, cross_attention_layers, layer_widths
 from ..errors import AdapterLoadError, NestedAdapterError
 from ..files import CONFIG_NAME, is_folder, plain_subfolder
 from ..files.weights import check_finite, read_weights
 from ..mechanisms import get_mechanism
-from .checks import BASE_FAMILY, DEFAULT_ALPHA, FORMAT_VERSION, check_config, check_config_fits, family_of
+from .checks import DEFAULT_ALPHA, FORMAT_VERSION, check_config, check_config_fits
 from .files import Location, Origin, check_weights, find_weights, read_config
 from .subject_encoder import SubjectEncoder
 
@@ -102,14 +102,9 @@ class NestedAdapter(ModelMixin, ConfigMixin):
                 None by default for a ``mechanism`` that replaces no value.
 
         Raises:
-            NestedAdapterError: The UNet is not of the SDXL family, or a setting is out of its range.
+            NestedAdapterError: The UNet is of no family that adapters exist for, or a setting is out of its range.
         """
-        family = family_of(unet)
-        if family != BASE_FAMILY:
-            raise NestedAdapterError(
-                f"Adapters are for UNets of the {BASE_FAMILY!r} family, got one of the {family!r} family. "
-                "Pass the `unet` of an SDXL pipeline."
-            )
+        config.setdefault("base_family", backbone_of(unet).name)
         mechanism = get_mechanism(config.get("mechanism", "nested"))
         if not mechanism.has_norm:
             config.setdefault("alpha", None)

@@ -28,7 +28,7 @@ class NestedCall:
     """The subjects of one call, from the check of the arguments to the end of denoising.
 
     Args:
-        pipeline: An SDXL pipeline with a loaded adapter.
+        pipeline: A pipeline with a loaded adapter.
         nested: Values of ``KEYWORDS``.
         arguments: Arguments of the call, by name.
         may_write: Whether something besides callbacks may write into the prompt's embeddings on their way.
@@ -52,7 +52,7 @@ class NestedCall:
             num_prompts=count_prompts(self._prompts),
             adapter_tokens=tokens,
         )
-        find_positions(pipeline, self._resolved, self._prompts)
+        find_positions(pipeline, self._state.backbone, self._resolved, self._prompts)
         for subject in _distinct(self._resolved):
             _check_subject(self._state, subject)
         for row in self._resolved:
@@ -146,9 +146,10 @@ class NestedCall:
         self, pipeline: Any, resolved: Sequence[Sequence[ResolvedSubject]], prompts: Mapping[str, Any]
     ) -> list[Prompt]:
         """The subjects of each prompt, each with its positions there."""
+        places = find_positions(pipeline, self._state.backbone, resolved, prompts)
         return [
             [(self._bound[id(subject)], where) for subject, where in zip(row, found, strict=True)]
-            for row, found in zip(resolved, find_positions(pipeline, resolved, prompts), strict=True)
+            for row, found in zip(resolved, places, strict=True)
         ]
 
     def _check_acted(self) -> None:

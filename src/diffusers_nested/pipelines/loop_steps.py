@@ -9,7 +9,7 @@ class LoopSteps:
     """The steps of a pipeline's denoising loop.
 
     Args:
-        pipeline: Any SDXL pipeline.
+        pipeline: Any pipeline that adapters can act in.
         denoising_end: Of its call.
 
     Attributes:

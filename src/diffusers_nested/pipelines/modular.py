@@ -10,6 +10,7 @@ from ..compat import announce_steps, block_requirements, set_block_requirements
 from ..errors import NestedAdapterError
 from .call import KEYWORDS, NestedCall
 from .keywords import DESCRIPTIONS
+from .state import require_state
 
 _INPUTS = {
     **DESCRIPTIONS,
@@ -124,5 +125,6 @@ def _prompts(components: Any, state: Any) -> dict[str, Any]:
     # by now the rows of a prompt are repeated for all of its images
     images = len(embeds) // (state.get("batch_size") or len(embeds))
     # a pipeline that denoises what another one has encoded has no tokenizer to look words up with
-    texts = ("prompt", "prompt_2") if getattr(components, "tokenizer_2", None) is not None else ()
+    backbone = require_state(components).backbone
+    texts = backbone.prompts if backbone.tokenizers_of(components)[-1] is not None else ()
     return {"prompt": None, "prompt_2": None, "prompt_embeds": embeds[::images]} | {n: state.get(n) for n in texts}

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..backbones import Backbone
 from ..errors import PromptTokenError
 from ..prompts import pair_prompts, word_positions
 from ..subjects import ResolvedSubject
@@ -36,7 +37,7 @@ def count_prompts(prompts: Mapping[str, Any]) -> int:
 
 
 def find_positions(
-    pipeline: Any, resolved: Sequence[Sequence[ResolvedSubject]], prompts: Mapping[str, Any]
+    pipeline: Any, backbone: Backbone, resolved: Sequence[Sequence[ResolvedSubject]], prompts: Mapping[str, Any]
 ) -> list[list[tuple[int, ...]]]:
     """Token positions of every subject of every prompt, checked not to overlap.
 
@@ -47,8 +48,8 @@ def find_positions(
         length = prompts["prompt_embeds"].shape[1]
         found = [[_given_positions(subject, length) for subject in row] for row in resolved]
     else:
-        tokenizers = (getattr(pipeline, "tokenizer", None), pipeline.tokenizer_2)
-        length = pipeline.tokenizer_2.model_max_length
+        tokenizers = backbone.tokenizers_of(pipeline)
+        length = tokenizers[-1].model_max_length
         pairs = pair_prompts(prompts["prompt"], prompts["prompt_2"])
         with ENCODING:
             found = [

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from ..adapter import NestedAdapter
+from ..backbones import backbone_of, titles
 from ..compat import uncompiled
 from ..errors import NestedAdapterError, ScaleError
 from ..injection import Dial, NestedInjector, expand_scale
@@ -18,6 +19,7 @@ class NestedState:
     """Lives with the UNet, so that pipelines that share it share its adapters."""
 
     def __init__(self, unet: nn.Module) -> None:
+        self.backbone = backbone_of(unet)
         self.injector = NestedInjector(unet)
         self.adapters: dict[str, NestedAdapter] = {}
         self.encoders: dict[str, ImageEncoder | None] = {}
@@ -108,7 +110,7 @@ def inner_unet(pipeline: Any) -> nn.Module:
     unet = getattr(pipeline, "unet", None)
     if not isinstance(unet, nn.Module):
         raise NestedAdapterError(
-            f"{type(pipeline).__name__} has no UNet. Nested adapters are for SDXL pipelines with a `unet`."
+            f"{type(pipeline).__name__} has no UNet. Nested adapters are for pipelines of {titles()} with a `unet`."
         )
     return uncompiled(unet)
 
