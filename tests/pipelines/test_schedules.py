@@ -105,6 +105,7 @@ WORDS = PROMPT.split()
 FIRST, SECOND = WORDS.index("person") + 1, WORDS.index("pet") + 1  # positions, after the start token
 
 
+MOTION = next(case for case in CASES if case.name == "AnimateDiffSDXLPipeline")
 KINDS = [(case, DDIMScheduler) for case in CASES]
 KINDS += [
     (case, HeunDiscreteScheduler)
@@ -138,7 +139,7 @@ def test_the_same_steps_in_every_pipeline(case, scheduler, adapters):
 
 @pytest.mark.parametrize("fast", [False, True], ids=["every step", "fast sampling"])
 def test_each_loop_of_free_init_begins_anew(adapters, fast):
-    case = CASES[-1]
+    case = MOTION
     pipeline = case.build()
     pipeline.load_nested_adapter([adapters["person"], adapters["pet"]])
     pipeline.enable_free_init(num_iters=2, use_fast_sampling=fast)
@@ -149,7 +150,7 @@ def test_each_loop_of_free_init_begins_anew(adapters, fast):
 
 
 def test_a_subject_that_acts_in_no_loop_is_refused(adapters):
-    case = CASES[-1]
+    case = MOTION
     pipeline = case.build()
     pipeline.load_nested_adapter(adapters["person"])
     pipeline.enable_free_init(num_iters=2, use_fast_sampling=True)

@@ -12,12 +12,14 @@ class BaseModel:
     """A published model of a family, known by the size of the adapters that fit it.
 
     Attributes:
-        repository: Its place on the Hub.
+        title: Its name.
+        repository: Its place on the Hub; None if its authors have it there no longer.
         num_layers: How many cross-attention layers its UNet has.
         token_dim: Width of its prompt embeddings.
     """
 
-    repository: str
+    title: str
+    repository: str | None
     num_layers: int
     token_dim: int
 
@@ -34,7 +36,7 @@ class Backbone:
         tokenizers: A pipeline's attributes that hold its tokenizers, one for each of ``prompts``.
         prompts: The arguments of a pipeline's call that the tokenizers read.
         text_encoders: A pipeline's attributes that hold its text encoders.
-        base_models: Those that a card can name by itself.
+        base_models: Those that a card knows.
         conditions: Pooled prompts (B, P) and the side of the pictures in pixels -> ``added_cond_kwargs`` of the UNet.
         pooled_at: Where in the result of ``encode_prompt`` the pooled prompt stands, followed by that of the negative
             prompt; None if there is none.
@@ -81,7 +83,8 @@ class Backbone:
         pooled = words.new_zeros(len(words), 0) if self.pooled_at is None else encoded[self.pooled_at + negative]
         return words, pooled
 
-    def base_model(self, config: Mapping[str, Any]) -> str | None:
-        """The repository of the model that an adapter of this configuration fits; None if none is known."""
+    def base_model(self, config: Mapping[str, Any]) -> BaseModel:
+        """The model that an adapter of this configuration fits; one without a repository if it is not known."""
         size = (len(config["layers"]), config["token_dim"])
-        return next((one.repository for one in self.base_models if (one.num_layers, one.token_dim) == size), None)
+        known = (one for one in self.base_models if (one.num_layers, one.token_dim) == size)
+        return next(known, BaseModel(self.title, None, *size))

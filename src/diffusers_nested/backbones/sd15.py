@@ -46,6 +46,9 @@ SD15 = Backbone(
     tokenizers=("tokenizer",),
     prompts=("prompt",),
     text_encoders=("text_encoder",),
-    base_models=(BaseModel("stable-diffusion-v1-5/stable-diffusion-v1-5", num_layers=16, token_dim=768),),
+    base_models=(
+        BaseModel("Stable Diffusion 1.5", "stable-diffusion-v1-5/stable-diffusion-v1-5", num_layers=16, token_dim=768),
+        BaseModel("Stable Diffusion 2.1", None, num_layers=16, token_dim=1024),
+    ),
     conditions=_conditions,
 )

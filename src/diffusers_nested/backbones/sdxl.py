@@ -44,7 +44,7 @@ SDXL = Backbone(
     tokenizers=("tokenizer", "tokenizer_2"),
     prompts=("prompt", "prompt_2"),
     text_encoders=("text_encoder", "text_encoder_2"),
-    base_models=(BaseModel("stabilityai/stable-diffusion-xl-base-1.0", num_layers=70, token_dim=2048),),
+    base_models=(BaseModel("SDXL", "stabilityai/stable-diffusion-xl-base-1.0", num_layers=70, token_dim=2048),),
     conditions=_conditions,
     pooled_at=2,
     modular_pipeline="StableDiffusionXLModularPipeline",

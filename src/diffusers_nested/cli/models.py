@@ -71,7 +71,7 @@ def adapter_words(adapters: Sequence[str]) -> list[str]:
 
 
 def load_pipeline(name: str, dtype: str, **settings: Any) -> Any:
-    """An SDXL pipeline that adapters can act in, on the CPU.
+    """A pipeline that adapters can act in, on the CPU.
 
     Args:
         name: Repository or folder.
@@ -84,6 +84,8 @@ def load_pipeline(name: str, dtype: str, **settings: Any) -> Any:
     import torch
     from diffusers import AutoPipelineForText2Image
 
+    from ..backbones import titles
+
     try:
         pipeline = AutoPipelineForText2Image.from_pretrained(name, dtype=getattr(torch, dtype), **settings)
     except (OSError, ValueError) as error:
@@ -91,6 +93,6 @@ def load_pipeline(name: str, dtype: str, **settings: Any) -> Any:
         raise NestedAdapterError(f"--pipeline {name} cannot be loaded: {reason}") from error
     if not hasattr(pipeline, "load_nested_adapter"):
         raise NestedAdapterError(
-            f"--pipeline {name} is a {type(pipeline).__name__}. Nested adapters are for SDXL pipelines."
+            f"--pipeline {name} is a {type(pipeline).__name__}. Nested adapters are for {titles()}."
         )
     return pipeline

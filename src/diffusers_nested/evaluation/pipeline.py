@@ -4,12 +4,13 @@ from typing import Any
 
 import torch
 
+from ..backbones import titles
 from ..errors import NestedAdapterError
 from .worlds import WORLDS
 
 
 def load_pipeline(name: str, device: str, dtype: str | None = None) -> Any:
-    """An SDXL pipeline on a device, without progress bars.
+    """A pipeline that adapters can act in on a device, without progress bars.
 
     Args:
         name: Repository, folder, or name of a world.
@@ -17,7 +18,7 @@ def load_pipeline(name: str, device: str, dtype: str | None = None) -> Any:
         dtype: Name of its type; by default float32 on the CPU and float16 elsewhere.
 
     Raises:
-        NestedAdapterError: It cannot be loaded, or is none that adapters can act in.
+        NestedAdapterError: It cannot be loaded, or adapters cannot act in it.
     """
     kind = getattr(torch, dtype or ("float32" if device == "cpu" else "float16"))
     if name in WORLDS:
@@ -34,6 +35,6 @@ def load_pipeline(name: str, device: str, dtype: str | None = None) -> Any:
                 f"({', '.join(sorted(WORLDS))})."
             ) from error
     if not hasattr(pipeline, "load_nested_adapter"):
-        raise NestedAdapterError(f"{name} is a {type(pipeline).__name__}. Nested adapters are for SDXL pipelines.")
+        raise NestedAdapterError(f"{name} is a {type(pipeline).__name__}. Nested adapters are for {titles()}.")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)

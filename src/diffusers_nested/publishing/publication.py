@@ -73,8 +73,8 @@ def prepare_publication(
         repo_id: ``user/name``.
         subfolder: Where the adapter goes in the repository; by default, its top.
         revision: Branch that the card's example names; by default none, which is main.
-        base_model: Repository of the pipeline that it was trained on; by default the card's, or SDXL for an adapter of
-            its size.
+        base_model: Repository of the pipeline that it was trained on; by default the card's, or SDXL or
+            Stable Diffusion 1.5 for an adapter of its size.
         license: Identifier of a licence, such as ``"apache-2.0"``; by default the card's.
 
     Raises:

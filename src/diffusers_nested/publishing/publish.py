@@ -48,8 +48,8 @@ def publish(
         create_pr: Ask the owner to merge it instead of writing to the branch.
         revision: Branch; made if there is none. By default main.
         subfolder: Where the adapter goes in the repository; by default, its top.
-        base_model: Repository of the pipeline that it was trained on; by default the card's, or SDXL for an adapter of
-            its size.
+        base_model: Repository of the pipeline that it was trained on; by default the card's, or SDXL or
+            Stable Diffusion 1.5 for an adapter of its size.
         license: Identifier of a licence, such as ``"apache-2.0"``; by default the card's.
 
     Returns:

@@ -55,8 +55,8 @@ def push_to_hub(
         revision: Branch; made if there is none. By default main.
         evaluation: How it was measured; see ``evaluation.json`` in the documentation.
         sample_images: Pictures for the card: images, or paths.
-        base_model: Repository of the pipeline that it was trained on; by default the card's, or SDXL for an adapter of
-            its size.
+        base_model: Repository of the pipeline that it was trained on; by default the card's, or SDXL or
+            Stable Diffusion 1.5 for an adapter of its size.
         license: Identifier of a licence, such as ``"apache-2.0"``; by default the card's.
 
     Returns:

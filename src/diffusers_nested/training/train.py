@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..adapter import NestedAdapter
+from ..backbones import backbone_of
 from ..data import Triplets, caption_positions, each
 from ..environment.processes import join_processes, launched_processes
 from ..environment.requirements import missing_extra
@@ -42,7 +43,7 @@ def train_adapter(
     adapter came with. A checkpoint of another run, with other models, data or settings, is refused.
 
     Args:
-        pipeline: A text-to-image pipeline of the SDXL family. Its models are moved to accelerate's device and cast
+        pipeline: A text-to-image pipeline of a base family. Its models are moved to accelerate's device and cast
             to the type of ``mixed_precision``; the UNet keeps the self-attention processors that it has.
         image_encoder: The vision tower that the adapter reads.
         adapter: From ``NestedAdapter.from_unet``, or trained already.
@@ -63,7 +64,7 @@ def train_adapter(
     positions = caption_positions(
         [*(triplet.text for triplets in sets for triplet in each(triplets)), *config.validation_prompts],
         adapter.config["subject_token"],
-        (pipeline.tokenizer, pipeline.tokenizer_2),
+        backbone_of(inner_unet(pipeline)).tokenizers_of(pipeline),
         pipeline.maybe_convert_prompt,
     )
     accelerator = _accelerator(config)
