@@ -14,7 +14,8 @@ from torch import nn
 
 from diffusers_nested import NestedAdapter
 from diffusers_nested.backbones import cross_attention_layers, layer_widths
-from diffusers_nested.injection import BoundSubject, CallBinding, Dial, Gate, Groups, NestedInjector, RowFinder
+from diffusers_nested.injection import Dial, Gate, Groups, Kind, NestedInjector, Placement, ProjectedSubject, RowFinder
+from diffusers_nested.mechanisms import get_mechanism
 
 Step = Callable[[], Any]
 
@@ -83,14 +84,14 @@ class NestedContestant:
         """The step to be measured."""
         states = inputs["encoder_hidden_states"]
         prompts = [[(self._project(states), (5 + i,)) for i in range(self._subjects)]]
-        binding = CallBinding(prompts, RowFinder(states[1:], 1, states[:1]))
+        placement = Placement(prompts, RowFinder(states[1:], 1, states[:1]))
         injector = NestedInjector(self._unet)
         injector.inject()
-        with injector.gate.serve(self._unet, _Call(injector.gate, binding.groups)):
+        with injector.gate.serve(self._unet, _Call(injector.gate, placement.groups)):
             yield lambda: self._unet(**inputs)
         injector.eject()
 
-    def _project(self, like: torch.Tensor) -> BoundSubject:
+    def _project(self, like: torch.Tensor) -> ProjectedSubject:
         with torch.device("meta"):
             adapter = NestedAdapter(
                 layer_widths(self._unet), token_dim=2048, image_feature_dim=1280, num_queries=self.tokens
@@ -102,7 +103,8 @@ class NestedContestant:
         start = time.perf_counter()
         projected = adapter.project(tokens)
         self.preparation = time.perf_counter() - start
-        return BoundSubject(projected, {path: Dial(1.0) for path in projected})
+        dials = {path: Dial(1.0) for path in projected}
+        return ProjectedSubject(Kind("speed", get_mechanism("nested"), 2.0, dials, self.tokens), projected)
 
 
 class IPAdapterContestant:

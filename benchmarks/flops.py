@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from contestants import IPAdapterContestant, sdxl_unet
 from diffusers_nested.backbones import layer_widths
-from diffusers_nested.injection import BoundSubject, Dial, NestedInjector, Placed, RowGroup
+from diffusers_nested.injection import Dial, Kind, NestedInjector, PlacedSubject, ProjectedSubject, RowGroup
+from diffusers_nested.mechanisms import get_mechanism
 
 CPU, DTYPE = torch.device("cpu"), torch.float32  # the type does not matter to the count
 
@@ -59,19 +60,16 @@ def _count_nested(unet: Any, inputs: dict[str, Any], tokens: int) -> float:
     def random(width: int) -> Tensor:
         return torch.empty(1, tokens, width, device=CPU, dtype=DTYPE)
 
-    subject = BoundSubject({path: (random(width), random(width)) for path, width in widths.items()}, _dials(widths))
+    kind = Kind("flops", get_mechanism("nested"), 2.0, {path: Dial(1.0) for path in widths}, tokens)
+    subject = ProjectedSubject(kind, {path: (random(width), random(width)) for path, width in widths.items()})
     positions = torch.empty(1, 77, device=CPU, dtype=DTYPE)
     rows = torch.empty(1, device=CPU, dtype=torch.long)
     injector = NestedInjector(unet)
     injector.inject()
-    with injector.bound(RowGroup([Placed((subject,), positions)], rows, rows)):
+    with injector.bound(RowGroup([PlacedSubject((subject,), positions)], rows, rows)):
         total = _count(lambda: unet(**inputs))
     injector.eject()
     return total
-
-
-def _dials(paths: Any) -> dict[str, Dial]:
-    return {path: Dial(1.0) for path in paths}
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""How what comes with the package was made; run from a clone of the repository."""
+"""How the models in the package were made; run from a clone of the repository."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from diffusers_nested.files import jsonl
+from diffusers_nested.files import jsonl, write_whole
 
 
 @contextmanager
@@ -25,5 +25,6 @@ def room_for(size: int) -> Iterator[None]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jsonl, "_write", write)
+        patch.setattr(jsonl, "write_synced", write)
+        patch.setattr(write_whole, "write_synced", write)
         yield

@@ -10,7 +10,6 @@ import torch
 from accelerate import Accelerator
 from diffusers import StableDiffusionXLAutoBlocks, StableDiffusionXLModularPipeline, StableDiffusionXLPipeline
 from huggingface_hub import snapshot_download
-from PIL import Image
 from torch import nn
 
 import tiny_pipeline
@@ -59,6 +58,12 @@ def test_a_call_of_the_object_itself_goes_before_the_class():
         assert compat.own_call(linear) is None
     linear.compile(backend="eager")
     assert compat.own_call(linear) is not None
+
+
+def test_children_by_name():
+    model = nn.Sequential(nn.Linear(2, 3))
+    assert compat.has_child(model, "0") and not compat.has_child(model, "1")
+    assert not compat.has_child(model, "training")
 
 
 def test_writes_into_a_tensor_are_counted():
@@ -110,31 +115,8 @@ def test_blocks_have_requirements():
     assert {"packaging": ">=1"} in compat.block_requirements(blocks).values()
 
 
-def test_files_of_the_hub(hub, tmp_path):
-    (tmp_path / "model" / "sub").mkdir(parents=True)
-    (tmp_path / "model" / "sub" / "a.json").write_bytes(b"{}")
-    published(hub, tmp_path / "model", "user/model")
-    path = compat.hub_file("user/model", "a.json", "sub", {"cache_dir": tmp_path})
-    assert path.read_bytes() == b"{}"
-    with pytest.raises(OSError, match=r"b\.json"):
-        compat.hub_file("user/model", "b.json", None, {"cache_dir": tmp_path})
-
-
-def test_variants_are_named():
-    assert compat.with_variant("model.safetensors", "fp16") == "model.fp16.safetensors"
-    assert compat.with_variant("model.safetensors", None) == "model.safetensors"
-
-
 def test_requests_have_a_timeout():
     assert 0 < compat.request_timeout() < 3600
-
-
-def test_clip_image_processor_computes_with_pil():
-    processor = compat.clip_image_processor(
-        size={"height": 2, "width": 2}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
-    )
-    pixels = processor(images=Image.new("RGB", (4, 4), (255, 0, 0)), return_tensors="pt").pixel_values
-    assert torch.equal(pixels, torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2))
 
 
 def test_modules_are_freed_of_accelerate():

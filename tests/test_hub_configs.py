@@ -16,7 +16,7 @@ from diffusers import UNet2DConditionModel
 from diffusers_nested import NestedAdapter, miniature
 from diffusers_nested.cli import train
 from diffusers_nested.training import TrainingConfig
-from recipes.miniature.making import adapters as making
+from recipes.miniature.bundled import adapters as making
 from sdxl import sdxl_unet
 
 ROOT = Path(__file__).parents[1] / "hub_configs"

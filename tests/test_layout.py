@@ -1,10 +1,9 @@
-"""The layout of the package: imports go one way, and no module grows too long."""
+"""The layout of the package: imports go one way, without circles, and no module grows too long."""
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 PACKAGE = "diffusers_nested"
 SRC = Path(__file__).parents[1] / "src"
@@ -19,6 +18,7 @@ ORDER = [
     "mechanisms",
     "backbones",
     "vision",
+    "publishing",
     "adapter",
     "prompts",
     "subjects",
@@ -27,45 +27,88 @@ ORDER = [
     "data",
     "training",
     "evaluation",
-    "publishing",
     "miniature",
     "cli",
 ]
 SEES_ALL = {"__init__", "__main__", "api", "cli"}
-DOWNLOADS = {"adapter", "files", "publishing"}
-# Where the private names of other libraries may be used; heads reads diffusers' Attention from the inside.
-KNOWS_OTHERS = {"compat.py", "injection/heads.py"}
+DOWNLOADS = {"files", "publishing"}
+KNOWS_OTHERS = {"compat.py"}  # the private names of other libraries
 PUBLIC = {"_asdict"}  # of named tuples, which keep it out of the way of their fields
 MAX_LINES = 300
 
 FILES = sorted((SRC / PACKAGE).rglob("*.py"))
+MODULES = {str(file.relative_to(SRC / PACKAGE)): file.read_text(encoding="utf-8") for file in FILES}
+
+RIGHT = {
+    "attention.py": ["import torch", "from .errors import NestedAdapterError", "from . import errors"],
+    "adapter/model.py": [
+        "import diffusers_nested.vision.encoder",
+        "from diffusers_nested import attention, mechanisms",
+        "from ..publishing import Publishable",
+    ],
+    "publishing/card.py": [
+        "from .resolve import find",
+        "from . import resolve",
+        "from huggingface_hub import ModelCard",
+    ],
+    "training/loop/step.py": ["from ...data import cache", "from .. import schedule"],
+    "cli/demo.py": ["from .. import __version__, miniature", "from ..miniature import path"],
+    "cli.py": ["import diffusers_nested"],
+    "__init__.py": ["from .pipelines import register", "from . import cli"],
+}
+WRONG = {
+    "errors.py": [
+        "from .attention import nested_attention",
+        "from . import attention",
+        "from . import __version__",
+        "import diffusers_nested",
+        "import diffusers_nested.attention as attention",
+        "from diffusers_nested import NestedAdapter",
+        "from diffusers_nested.adapter import NestedAdapter",
+        "from .unheard_of import thing",
+        "def late():\n    from .subjects import Subject",
+        "if TYPE_CHECKING:\n    from .subjects import Subject",
+    ],
+    "files/source.py": ["from ..pipelines.mixin import NestedAdapterMixin"],
+    "publishing/__init__.py": ["from ..cli import main"],
+    "training/loop/step.py": ["from ... import evaluation"],
+    "vision/towers.py": ["from huggingface_hub import hf_hub_download"],
+    "cli/publish.py": ["import huggingface_hub"],
+    "utils.py": [""],
+}
 
 
-def part_of(path: Path) -> str:
-    """`publishing/card.py` → `hub`, `errors.py` → `errors`; `path` is relative to the package."""
-    return path.parts[0].removesuffix(".py")
+def part_of(path: str) -> str:
+    """`publishing/card.py` → `publishing`, `errors.py` → `errors`; `path` is relative to the package."""
+    return path.split("/")[0].removesuffix(".py")
 
 
-def imported_names(path: Path, source: str) -> Iterator[tuple[int, str]]:
+def name_of(path: str) -> str:
+    """`files/lock.py` → `diffusers_nested.files.lock`, `files/__init__.py` → `diffusers_nested.files`."""
+    parts = [PACKAGE, *path.removesuffix(".py").split("/")]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: str, source: str) -> Iterator[tuple[int, str]]:
     """(line, absolute dotted name) of every import, wherever it stands in the file."""
-    package = (PACKAGE, *path.parent.parts)  # what a single leading dot means here
+    package = [PACKAGE, *path.split("/")[:-1]]  # what a single leading dot means here
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = list(package[: len(package) + 1 - node.level]) if node.level else []
+            base = package[: len(package) + 1 - node.level] if node.level else []
             base += node.module.split(".") if node.module else []
             yield from ((node.lineno, ".".join([*base, alias.name])) for alias in node.names)
 
 
-def violations(path: Path, source: str) -> list[str]:
+def violations(path: str, source: str) -> list[str]:
     """What the file, at `path` relative to the package, imports against the rules."""
     own = part_of(path)
     if own not in ORDER and own not in SEES_ALL:
         return [f"{path}: `{own}` has no place in the order; give it one in ORDER"]
     allowed = set(ORDER) if own in SEES_ALL else set(ORDER[: ORDER.index(own) + 1])
     found = []
-    for line, name in imported_names(path, source):
+    for line, name in imports_of(path, source):
         top, part = [*name.split("."), ""][:2]
         if top == "huggingface_hub" and own not in DOWNLOADS:
             found.append(f"{path}:{line}: only {' and '.join(sorted(DOWNLOADS))} may import huggingface_hub")
@@ -73,6 +116,47 @@ def violations(path: Path, source: str) -> list[str]:
             reason = f"`{part}` comes after `{own}`" if part in ORDER else "the top package sees everything"
             found.append(f"{path}:{line}: may not import {name}: {reason}")
     return found
+
+
+def circle(modules: Mapping[str, str]) -> list[str]:
+    """Modules that import each other in a circle, in functions and for type checkers included; none if empty."""
+    known = {name_of(path) for path in modules}
+
+    def targets(path: str, source: str) -> set[str]:
+        named = {name for _, name in imports_of(path, source)}
+        return {one if one in known else one.rpartition(".")[0] for one in named} & known - {name_of(path)}
+
+    try:
+        TopologicalSorter({name_of(path): targets(path, source) for path, source in modules.items()}).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+FOREIGN = """
+from diffusers.utils import _get_model_file
+from torch._dynamo import config
+import torch._dynamo
+pipe._execution_device
+pipe._num_timesteps = 3
+getattr(unet, "_orig_mod", unet)
+NAME = "_orig_mod"; hasattr(unet, NAME)
+vars(unet)["_compiled_call_impl"]
+vars(unet).get("_compiled_call_impl")
+unet.__dict__["_compiled_call_impl"]
+"""
+OWN = """
+class A:
+    def __init__(self):
+        self._mine = 1
+        self._mine.count
+def _function(): ...
+module._function()
+from .steps import _anything
+_, x = pair._asdict(), obj.__dict__["name"]
+getattr(unet, "_nested_state")
+name.startswith("_")
+"""
 
 
 def own_names(sources: Iterable[str]) -> set[str]:
@@ -125,9 +209,9 @@ def _is_vars(node: ast.expr) -> bool:
     return ast.unparse(node).startswith("vars(") or ast.unparse(node).endswith(".__dict__")
 
 
-def foreign(path: Path, source: str, own: set[str]) -> list[str]:
+def foreign(path: str, source: str, own: set[str]) -> list[str]:
     """Private names of other libraries; ours stand in ``own``, or in strings that begin with ``_nested``."""
-    if path.as_posix() in KNOWS_OTHERS:
+    if path in KNOWS_OTHERS:
         return []
     found = [(line, name) for line, name in private_names(source) if name not in own | PUBLIC]
     return [
@@ -135,104 +219,40 @@ def foreign(path: Path, source: str, own: set[str]) -> list[str]:
     ]
 
 
-def test_the_package_is_there():
-    assert FILES
-
-
 def test_imports_go_one_way():
-    found = [violations(file.relative_to(SRC / PACKAGE), file.read_text(encoding="utf-8")) for file in FILES]
-    assert not [one for each in found for one in each]
+    assert MODULES
+    assert not [one for path, source in MODULES.items() for one in violations(path, source)]
 
 
-def test_private_names_of_other_libraries_are_used_in_one_place():
-    sources = {file.relative_to(SRC / PACKAGE): file.read_text(encoding="utf-8") for file in FILES}
-    elsewhere = {path: source for path, source in sources.items() if path.as_posix() not in KNOWS_OTHERS}
-    own = own_names(elsewhere.values())
-    assert not [one for path, source in sources.items() for one in foreign(path, source, own)]
+def test_no_modules_import_each_other():
+    assert not circle(MODULES)
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "from diffusers.utils import _get_model_file",
-        "from torch._dynamo import config",
-        "import torch._dynamo",
-        "pipe._execution_device",
-        "pipe._num_timesteps = 3",
-        "getattr(unet, '_orig_mod', unet)",
-        "NAME = '_orig_mod'\nhasattr(unet, NAME)",
-        "vars(unet)['_compiled_call_impl']",
-        "vars(unet).get('_compiled_call_impl')",
-        "unet.__dict__['_compiled_call_impl']",
-    ],
-)
-def test_private_name_of_another_library(source: str):
-    assert len(foreign(Path("pipelines/call.py"), source, own_names([source]))) == 1
-    assert not foreign(Path("compat.py"), source, set())
+def test_private_names_of_other_libraries_stand_in_compat():
+    own = own_names(source for path, source in MODULES.items() if path not in KNOWS_OTHERS)
+    assert not [one for path, source in MODULES.items() for one in foreign(path, source, own)]
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "class A:\n    def __init__(self):\n        self._mine = 1\n        self._mine.count",
-        "def _mine(): ...\nmodule._mine()",
-        "from .steps import _mine",
-        "_, x = pair._asdict(), obj.__dict__['name']",
-        "getattr(unet, '_nested_state')",
-        "name.startswith('_')",
-    ],
-)
-def test_private_name_of_our_own(source: str):
-    assert not foreign(Path("pipelines/call.py"), source, own_names([source]))
+def test_private_names_are_found():
+    found = foreign("pipelines/state.py", FOREIGN, own_names([FOREIGN]))
+    assert [one.split(":")[1] for one in found] == [str(line) for line in range(2, 12)]
+    assert not foreign("pipelines/state.py", OWN, own_names([OWN]))
 
 
 def test_modules_are_short():
-    lines = {str(file.relative_to(SRC)): len(file.read_text(encoding="utf-8").splitlines()) for file in FILES}
-    assert not {name: count for name, count in lines.items() if count > MAX_LINES}
+    lines = {path: len(source.splitlines()) for path, source in MODULES.items()}
+    assert not {path: count for path, count in lines.items() if count > MAX_LINES}
 
 
-@pytest.mark.parametrize(
-    ("path", "source"),
-    [
-        ("attention.py", "import torch"),
-        ("attention.py", "from .errors import NestedAdapterError"),
-        ("attention.py", "from . import errors"),
-        ("adapter/model.py", "import diffusers_nested.vision.encoder"),
-        ("adapter/model.py", "from diffusers_nested import attention, mechanisms"),
-        ("publishing/card.py", "from .resolve import find"),
-        ("publishing/card.py", "from . import resolve"),
-        ("publishing/card.py", "from ..adapter import NestedAdapter"),
-        ("publishing/card.py", "from huggingface_hub import ModelCard"),
-        ("training/loop/step.py", "from ...data import cache\nfrom .. import schedule"),
-        ("cli/demo.py", "from .. import __version__, miniature\nfrom ..miniature import path"),
-        ("cli.py", "import diffusers_nested"),
-        ("__init__.py", "from .pipelines import register\nfrom . import cli"),
-    ],
-)
-def test_import_that_goes_the_right_way(path: str, source: str):
-    assert not violations(Path(path), source)
+def test_imports_against_the_rules_are_found():
+    right = [(path, source) for path, sources in RIGHT.items() for source in sources]
+    wrong = [(path, source) for path, sources in WRONG.items() for source in sources]
+    assert [one for one in right if violations(*one)] == []
+    assert [one for one in wrong if len(violations(*one)) != 1] == []
 
 
-@pytest.mark.parametrize(
-    ("path", "source"),
-    [
-        ("errors.py", "from .attention import nested_attention"),
-        ("errors.py", "from . import attention"),
-        ("errors.py", "from . import __version__"),
-        ("errors.py", "import diffusers_nested"),
-        ("errors.py", "import diffusers_nested.attention as attention"),
-        ("errors.py", "from diffusers_nested import NestedAdapter"),
-        ("errors.py", "from diffusers_nested.adapter import NestedAdapter"),
-        ("errors.py", "from .unheard_of import thing"),
-        ("errors.py", "def late():\n    from .subjects import Subject"),
-        ("errors.py", "if TYPE_CHECKING:\n    from .subjects import Subject"),
-        ("files/source.py", "from ..pipelines.mixin import NestedAdapterMixin"),
-        ("publishing/__init__.py", "from ..cli import main"),
-        ("training/loop/step.py", "from ... import evaluation"),
-        ("vision/towers.py", "from huggingface_hub import hf_hub_download"),
-        ("cli/publish.py", "import huggingface_hub"),
-        ("utils.py", ""),
-    ],
-)
-def test_import_that_goes_the_wrong_way(path: str, source: str):
-    assert len(violations(Path(path), source)) == 1
+def test_circles_are_found():
+    lines = {"a/__init__.py": "from .b import x", "a/b.py": "from ..c import y", "c.py": "import torch"}
+    assert not circle(lines)
+    for back in ("from .a import x", "from . import a", "def f():\n    import diffusers_nested.a.b"):
+        assert {f"{PACKAGE}.a.b", f"{PACKAGE}.c"} <= set(circle({**lines, "c.py": back}))

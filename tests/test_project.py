@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import diffusers_nested
+from diffusers_nested.evaluation.settings import tomllib
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,6 +43,15 @@ def test_links_of_the_description_lead_to_files_of_the_version(hook):
 def test_without_a_home_texts_stay_and_pictures_go(hook):
     described = hook.describe("![a picture](a.png) [More](docs/a.md), [paper](https://a.b), [down](#down)", "", "1")
     assert described == " More, [paper](https://a.b), [down](#down)"
+
+
+def test_recipes_are_in_the_sdist_and_not_in_the_wheel():
+    targets = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
+    assert {"src", "tests", "recipes", "benchmarks"} <= set(targets["sdist"]["include"])
+    assert targets["wheel"] == {"packages": ["src/diffusers_nested"]}
+    users = [file for file in (ROOT / "src").rglob("*.py") if re.search(r"(from|import) recipes\b", file.read_text())]
+    users += [page for page in (ROOT / "docs").glob("*.md") if "from recipes" in page.read_text(encoding="utf-8")]
+    assert not users
 
 
 def test_the_version_is_the_same_everywhere():

@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 from transformers import (
+    CLIPImageProcessorPil,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -15,10 +16,9 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from diffusers_nested import NestedAdapter
-from recipes.miniature.making.tokenizer import build_tokenizer
+from recipes.miniature.bundled.tokenizer import build_tokenizer
 
 WORDS = [
     "a photo of a person walking a pet in the snow",

@@ -7,8 +7,8 @@ from typing import Any
 from gated import NAME as GATED
 
 from diffusers_nested.mechanisms import MECHANISMS
-from recipes.miniature.making.adapters import ALPHA, QFORMER
-from recipes.miniature.making.study_adapters import StudyAdapter
+from recipes.miniature.bundled.adapters import ALPHA, QFORMER
+from recipes.miniature.bundled.study_adapters import StudyAdapter
 
 COMPARED = [name for name in MECHANISMS if name != GATED]
 STEPS, SEEDS = 800, (0, 1)

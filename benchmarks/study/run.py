@@ -22,7 +22,7 @@ from table import fill
 
 from diffusers_nested.evaluation import EvaluationSettings, evaluate
 from diffusers_nested.miniature import evaluation  # noqa: F401 makes the miniature known
-from recipes.miniature.making.study_adapters import train_study_adapter
+from recipes.miniature.bundled.study_adapters import train_study_adapter
 
 ROOT = Path(__file__).parents[2]
 CPU_TIME = Path("cpu_time.json")  # minutes

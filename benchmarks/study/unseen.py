@@ -13,9 +13,10 @@ from pathlib import Path
 
 from conditions import PAIR_PROMPTS, PROMPTS
 
-from recipes.miniature.making.adapters import TRIPLETS, WORDS, draw_triplets
-from recipes.miniature.making.base import PICTURES
-from recipes.miniature.making.data import draw_scenes
+from diffusers_nested.miniature.triplets import draw_triplets
+from recipes.miniature.bundled.adapters import TRIPLETS, WORDS
+from recipes.miniature.bundled.base import PICTURES
+from recipes.miniature.bundled.data import draw_scenes
 
 
 def captions() -> Mapping[str, Counter[str]]:

@@ -3,7 +3,7 @@
 # in the module, and all are our choice. On two cores this takes hours.
 set -e
 
-python -m recipes.miniature.making.autoencoder runs/miniature
-python -m recipes.miniature.making.base runs/miniature
-python -m recipes.miniature.making.vision runs/miniature
-python -m recipes.miniature.making.adapters runs/miniature people
+python -m recipes.miniature.bundled.autoencoder runs/miniature
+python -m recipes.miniature.bundled.base runs/miniature
+python -m recipes.miniature.bundled.vision runs/miniature
+python -m recipes.miniature.bundled.adapters runs/miniature people

@@ -1,1 +1,1 @@
-"""Recipes of the miniature world: its language, its models, and what they are measured by."""
+"""Recipes of the miniature world: `bundled` made what the package carries, `words` makes the next base."""

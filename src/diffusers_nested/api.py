@@ -17,12 +17,9 @@ from .errors import (
     SubjectError,
 )
 from .pipelines import NestedAdapterMixin, NestedDenoiseStep, add_nested_subjects, register
-from .publishing import push_to_hub
 from .subjects import Subject
 
 register()
-# Publishing loads what it publishes, so it stands after the adapter in the order of imports and comes to it from here.
-NestedAdapter.push_to_hub = push_to_hub
 
 __all__ = [
     "AdapterLoadError",

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ def set_own_call(module: Any, call: Callable[..., Any] | None) -> None:
 def class_call(module: Any) -> Callable[..., Any]:
     """A module's hooks and forward pass, past ``own_call``."""
     return module._call_impl
+
+
+def has_child(module: Any, name: str) -> bool:
+    """Whether a module has a child of that name; ``named_children`` would go through all of them."""
+    return name in module._modules
 
 
 def writes_into(tensor: Any) -> int | None:
@@ -102,39 +107,11 @@ def set_block_requirements(block: Any, requirements: Any) -> None:
     block._requirements = requirements
 
 
-def hub_file(repository: str, name: str, subfolder: str | None, hub: Mapping[str, Any]) -> Path:
-    """Path of a file of a repository, downloaded as diffusers' ``from_pretrained`` does it.
-
-    Raises:
-        OSError: There is none, or the Hub cannot be reached; the message is diffusers'.
-    """
-    from diffusers.utils import _get_model_file
-
-    return Path(_get_model_file(repository, weights_name=name, subfolder=subfolder, **hub))
-
-
-def with_variant(name: str, variant: str | None) -> str:
-    """``model.safetensors`` → ``model.fp16.safetensors``, as diffusers names variants."""
-    from diffusers.utils import _add_variant
-
-    return _add_variant(name, variant)
-
-
 def request_timeout() -> float:
     """Seconds that diffusers waits for a picture's server, 60 in versions 0.40 to 0.42."""
     from diffusers.utils import constants
 
     return getattr(constants, "DIFFUSERS_REQUEST_TIMEOUT", 60)
-
-
-def clip_image_processor(**settings: Any) -> Any:
-    """CLIP's preprocessing on PIL images; transformers since 5.4 has it under this name.
-
-    The plain ``CLIPImageProcessor`` takes torchvision's where that is installed, and warns where it is not.
-    """
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-    return CLIPImageProcessorPil(**settings)
 
 
 def free_of_accelerate(accelerator: Any, wrapped: Any, module: Any) -> None:

@@ -38,6 +38,10 @@ class AdapterLoadError(NestedAdapterError):
     """An adapter cannot be loaded: files missing or damaged, or made for another UNet."""
 
 
+class DownloadError(AdapterLoadError, OSError):
+    """A file cannot be had from the Hub: no such repository, no right to read it, or no connection."""
+
+
 class PublishError(NestedAdapterError):
     """An adapter cannot be published: it is not whole, something about it is not said, or the Hub refuses it."""
 

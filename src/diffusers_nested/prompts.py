@@ -152,14 +152,14 @@ def _word_ids(word: str, prompt: _Prompt) -> list[int]:
 def _occurrences(word_ids: list[int], prompt: _Prompt) -> list[range]:
     wanted = [token.id for token in _merge_vectors(word_ids, prompt.tokenizer)]
     tokens = _merge_vectors(prompt.ids, prompt.tokenizer)
+    ids = [token.id for token in tokens]
     spans = []
     for first in range(len(tokens) - len(wanted) + 1):
-        window = tokens[first : first + len(wanted)]
+        last = first + len(wanted) - 1
         # The word's last piece carries the end-of-word mark; its beginning is told by the piece before it.
         # Without this check "cat" would be found in any word whose last pieces are those of "cat".
-        starts_word = first == 0 or _ends_word(tokens[first - 1].id, prompt.tokenizer)
-        if starts_word and [token.id for token in window] == wanted:
-            spans.append(range(window[0].positions.start, window[-1].positions.stop))
+        if ids[first : last + 1] == wanted and (first == 0 or _ends_word(ids[first - 1], prompt.tokenizer)):
+            spans.append(range(tokens[first].positions.start, tokens[last].positions.stop))
     return spans
 
 

@@ -39,9 +39,10 @@ def test_folder_gives_paths_and_caption(tmp_path: Path):
     ("lines", "message"),
     [
         ([], "no examples"),
-        ([ROW, "{oops"], "line 2 is not JSON"),
-        (["[" * 100_000], "line 1 is not JSON"),
-        (["[1]"], "lacks input_file_name, file_name, text"),
+        ([ROW, "{oops"], "line 2, is not JSON"),
+        (["[" * 100_000], "line 1, is not JSON"),
+        (["[1]"], "line 1, is not a JSON object"),
+        ([{}], "lacks input_file_name, file_name, text"),
         ([{**ROW, "text": 3}], "lacks text"),
         ([{**ROW, "input_file_name": "gone.png"}], "input_file_name names .*gone.png, which does not exist"),
     ],

@@ -85,7 +85,7 @@ def test_pipelines_have_their_methods_at_once(first: str):
         f"{first}\nfrom diffusers import StableDiffusionXLPipeline as Pipeline\n"
         "import diffusers_nested\n"
         "assert Pipeline.load_nested_adapter is diffusers_nested.NestedAdapterMixin.load_nested_adapter\n"
-        "assert diffusers_nested.NestedAdapter.push_to_hub is diffusers_nested.publishing.push_to_hub\n"
+        "assert diffusers_nested.NestedAdapter.push_to_hub is diffusers_nested.publishing.Publishable.push_to_hub\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -179,3 +179,7 @@ def test_a_settings_file_that_does_not_fit(tmp_path, text, match):
 def test_values_out_of_range(settings, changes):
     with pytest.raises(NestedAdapterError, match=next(iter(changes))):
         settings(**changes)
+
+
+def test_seeds_differ_in_any_digit(settings):
+    assert list(settings(seeds=[12_345_678, 12_345_679]).seeds) == [12_345_678, 12_345_679]

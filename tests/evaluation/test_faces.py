@@ -6,6 +6,7 @@ from PIL import Image, ImageEnhance
 
 from diffusers_nested.evaluation import Reference, Shot, make_metric
 from diffusers_nested.evaluation.metrics.outside import change_outside, grown
+from diffusers_nested.images.faces import DlibFaces
 
 pytest.importorskip("dlib")
 pytest.importorskip("face_recognition_models")
@@ -19,8 +20,6 @@ def astronaut() -> Image.Image:
 
 @pytest.fixture(scope="module")
 def faces():
-    from diffusers_nested.evaluation.metrics.faces import DlibFaces
-
     return DlibFaces()
 
 

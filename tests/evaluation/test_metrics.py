@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from transformers import (
     CLIPConfig,
+    CLIPImageProcessorPil,
     CLIPModel,
     CLIPTextConfig,
     CLIPVisionConfig,
@@ -17,7 +18,6 @@ from transformers import (
     Dinov2Model,
 )
 from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 import tiny_pipeline as tiny
 from diffusers_nested import NestedAdapterError
@@ -129,6 +129,16 @@ def test_identity_by_a_function_of_the_user(shots, references):
         metric.check([Reference("both", {"person": [black], "pet": [red]})])
     with pytest.raises(NestedAdapterError, match="'dog'"):
         make_metric("identity", {"kind": "identity", "embed": "contestants:embed", "word": "dog"}).check(references)
+
+
+def test_identity_of_another(shots):
+    metric = make_metric("another", {"kind": "identity", "embed": "contestants:embed", "another": True})
+    black, red = Image.new("RGB", (16, 16)), Image.new("RGB", (16, 16), (200, 0, 0))
+    metric.check([Reference("ada", {"person": [black]}), Reference("ben", {"person": [red]})])
+    rows = metric.score([red, red], shots, None)  # of ada against ben's photo, and of ben against ada's
+    assert rows == [{"another": pytest.approx(1.0)}, {"another": pytest.approx(1 / 3)}]
+    with pytest.raises(NestedAdapterError, match="only one subject"):
+        metric.check([Reference("ada", {"person": [black]})])
 
 
 def test_outside_counts_what_is_outside(shots):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,8 +108,8 @@ def test_two_processes_give_the_rows_of_one(whole, tmp_path):
     assert files_of(out) == files_of(whole)
 
 
-def test_cut_off_after_every_batch_is_undisturbed(settings, monkeypatch):
-    expected = files_of(evaluate(settings("whole")))
+def test_cut_off_after_every_batch_is_undisturbed(settings, ended, monkeypatch):
+    expected = files_of(ended)
     do = _Sweep._do
 
     def do_one(self, *args):
@@ -145,17 +146,17 @@ def test_pictures_need_not_be_kept(settings):
     assert not (folder / "sheets").exists()
 
 
-def test_lost_pictures_are_made_again(settings):
-    folder = evaluate(settings())
+def test_lost_pictures_are_made_again(settings, ended):
+    folder = ended
     before = files_of(folder)
     for path in list((folder / "pictures").rglob("prompt-01-seed-0.png")):
         path.unlink()
     assert files_of(evaluate(settings())) == before
 
 
-def test_pictures_that_are_cut_off_are_made_again(settings):
+def test_pictures_that_are_cut_off_are_made_again(settings, ended):
     """The plain pipeline's too, which a metric compares with."""
-    folder = evaluate(settings())
+    folder = ended
     before = files_of(folder)
     cut = {"plain": lambda data: data[:-9], "painted/0.5": lambda data: b"", "painted/2": lambda data: bytes(len(data))}
     for name, damage in cut.items():
@@ -165,9 +166,9 @@ def test_pictures_that_are_cut_off_are_made_again(settings):
     assert files_of(evaluate(settings())) == before
 
 
-def test_a_full_disk(settings):
+def test_a_full_disk(settings, ended):
     """What is there is whole, and it goes on when there is room again."""
-    expected = files_of(evaluate(settings("whole")))
+    expected = files_of(ended)
     for size in (100, 12_000, 50_000):
         with room_for(size), pytest.raises(OSError, match="No space left"):
             evaluate(settings("full"))
@@ -176,8 +177,22 @@ def test_a_full_disk(settings):
     assert files_of(evaluate(settings("full"))) == expected
 
 
-def test_a_broken_row_is_named_and_nothing_is_made(settings):
-    folder = evaluate(settings())
+@pytest.fixture(scope="module")
+def painted(tmp_path_factory) -> dict[str, Path]:
+    """Where the comparison that ``settings`` describes is kept, once a test has made it."""
+    return {"folder": tmp_path_factory.mktemp("painted") / "out"}
+
+
+@pytest.fixture
+def ended(painted, settings) -> Path:
+    """A copy of that comparison, as the output of ``settings``."""
+    if not painted["folder"].exists():
+        evaluate(settings(output=painted["folder"]))
+    return Path(shutil.copytree(painted["folder"], settings().folder))
+
+
+def test_a_broken_row_is_named_and_nothing_is_made(settings, ended):
+    folder = ended
     lines = (folder / "results.jsonl").read_text().split("\n")
     (folder / "results.jsonl").write_text("\n".join([*lines[:3], lines[3][:40], *lines[4:]]))
     before = files_of(folder)
@@ -186,8 +201,8 @@ def test_a_broken_row_is_named_and_nothing_is_made(settings):
     assert files_of(folder) == before
 
 
-def test_results_of_settings_that_are_not_known(settings):
-    folder = evaluate(settings())
+def test_results_of_settings_that_are_not_known(settings, ended):
+    folder = ended
     for text in (None, "", "[1]", '{"contestants": 3}', "[" * 100_000):
         (folder / "settings.json").unlink(missing_ok=True)
         if text is not None:
@@ -249,12 +264,11 @@ def test_contestants_may_join(settings):
         ({"contestants": {"plain": {"kind": "plain"}}}, "contestants.painted"),
     ],
 )
-def test_other_settings_are_refused(settings, changes, named):
-    folder = evaluate(settings())
-    before = files_of(folder)
+def test_other_settings_are_refused(settings, ended, changes, named):
+    before = files_of(ended)
     with pytest.raises(NestedAdapterError, match=named):
         evaluate(settings(**changes))
-    assert files_of(folder) == before
+    assert files_of(ended) == before
 
 
 def test_an_adapter_that_changed_is_noticed(settings, tmp_path):
@@ -298,14 +312,14 @@ def test_failures_are_counted(settings):
 
 def test_the_pipeline_is_left_as_it_was(settings, loaded_once):
     processors = dict(loaded_once.unet.attn_processors)
-    evaluate(settings(contestants={"plain": {"kind": "plain"}, "people": PEOPLE}, seeds=1))
+    one = {"source": "miniature:people", "count": 1}
+    evaluate(settings(contestants={"plain": {"kind": "plain"}, "people": PEOPLE}, subjects=one))
     assert not loaded_once.nested_adapters
     assert all(now is processors[path] for path, now in loaded_once.unet.attn_processors.items())
 
 
-def test_a_comparison_keeps_others_out(settings):
-    folder = evaluate(settings())
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with held(folder, "comparison", "folder"), pytest.raises(NestedAdapterError, match="Another comparison"):
+def test_a_comparison_keeps_others_out(settings, ended):
+    before = files_of(ended)
+    with held(ended, "comparison", "folder"), pytest.raises(NestedAdapterError, match="Another comparison"):
         evaluate(settings(contestants={**settings().contestants, "more": {"kind": "plain"}}))
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert files_of(ended) == before

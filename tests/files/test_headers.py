@@ -30,7 +30,7 @@ def changed(name: str, **values: Any) -> dict[str, Any]:
 
 def test_a_valid_header(tmp_path: Path):
     path = write(tmp_path / "a.safetensors", {"__metadata__": {"format": "pt"}, **TWO})
-    assert read_header(path) == {"a": TensorInfo("F32", (2, 3), 0, 24), "b": TensorInfo("F16", (4,), 24, 32)}
+    assert read_header(path) == {"a": TensorInfo("F32", (2, 3)), "b": TensorInfo("F16", (4,))}
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_files_that_safetensors_writes(tmp_path: Path, dtype: torch.dtype):
     save_file(tensors, tmp_path / "a.safetensors")
     header = read_header(tmp_path / "a.safetensors")
     assert {name: info.shape for name, info in header.items()} == {name: x.shape for name, x in tensors.items()}
-    assert header["x"].end - header["x"].start == 15 * tensors["x"].element_size()
+    assert {name: info.numel for name, info in header.items()} == {"x": 15, "scalar": 1, "none": 0}
 
 
 HOSTILE: dict[str, Any] = {
@@ -107,7 +107,7 @@ def test_git_lfs_is_named(tmp_path: Path):
         read_header(tmp_path / "a")
 
 
-FOUND = {"a": TensorInfo("F32", (2, 3), 0, 24), "b": TensorInfo("I64", (4,), 24, 56)}
+FOUND = {"a": TensorInfo("F32", (2, 3)), "b": TensorInfo("I64", (4,))}
 
 
 @pytest.mark.parametrize(

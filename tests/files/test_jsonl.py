@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from diffusers_nested.errors import NestedAdapterError
-from diffusers_nested.files.jsonl import append_jsonl, read_jsonl, write_atomically, write_jsonl
+from diffusers_nested.files.jsonl import append_jsonl, read_jsonl, write_jsonl
+from diffusers_nested.files.write_whole import write_whole
 from full_disk import room_for
 
 ROWS = [{"step": 1, "loss": 0.5}, {"step": 2, "prompt": "café \u2028 naïve \x85 {}", "none": None}]
@@ -100,7 +101,7 @@ def test_on_a_full_disk_the_rows_before_stay(path: Path):
 
 
 @pytest.mark.usefixtures("full_disk")
-@pytest.mark.parametrize("write", [write_jsonl, lambda path, rows: write_atomically(path, str(rows))])
+@pytest.mark.parametrize("write", [write_jsonl, lambda path, rows: write_whole(path, str(rows))])
 def test_on_a_full_disk_the_file_before_stays(path: Path, write):
     write(path, ROWS[:1])
     before = path.read_bytes()

@@ -10,7 +10,7 @@ from diffusers_nested.miniature.backgrounds import draw_place
 from diffusers_nested.miniature.captions import describe
 from diffusers_nested.miniature.drawing import Canvas, render
 from diffusers_nested.miniature.evaluation import adapter, references
-from diffusers_nested.miniature.metrics import wanted
+from diffusers_nested.miniature.prompts import wanted
 from diffusers_nested.miniature.world import (
     Person,
     Scene,
@@ -90,6 +90,25 @@ def test_subjects_are_unseen_and_stay_the_same():
     own = [row["identity"] for row in recogniser.score(portraits, shots, None)]
     others = [row["identity"] for row in recogniser.score(portraits[1:] + portraits[:1], shots, None)]
     assert min(own) > 0.7 and max(others) < 0.5
+
+
+@pytest.mark.parametrize(("kind", "word"), [("people", "person"), ("pets", "pet")])
+def test_traits_are_those_of_the_photo(kind, word):
+    subjects = references(kind, 8, 1)
+    metric = make_metric("traits", "miniature-traits")
+    metric.check(subjects)
+    shots = [Shot(one, f"a photo of a {word}", 0, 0) for one in subjects]
+    portraits = [one.photos()[0] for one in subjects]
+    same = metric.score(portraits, shots, None)
+    assert all(set(row.values()) == {1.0} for row in same)
+    drawn = {"people": random_person, "pets": random_pet}[kind]
+    people = [drawn(np.random.default_rng([500, i]), held_out=True) for i in range(8)]
+    traits = {name: column for name, column in vars(people[0]).items() if name != "shade"}
+    assert set(same[0]) == {"traits", *(f"traits {name.replace('_', ' ')}" for name in traits)}
+    others = metric.score(portraits[1:] + portraits[:1], shots, None)
+    for i, row in enumerate(others):  # the recogniser reads portraits as they were drawn
+        shown, wanted_of = vars(people[(i + 1) % 8]), vars(people[i])
+        assert row["traits"] == pytest.approx(np.mean([shown[name] == wanted_of[name] for name in traits]), abs=0.26)
 
 
 def test_each_of_a_pair_is_looked_for_in_its_half():

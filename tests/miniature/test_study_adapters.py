@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from accelerate_state import own_accelerator
 from diffusers_nested import NestedAdapter, NestedAdapterError, miniature
 from diffusers_nested.training.loop import Run
-from recipes.miniature.making import adapters
-from recipes.miniature.making.study_adapters import StudyAdapter, train_study_adapter
+from recipes.miniature.bundled import adapters
+from recipes.miniature.bundled.study_adapters import StudyAdapter, train_study_adapter
 
 __all__ = ["own_accelerator"]
 SMALL = {"num_queries": 4, "steps": 2, "triplets": 16}

@@ -4,15 +4,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
-from PIL import Image
 
 from diffusers_nested import miniature
 from diffusers_nested.miniature import Recogniser
-from diffusers_nested.miniature.drawing import render
-from diffusers_nested.miniature.measure import references
+from diffusers_nested.miniature.evaluation import references
 from diffusers_nested.miniature.sampling import sample
-from diffusers_nested.miniature.world import portrait
-from recipes.miniature.making.recogniser import draw_views
+from recipes.miniature.bundled.recogniser import draw_views
 
 LIMIT = 25_000_000
 
@@ -67,12 +64,12 @@ def test_recogniser_knows_a_person_again(recogniser):
 
 @pytest.mark.parametrize(("name", "word"), [("people", "person"), ("pets", "pet")])
 def test_an_adapter_carries_unseen_identities(pipeline, recogniser, name, word):
-    _, portraits = references(name, 12, seed=77)
-    whose, _ = recogniser.read(portraits)
-    prompts = [f"a photo of a {word} wearing a blue shirt on the beach"] * len(portraits)
+    photos = [subject.photos()[0] for subject in references(name, 12, photos=1)]
+    whose, _ = recogniser.read(np.stack(photos))
+    prompts = [f"a photo of a {word} wearing a blue shirt on the beach"] * len(photos)
     pipeline.load_nested_adapter(miniature.path(name))
     pipeline.set_nested_adapter_scale(2.0)
-    images = [{word: Image.fromarray(picture)} for picture in portraits]
+    images = [{word: photo} for photo in photos]
     nested = sample(pipeline, prompts, range(12), num_inference_steps=10, nested_adapter_image=images)
     pipeline.unload_nested_adapter()
     scores = recogniser.read(nested)[0] @ whose.T
@@ -88,12 +85,3 @@ def test_examples_are_portraits_of_unseen_identities():
         miniature.example("nobody")
     with pytest.raises(ValueError, match="people"):
         miniature.path("nothing")
-
-
-def test_references_are_the_renders_of_their_subjects():
-    subjects, portraits = references("people", 3)
-    rng = np.random.default_rng(0)
-    for subject, picture in zip(subjects, portraits, strict=True):
-        again = render(portrait(subject), rng)
-        # drawn again it may stand a pixel aside, in the same colours
-        assert {tuple(c) for c in picture.reshape(-1, 3)} == {tuple(c) for c in again.reshape(-1, 3)}

@@ -17,8 +17,8 @@ from diffusers_nested.miniature.world import (
     random_pet,
     random_scene,
 )
-from recipes.miniature.making.data import draw_scenes
-from recipes.miniature.making.tokenizer import build_tokenizer
+from recipes.miniature.bundled.data import draw_scenes
+from recipes.miniature.bundled.tokenizer import build_tokenizer
 
 SOMEONE = Person("tan", "blue", "short", "green", "none", "none")
 

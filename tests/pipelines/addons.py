@@ -1,13 +1,14 @@
-"""What people load beside nested adapters, at tiny size: IP-Adapters, LoRAs; and the formula beside a processor."""
+"""What people use beside nested adapters, at tiny size: IP-Adapters, LoRAs, processors; and the formula beside it."""
 
 from functools import cache
 from typing import Any
 
 import torch
 from brute_force import BruteProcessor
+from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers import CLIPImageProcessorPil
 
 import tiny_pipeline
 from diffusers_nested.backbones import cross_attention_layers
@@ -64,6 +65,17 @@ def lora(seed: int = 31) -> dict[str, torch.Tensor]:
             torch.nn.init.normal_(parameter, std=0.3)
     state = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
     return {f"unet.{name}": value.detach() for name, value in state.items()}
+
+
+class Damped:
+    """A user's processor for all layers, with an argument that it cannot do without and a count of its own."""
+
+    def __init__(self, factor):
+        self.factor, self.calls = factor, 0
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
+        self.calls += 1
+        return self.factor * AttnProcessor2_0()(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 
 
 class BesideProcessor(BruteProcessor):

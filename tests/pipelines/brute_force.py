@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from cases import PROMPT, Case
 from torch import Tensor
-from transformers import CLIPVisionModelWithProjection
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
 from diffusers_nested import NestedAdapter
 from diffusers_nested.backbones import cross_attention_layers

@@ -9,11 +9,13 @@ from typing import Any
 
 import diffusers
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 import tiny_parts
 import tiny_pipeline
+from diffusers_nested.mechanisms import MECHANISMS
 
 PROMPT = "a photo of a person walking a pet in the snow"
 
@@ -57,6 +59,8 @@ class Case:
     # Its image has to come once per "prompt" or per "picture", instead of once.
     image_per: str = ""
     label: str = ""
+    # Of the adapters that act in it.
+    mechanism: str = "nested"
     # Title of a contract -> why this pipeline cannot be asked to keep it.
     without: Mapping[str, str] = field(default_factory=dict)
 
@@ -157,3 +161,7 @@ CASES = [
     _sd("ControlNetPAGInpaint", controlled(inpaint), tiny_parts.controlnet_pag, rows="ucc"),
     Case("AnimateDiffPipeline", parts=tiny_parts.motion_adapter, frames=2, family="sd15"),
 ]
+
+BY_MECHANISM = [_xl("", label=f" by {name}", mechanism=name) for name in MECHANISMS if name != "nested"]
+EVERY_PIPELINE = pytest.mark.parametrize("case", CASES, ids=str)
+EVERY_PIPELINE_AND_MECHANISM = pytest.mark.parametrize("case", CASES + BY_MECHANISM, ids=str)

@@ -12,25 +12,26 @@ _cells: dict[tuple[str, str], str] = {}
 
 @pytest.fixture(scope="session")
 def adapters_of(tmp_path_factory):
-    """Family -> folders of two adapters for its tiny UNet: "person" and "pet"."""
+    """Folders of two adapters for a family's tiny UNet, "person" and "pet", by mechanism and family."""
+    folder = tmp_path_factory.mktemp("adapters")
 
     @cache
-    def make(family):
-        folder = tmp_path_factory.mktemp(family)
+    def save(mechanism, family="sdxl"):
         unet = tiny_pipeline.FAMILIES[family]()["unet"]
-        return {
-            word: tiny_pipeline.save_adapter(folder / word, tiny_pipeline.adapter(unet, seed, subject_token=word))
+        made = {
+            word: tiny_pipeline.adapter(unet, seed, subject_token=word, mechanism=mechanism)
             for seed, word in enumerate(("person", "pet"), start=1)
         }
+        return {word: tiny_pipeline.save_adapter(folder / family / mechanism / word, one) for word, one in made.items()}
 
-    return make
+    return save
 
 
 @pytest.fixture
 def adapters(request, adapters_of):
-    """Folders of adapters for the test's case, by default for SDXL."""
+    """Folders of two adapters, "person" and "pet", for the test's case, by default for SDXL."""
     parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
-    return adapters_of(parameters["case"].family if "case" in parameters else "sdxl")
+    return adapters_of("nested", parameters["case"].family if "case" in parameters else "sdxl")
 
 
 def pytest_addoption(parser):

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from cases import CASES, PROMPT
+from diffusers.models.attention_processor import AttnProcessor
 from torch._dynamo.testing import CompileCounter
 
 from diffusers_nested import Subject
+from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
 CASE = CASES[0]
@@ -82,14 +84,18 @@ def test_scale_zero_is_the_plain_pipeline(compiled):
     assert np.array_equal(off, plain)
 
 
-def test_an_adapter_loaded_after_compilation_acts(adapters):
+@pytest.mark.parametrize("how", [wrapped, by_blocks], ids=lambda how: how.__name__)
+@pytest.mark.parametrize("processor", [None, AttnProcessor()], ids=["replaced", "beside"])
+def test_an_adapter_loaded_after_compilation_acts(how, processor, adapters):
     torch._dynamo.reset()
-    pipeline = CASE.build()
-    wrapped(pipeline, CompileCounter())
+    pipeline, eager = CASE.build(), CASE.build()
+    for each in (pipeline, eager):
+        for layer in cross_attention_layers(each.unet).values():
+            layer.set_processor(layer.processor if processor is None else processor)
+    how(pipeline, CompileCounter())
     plain = run(pipeline)
     pipeline.load_nested_adapter(adapters["person"])
     with_subject = run(pipeline, photo(1))
-    eager = CASE.build()
     eager.load_nested_adapter(adapters["person"])
     assert np.abs(with_subject - run(eager, photo(1))).max() < TOLERANCE
     pipeline.unload_nested_adapter()

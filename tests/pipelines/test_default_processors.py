@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from addons import add_image_encoder, load_ip_adapters
+from addons import Damped, add_image_encoder, load_ip_adapters
 from cases import CASES
 from diffusers.models.attention_processor import AttnProcessor
-from test_own_processors import Damped
 
 from diffusers_nested import ProcessorReplacedError
 from diffusers_nested.backbones import cross_attention_layers

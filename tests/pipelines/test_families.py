@@ -30,7 +30,7 @@ TOLERANCE = 1e-4
 def test_an_adapter_of_the_other_family_is_refused(case, other, adapters_of):
     pipeline = case.build()
     with pytest.raises(AdapterLoadError, match=f"'{other}' family, the UNet is of the '{case.family}' family"):
-        pipeline.load_nested_adapter(adapters_of(other)["person"])
+        pipeline.load_nested_adapter(adapters_of("nested", other)["person"])
     assert not pipeline.nested_adapters
     assert np.array_equal(case.run(pipeline), case.plain())
 
@@ -39,7 +39,7 @@ def test_a_pipeline_of_the_other_family_is_refused(adapters_of):
     parts = {**tiny_pipeline.sd15_components(), "unet": tiny_pipeline.components()["unet"]}
     pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=False)
     with pytest.raises(AdapterLoadError, match=r"no tokenizer_2.*SDXL.*StableDiffusionXLPipeline"):
-        pipeline.load_nested_adapter(adapters_of("sdxl")["person"])
+        pipeline.load_nested_adapter(adapters_of("nested")["person"])
 
 
 @pytest.mark.parametrize("case", [SD15], ids=str)

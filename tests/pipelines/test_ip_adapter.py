@@ -1,5 +1,7 @@
 """IP-Adapters and nested adapters in one pipeline: both act, in whatever order they come and go."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -155,3 +157,10 @@ def test_an_ip_adapter_loaded_into_the_unet_itself_is_noticed(before, adapters):
     assert np.array_equal(run(pipeline), run(build(22)))
     pipeline.load_nested_adapter(adapters["person"])
     assert np.abs(run(pipeline, nested_adapter_image=photo(1)) - formula(adapters, 22)).max() < TOLERANCE
+
+
+def test_a_pickled_unet_with_both(order, adapters):
+    pipeline = both(order, adapters, 21)
+    other = build(21)
+    other.unet = pickle.loads(pickle.dumps(pipeline.unet))
+    assert np.array_equal(run(other, nested_adapter_image=photo(1)), run(pipeline, nested_adapter_image=photo(1)))

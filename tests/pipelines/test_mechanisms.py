@@ -1,75 +1,24 @@
-"""The contracts of the pipelines, and all that a subject can be, with the mechanisms beside nested attention."""
-
-from functools import cache
+"""All that a subject can be, with the mechanisms beside nested attention. (Contracts run with them, too.)"""
 
 import numpy as np
 import pytest
 import torch
 from addons import add_image_encoder, install_beside, load_ip_adapters, lora
 from brute_force import brute_subject_of, install, with_formula
-from cases import PROMPT, Case
-from test_contract import (
-    test_a_failed_load_changes_nothing,
-    test_equals_the_formula,
-    test_load_and_unload_twice_leaves_no_trace,
-    test_saved_and_loaded_adapter_gives_the_same_picture,
-    test_scale_zero_is_the_plain_pipeline,
-    test_two_subjects_equal_the_formula,
-    test_without_keywords_it_is_the_plain_pipeline,
-)
-from test_row_orders import (
-    nested,
-    test_a_negative_prompt_with_the_word,
-    test_a_subject_of_its_own_per_prompt,
-    test_guidance_off,
-    test_images_per_prompt,
-    test_unconditional_rows_are_untouched,
-)
+from cases import BY_MECHANISM, PROMPT
 
-import tiny_pipeline
 from diffusers_nested import NestedAdapter, Subject, SubjectError
-from diffusers_nested.mechanisms import MECHANISMS
 from tiny_pipeline import photo
 
-# imported to run here with other adapters
-CONTRACTS = (
-    test_a_failed_load_changes_nothing,
-    test_a_negative_prompt_with_the_word,
-    test_a_subject_of_its_own_per_prompt,
-    test_equals_the_formula,
-    test_guidance_off,
-    test_images_per_prompt,
-    test_load_and_unload_twice_leaves_no_trace,
-    test_saved_and_loaded_adapter_gives_the_same_picture,
-    test_scale_zero_is_the_plain_pipeline,
-    test_two_subjects_equal_the_formula,
-    test_unconditional_rows_are_untouched,
-    test_without_keywords_it_is_the_plain_pipeline,
-    nested,
-)
 TOLERANCE = 1e-4
-MECHANISM_OF = {Case("StableDiffusionXLPipeline", label=f" by {name}"): name for name in MECHANISMS if name != "nested"}
 
-pytestmark = pytest.mark.parametrize("case", MECHANISM_OF, ids=str)
-
-
-@pytest.fixture(scope="session")
-def folder_of(tmp_path_factory):
-    """Folders of adapters for people and pets, by mechanism."""
-    folder = tmp_path_factory.mktemp("mechanisms")
-    unet = tiny_pipeline.components()["unet"]
-
-    @cache
-    def save(mechanism, word, seed):
-        made = tiny_pipeline.adapter(unet, seed, subject_token=word, mechanism=mechanism)
-        return tiny_pipeline.save_adapter(folder / mechanism / word, made)
-
-    return save
+pytestmark = pytest.mark.parametrize("case", BY_MECHANISM, ids=str)
 
 
 @pytest.fixture
-def adapters(case, folder_of):
-    return {word: folder_of(MECHANISM_OF[case], word, seed) for seed, word in enumerate(("person", "pet"), start=1)}
+def adapters(case, adapters_of):
+    """Folders of adapters of the case's mechanism."""
+    return adapters_of(case.mechanism)
 
 
 @pytest.fixture
@@ -84,7 +33,7 @@ def run(case, pipeline, *subjects, **keywords):
 
 
 def test_it_is_the_mechanism_of_the_file(case, pipeline, adapters):
-    mechanism = MECHANISM_OF[case]
+    mechanism = case.mechanism
     assert pipeline.nested_adapters["person"].config["mechanism"] == mechanism
     read = NestedAdapter.from_pretrained(adapters["person"]).project(torch.zeros(1, 5, 40)).values()
     sizes = {"decoupled": 2, "simple": 1, "global_value": 1, "multiple_tokens": 1}
@@ -144,7 +93,7 @@ def test_an_ip_adapter_acts_beside_it(case, pipeline, adapters):
 
 
 def test_a_compiled_unet_needs_one_graph(case, pipeline):
-    if MECHANISM_OF[case] != "simple":
+    if case.mechanism != "simple":
         pytest.skip("only the simple adapter does more in a layer than its formula, which is compiled elsewhere")
     torch._dynamo.reset()
     eager = run(case, pipeline, Subject(photo(1), token="person", scale=0.7))
@@ -164,11 +113,11 @@ def test_a_compiled_unet_needs_one_graph(case, pipeline):
     torch._dynamo.reset()
 
 
-def test_subjects_of_one_prompt_have_one_mechanism(case, adapters, folder_of):
+def test_subjects_of_one_prompt_have_one_mechanism(case, adapters, adapters_of):
     pipeline = case.build()
-    pipeline.load_nested_adapter([adapters["person"], folder_of("nested", "pet", 2)])
+    pipeline.load_nested_adapter([adapters["person"], adapters_of("nested")["pet"]])
     both = {"person": photo(1), "pet": photo(2)}
-    with pytest.raises(SubjectError, match=f"{MECHANISM_OF[case]}.*nested"):
+    with pytest.raises(SubjectError, match=f"{case.mechanism}.*nested"):
         case.run(pipeline, nested_adapter_image=both)
     assert np.array_equal(case.run(pipeline), case.plain())
     # each prompt of a batch may have another

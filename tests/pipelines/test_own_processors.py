@@ -1,30 +1,22 @@
 """Attention processors of the user's own on the layers: they go on to act, and come back as they were."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
-from addons import install_beside
+from addons import Damped, install_beside
 from brute_force import brute_subject_of
 from cases import CASES
-from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import nn
 
+from diffusers_nested import ProcessorReplacedError
 from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
 CASE = CASES[0]
 TOLERANCE = 1e-4
-
-
-class Damped:
-    """One object for all layers, with an argument that it cannot do without and a count of its own."""
-
-    def __init__(self, factor):
-        self.factor, self.calls = factor, 0
-
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
-        self.calls += 1
-        return self.factor * AttnProcessor2_0()(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 
 
 class Shifted(nn.Module):
@@ -144,3 +136,27 @@ def test_they_come_back_as_they_were(processors, keywords, adapters):
             assert type(processor) is types[path]
             assert set(vars(processor)) == attributes[path]
     assert np.array_equal(CASE.run(pipeline, **keywords), picture)
+
+
+def test_a_copy_acts_on_its_own(processors, keywords, adapters):
+    pipeline = build(processors)
+    pipeline.load_nested_adapter(adapters["person"])
+    other = build(processors)
+    other.unet = deepcopy(pipeline.unet)
+    before = CASE.run(pipeline, nested_adapter_image=photo(1), **keywords)
+    assert np.array_equal(CASE.run(other, nested_adapter_image=photo(1), **keywords), before)
+    other.unload_nested_adapter()
+    assert np.array_equal(CASE.run(pipeline, nested_adapter_image=photo(1), **keywords), before)
+    assert {type(layer) for layer in cross_attention_layers(other.unet).values()} == {Attention}
+
+
+def test_a_processor_set_later_is_noticed(processors, keywords, adapters):
+    pipeline = build(processors)
+    pipeline.load_nested_adapter(adapters["person"])
+    layer = next(iter(cross_attention_layers(pipeline.unet).values()))
+    layer.set_processor(Damped(0.5))
+    with pytest.raises(ProcessorReplacedError, match=r"1 of \d+ .*Damped.*load it again"):
+        CASE.run(pipeline, nested_adapter_image=photo(1), **keywords)
+    pipeline.unload_nested_adapter()
+    assert type(layer.processor) is Damped
+    assert type(layer) is Attention

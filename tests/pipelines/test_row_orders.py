@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from brute_force import brute_subject_of, with_formula
-from cases import CASES, PROMPT
+from cases import EVERY_PIPELINE, EVERY_PIPELINE_AND_MECHANISM, PROMPT
 
 from diffusers_nested import Subject
 from tiny_pipeline import photo
@@ -15,7 +15,11 @@ TOLERANCE = 1e-4  # of pictures in 0..1, float32
 WITH_THE_WORD = "blurry person walking a pet"
 PROMPTS = ["a person in the snow", "a watercolor of a person on the beach"]
 
-pytestmark = pytest.mark.parametrize("case", CASES, ids=str)
+
+@pytest.fixture
+def adapters(case, adapters_of):
+    """Folders of adapters of the case's mechanism."""
+    return adapters_of(case.mechanism)
 
 
 @pytest.fixture
@@ -41,18 +45,21 @@ def check(case, nested, adapters, prompts=(PROMPT,), order="", images=1, **keywo
     assert np.abs(ours - theirs).max() < TOLERANCE
 
 
+@EVERY_PIPELINE
 @pytest.mark.contract("Guidance off")
 def test_guidance_off(case, nested, adapters):
     """Without guidance, so that no row is unconditional."""
     check(case, nested, adapters, order=case.rows.replace("u", ""), guidance_scale=1.0)
 
 
+@EVERY_PIPELINE
 @pytest.mark.contract("Negative prompt")
 def test_a_negative_prompt_with_the_word(case, nested, adapters):
     """A negative prompt that contains the subject's word does not get the subject."""
     check(case, nested, adapters, negative_prompt=WITH_THE_WORD)
 
 
+@EVERY_PIPELINE_AND_MECHANISM
 @pytest.mark.contract("Unconditional")
 def test_unconditional_rows_are_untouched(case, adapters):
     """The UNet's outputs for unconditional rows are the plain pipeline's, bit for bit; those of the prompt differ."""
@@ -69,30 +76,35 @@ def test_unconditional_rows_are_untouched(case, adapters):
         assert torch.equal(before, after) == (kind == "u")
 
 
+@EVERY_PIPELINE
 @pytest.mark.contract("Images per prompt", needs="num_images_per_prompt")
 def test_images_per_prompt(case, nested, adapters):
     """Two pictures per prompt."""
     check(case, nested, adapters, images=2, num_images_per_prompt=2)
 
 
+@EVERY_PIPELINE
 @pytest.mark.contract("Prompts")
 def test_prompts_with_the_word_at_different_places(case, nested, adapters):
     """A list of prompts in which the word stands at different places, with one subject for all."""
     check(case, nested, adapters, PROMPTS)
 
 
+@EVERY_PIPELINE
 @pytest.mark.contract("Prompts × images", needs="num_images_per_prompt")
 def test_prompts_with_images_per_prompt(case, nested, adapters):
     """The same with two pictures per prompt and negative prompts that contain the word."""
     check(case, nested, adapters, PROMPTS, images=2, num_images_per_prompt=2, negative_prompt=[WITH_THE_WORD, "blurry"])
 
 
+@EVERY_PIPELINE
 @pytest.mark.contract("Prompts, no guidance")
 def test_prompts_without_guidance(case, nested, adapters):
     """The same without guidance."""
     check(case, nested, adapters, PROMPTS, order=case.rows.replace("u", ""), guidance_scale=1.0)
 
 
+@EVERY_PIPELINE_AND_MECHANISM
 @pytest.mark.contract("Own subjects")
 @pytest.mark.parametrize("prompts", [PROMPTS, [PROMPT, PROMPT]], ids=["other words", "same words"])
 def test_a_subject_of_its_own_per_prompt(case, nested, adapters, prompts):
@@ -109,6 +121,7 @@ def test_a_subject_of_its_own_per_prompt(case, nested, adapters, prompts):
     assert np.abs(ours - mixed_up).max() > 10 * TOLERANCE
 
 
+@EVERY_PIPELINE
 @pytest.mark.contract("Guess mode", needs="guess_mode")
 def test_guess_mode(case, nested, adapters):
     """A ControlNet that sees the prompt's rows only."""

@@ -168,7 +168,7 @@ LEGITIMATE = {
 @pytest.mark.parametrize("values", LEGITIMATE.values(), ids=LEGITIMATE)
 def test_towers_that_people_use_are_within_the_limits(tmp_path: Path, values: dict):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip_vision_model", **values}))
-    read = read_tower_config(tmp_path)
+    read = read_tower_config(tmp_path / "config.json")
     assert {name: getattr(read, name) for name in values} == values
 
 

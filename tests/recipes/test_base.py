@@ -5,13 +5,13 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
-from recipes.miniature import reading
-from recipes.miniature.base import Base, assemble, bundled_vae, recipe_of
-from recipes.miniature.encoders import Contrast, TextEncoders
-from recipes.miniature.making.base import TIME_IDS, spread_timesteps
-from recipes.miniature.making.loop import learning_rate
-from recipes.miniature.measure import attention, draw_task
-from recipes.miniature.tokenizer import build_tokenizer
+from recipes.miniature.bundled.base import TIME_IDS, spread_timesteps
+from recipes.miniature.bundled.loop import learning_rate
+from recipes.miniature.words import reading
+from recipes.miniature.words.base import Base, assemble, bundled_vae, recipe_of
+from recipes.miniature.words.encoders import Contrast, TextEncoders
+from recipes.miniature.words.measure import attention, draw_task
+from recipes.miniature.words.tokenizer import build_tokenizer
 
 
 @pytest.fixture(scope="module")

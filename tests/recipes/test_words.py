@@ -16,11 +16,11 @@ from diffusers_nested.miniature.world import (
     random_scene,
     random_subjects,
 )
-from recipes.miniature import vocabulary as v
-from recipes.miniature.grammar import FORMS, describe, plain_caption
-from recipes.miniature.reading import sentences
-from recipes.miniature.splits import is_held_out, on_side, pairs_of
-from recipes.miniature.tokenizer import Encoder, build_tokenizer
+from recipes.miniature.words import vocabulary as v
+from recipes.miniature.words.grammar import FORMS, describe, plain_caption
+from recipes.miniature.words.reading import sentences
+from recipes.miniature.words.splits import is_held_out, on_side, pairs_of
+from recipes.miniature.words.tokenizer import Encoder, build_tokenizer
 
 SOMEONE = Person("tan", "blue", "short", "green", "none", "none")
 SOME_PET = Pet("cat", "orange", "plain", "green")

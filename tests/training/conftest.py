@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from diffusers import StableDiffusionXLPipeline
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers import CLIPImageProcessorPil
 
 import tiny_pipeline as tiny
 from accelerate_state import own_accelerator

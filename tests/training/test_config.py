@@ -28,6 +28,7 @@ from diffusers_nested.training import TrainingConfig
         ("seed", -1),
         ("checkpoints_total_limit", 0),
         ("validation_prompts", "a person"),
+        ("log_with", 3),
     ],
 )
 def test_bad_value_is_named(name: str, value: object):

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from diffusers_nested.adapter.subject_encoder import SubjectEncoder
+from diffusers_nested.adapter.qformer import QFormer
 from diffusers_nested.errors import SubjectError
 from diffusers_nested.vision.encoder import ImageEncoder, to_pil
 
@@ -222,7 +221,7 @@ def test_features_are_of_the_type_of_the_tower():
     assert encoder(photos()).dtype == torch.bfloat16
 
 
-def subject_encoder(**changes: int) -> SubjectEncoder:
+def subject_encoder(**changes: int) -> QFormer:
     sizes = {
         "image_feature_dim": FEATURES,
         "num_queries": 5,
@@ -234,7 +233,7 @@ def subject_encoder(**changes: int) -> SubjectEncoder:
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return SubjectEncoder(**{**sizes, **changes})
+        return QFormer(**{**sizes, **changes})
 
 
 @pytest.mark.parametrize(("batch", "length"), [(1, 1), (3, 7)])

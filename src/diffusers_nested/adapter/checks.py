@@ -5,7 +5,8 @@ A configuration may come from a stranger, so what it can make us allocate and co
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -13,10 +14,8 @@ from torch import Tensor, nn
 
 from ..backbones import BACKBONES, cross_attention_layers, family_of, layer_widths
 from ..errors import AdapterLoadError, NestedAdapterError
-from ..files import names_shown, shown
 from ..files.limits import (
     MAX_ALPHA,
-    MAX_ATTENTION,
     MAX_BLOCKS,
     MAX_HEADS,
     MAX_LAYERS,
@@ -26,32 +25,31 @@ from ..files.limits import (
     MAX_TEXT,
     MAX_WIDTH,
 )
+from ..files.rules import Rule, check_settings, number, one_of, whole, word
 from ..mechanisms import get_mechanism
+from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS
 
 FORMAT_VERSION = 1
 DEFAULT_ALPHA = 2.0
-_REQUIRED = ("layers", "token_dim", "image_feature_dim")
 
 
 def check_config(config: Mapping[str, Any]) -> None:
     """Raise if one of the settings of ``NestedAdapter`` is out of its range.
 
+    Args:
+        config: All settings; only ``subject_encoder`` is left out where it is the default.
+
     Raises:
         NestedAdapterError: Names the setting, its value and what was expected.
     """
-    for name, (is_valid, expected) in _SETTINGS.items():
-        if name in config and not is_valid(config[name]):
-            raise NestedAdapterError(f"{name} must be {expected}, got {shown(config[name])}.")
-    mechanism, alpha = get_mechanism(config.get("mechanism", "nested")), config.get("alpha", DEFAULT_ALPHA)
+    check_settings(config, _SETTINGS)
+    mechanism, alpha = get_mechanism(config["mechanism"]), config["alpha"]
     if alpha is not None and not mechanism.has_norm:
         raise NestedAdapterError(
             f"alpha must be None with the mechanism {mechanism.name!r}, which sets no norm, got {alpha!r}."
         )
-    width, heads = config.get("qformer_hidden_size", 0), config.get("qformer_num_heads", 1)
-    if width % heads:
-        raise NestedAdapterError(f"qformer_hidden_size {width} must be a multiple of qformer_num_heads {heads}.")
-    _check_attention(heads, config.get("num_queries", 1))
-    parameters = estimated_parameters(config) if config.keys() >= _SIZES else 0
+    _encoder_of(config).check_config(config)
+    parameters = estimated_parameters(config)
     if parameters > MAX_PARAMETERS:
         raise NestedAdapterError(
             f"The configuration asks for about {parameters:.2e} parameters, more than {MAX_PARAMETERS:.0e}. "
@@ -59,61 +57,14 @@ def check_config(config: Mapping[str, Any]) -> None:
         )
 
 
-def _check_attention(heads: int, queries: int) -> None:
-    if heads * queries**2 > MAX_ATTENTION:
-        raise NestedAdapterError(
-            f"num_queries {queries} with qformer_num_heads {heads} asks for {heads * queries**2:.1e} attention weights "
-            f"in each block, heads · num_queries², more than {MAX_ATTENTION:.1e}. One of them must be smaller."
-        )
-
-
 def estimated_parameters(config: Mapping[str, Any]) -> int:
     """About how many parameters an adapter has, without building it: an upper bound that is close for large ones."""
-    hidden, inner = config["qformer_hidden_size"], config["qformer_intermediate_size"]
-    # in each block: self-attention 4 h², attention to the image 2 h² + 2 h f, two linear layers 2 h i, or twice two
-    block = 6 * hidden**2 + 2 * hidden * config["image_feature_dim"] + 4 * hidden * inner + 32 * (hidden + inner)
-    tokens = hidden * (config["num_queries"] + config["token_dim"]) + 4 * config["token_dim"]
     projections = 2 * config["token_dim"] * sum(config["layers"].values())
-    return config["qformer_num_layers"] * block + tokens + projections
+    return _encoder_of(config).estimated_parameters(config) + projections
 
 
-def check_loaded_config(config: Any, kind: str, source: str, settings: Collection[str]) -> None:
-    """Raise unless a loaded configuration is a whole one of an adapter that this version reads.
-
-    Args:
-        config: What config.json holds.
-        kind: The class that it must name.
-        source: Where it comes from, for the message.
-        settings: Names of the settings that the class knows.
-
-    Raises:
-        AdapterLoadError: Of another class or a newer format, or a setting is missing, unknown or out of its range.
-    """
-    found = config.get("_class_name") if isinstance(config, Mapping) else None
-    if found != kind:
-        what = "configuration of no class" if found is None else shown(found).strip("'")
-        raise AdapterLoadError(
-            f"{source} holds a {what}, not a {kind}. Name a folder or repository whose config.json says {kind}."
-        )
-    version = config.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise AdapterLoadError(
-            f"{source} has format_version {shown(version)}; this version of diffusers-nested reads up to "
-            f"{FORMAT_VERSION}. Upgrade diffusers-nested."
-        )
-    missing = [name for name in _REQUIRED if name not in config]
-    if missing:
-        raise AdapterLoadError(f"The config.json of {source} has no {', '.join(missing)}. Download it again.")
-    unknown = [name for name in config if not name.startswith("_") and name not in settings]
-    if unknown:
-        raise AdapterLoadError(
-            f"The config.json of {source} has unknown settings: {names_shown(unknown)}. Known are "
-            f"{', '.join(sorted(settings))}. Upgrade diffusers-nested if the adapter is newer."
-        )
-    try:
-        check_config(config)
-    except NestedAdapterError as error:
-        raise AdapterLoadError(f"The config.json of {source} cannot be used: {error}") from error
+def _encoder_of(config: Mapping[str, Any]) -> Any:
+    return SUBJECT_ENCODERS[config.get("subject_encoder", DEFAULT_ENCODER)]
 
 
 def check_config_fits(config: Mapping[str, Any], unet: nn.Module) -> None:
@@ -173,65 +124,45 @@ def first_difference(ours: Mapping[str, int], theirs: Mapping[str, int]) -> str:
     return ""
 
 
-def _is_at_most(limit: int) -> tuple[Callable[[Any], bool], str]:
-    return (
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= limit,
-        f"a whole number from 1 to {limit}",
-    )
-
-
-def _is_word(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and len(value) <= MAX_TEXT and value.isprintable()
-
-
-def _is_alpha(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value is None or (is_number and 0 < value <= MAX_ALPHA)
-
-
 def _is_layers(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and 1 <= len(value) <= MAX_LAYERS
-        and all(_is_path(path) and _is_width(width) for path, width in value.items())
-        and not any(parent in value for path in value for parent in _parents(path))
-    )
+    if not isinstance(value, Mapping) or not 1 <= len(value) <= MAX_LAYERS or not all(map(_is_path, value)):
+        return False
+    widths = value.values()
+    if set(map(type, widths)) != {int} or min(widths) < 1 or max(widths) > MAX_WIDTH:
+        return False
+    return value.keys().isdisjoint(parent for path in value for parent in _parents(path))
 
 
 def _is_path(value: Any) -> bool:
     """Of a module: no part of it may be an attribute that every module has, such as "training"."""
     is_path = isinstance(value, str) and len(value) <= MAX_TEXT and _PATH.fullmatch(value) is not None
-    return is_path and not any(hasattr(_PLAIN_MODULE, part) for part in value.split("."))
+    return is_path and not any(map(_EVERY_MODULE_HAS.__contains__, value.split(".")))
 
 
 def _parents(path: str) -> list[str]:
-    parts = path.split(".")
-    return [".".join(parts[:i]) for i in range(1, len(parts))]
+    """The modules around a module: ``a`` and ``a.b`` of ``a.b.c``."""
+    return list(accumulate(path.split(".")[:-1], "{}.{}".format))
 
 
 _PATH = re.compile(r"\w+(\.\w+)*", re.ASCII)
-_PLAIN_MODULE = nn.Module()
-_SIZE = _is_at_most(MAX_WIDTH)
-_is_width = _SIZE[0]
-_SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "format_version": _is_at_most(FORMAT_VERSION),
-    "base_family": (_is_word, "the name of a family of UNets"),
-    "layers": (_is_layers, f"a dict of at most {MAX_LAYERS} layer paths to widths, whole numbers up to {MAX_WIDTH}"),
-    "alpha": (_is_alpha, f"a positive number up to {MAX_ALPHA:g}, or None"),
-    "subject_token": (_is_word, f"a word of at most {MAX_TEXT} characters"),
-    "mechanism": (_is_word, "the name of a mechanism"),
-    "image_encoder": (lambda value: value is None or _is_word(value), "a repository id or None"),
+_EVERY_MODULE_HAS = frozenset(dir(nn.Module()))
+_SIZE = whole(1, MAX_WIDTH)
+_SETTINGS: dict[str, Rule] = {
+    "format_version": whole(1, FORMAT_VERSION),
+    "base_family": word(MAX_TEXT, "the name of a family of UNets"),
+    "layers": Rule(
+        _is_layers, f"a dict of at most {MAX_LAYERS} layer paths to widths, whole numbers up to {MAX_WIDTH}"
+    ),
+    "alpha": number(0, MAX_ALPHA, above=True).or_none(),
+    "subject_token": word(MAX_TEXT),
+    "mechanism": word(MAX_TEXT, "the name of a mechanism"),
+    "image_encoder": word(MAX_TEXT, "a repository id").or_none(),
+    "subject_encoder": one_of(*SUBJECT_ENCODERS),
     "token_dim": _SIZE,
     "image_feature_dim": _SIZE,
-    "num_queries": _is_at_most(MAX_QUERIES),
+    "num_queries": whole(1, MAX_QUERIES),
     "qformer_hidden_size": _SIZE,
-    "qformer_num_layers": _is_at_most(MAX_BLOCKS),
-    "qformer_num_heads": _is_at_most(MAX_HEADS),
+    "qformer_num_layers": whole(1, MAX_BLOCKS),
+    "qformer_num_heads": whole(1, MAX_HEADS),
     "qformer_intermediate_size": _SIZE,
-}
-_SIZES = {
-    "layers",
-    "num_queries",
-    "qformer_num_layers",
-    *(name for name, rule in _SETTINGS.items() if rule is _SIZE),
 }

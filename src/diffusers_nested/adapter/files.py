@@ -1,142 +1,90 @@
-"""The files of an adapter: found in a folder or a repository, and checked before a weight is read."""
+"""The files of an adapter: its configuration as it is read, and where its weights are."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers.utils import (
-    SAFE_WEIGHTS_INDEX_NAME,
-    SAFETENSORS_WEIGHTS_NAME,
-    extract_commit_hash,
-)
+from diffusers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFETENSORS_WEIGHTS_NAME
 
-from ..compat import hub_file, with_variant
 from ..errors import AdapterLoadError
-from ..files import (
-    TensorInfo,
-    check_repository,
-    check_tensors,
-    file_in,
-    is_folder,
-    read_header,
-    read_index,
-    read_json,
-    shown,
-)
+from ..files import names_shown, plain_path, read_json, shown
 from ..files.limits import MAX_CONFIG_BYTES
-from .checks import check_loaded_config
+from ..files.source import Source
+from ..files.weights import Files, find_weights
+from .checks import FORMAT_VERSION
+
+_REQUIRED = ("layers", "token_dim", "image_feature_dim")
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where an adapter was loaded from: a folder, or a commit of a repository.
-
-    Attributes:
-        source: The folder or the repository.
-        subfolder: Folder within it.
-        revision: The commit; None for a folder.
-        is_folder: Whether it is a folder.
-    """
-
-    source: str
-    subfolder: str | None
-    revision: str | None
-    is_folder: bool
-
-
-@dataclass(frozen=True)
-class Location:
-    """A folder, or a folder of a repository of the Hub, and how to reach it.
+def read_config(path: Path, kind: str, source: str, settings: Collection[str]) -> dict[str, Any]:
+    """The settings in a config.json; their values are not checked yet.
 
     Args:
-        source: The folder or the repository.
-        subfolder: Folder within it.
-        hub: Keywords of a download: ``revision``, ``token``, ``cache_dir``, …; without meaning for a folder.
-    """
-
-    source: str
-    subfolder: str | None
-    hub: Mapping[str, Any]
-
-    def find(self, name: str) -> Path:
-        """Path of a file, downloaded if need be.
-
-        Raises:
-            OSError: There is none, or the Hub cannot be reached.
-            AdapterLoadError: It is a link that leaves the folder, or the source is no folder and can be no repository.
-        """
-        if is_folder(self.source):
-            return file_in(Path(self.source, self.subfolder or ""), name)
-        check_repository(self.source)
-        path = hub_file(self.source, name, self.subfolder, self.hub)
-        return file_in(path.parent, path.name)
-
-    def of_revision(self, path: Path) -> "Location":
-        """The same at the commit that a file was downloaded from, so that all files are of one commit."""
-        commit = None if is_folder(self.source) else extract_commit_hash(str(path))
-        return self if commit is None else Location(self.source, self.subfolder, {**self.hub, "revision": commit})
-
-    @property
-    def origin(self) -> Origin:
-        """It without the ways to reach it, such as a token."""
-        here = is_folder(self.source)
-        return Origin(self.source, self.subfolder, None if here else self.hub.get("revision"), here)
-
-
-def read_config(path: Path, kind: str, settings: Collection[str], source: str) -> dict[str, Any]:
-    """The settings of an adapter.
-
-    Args:
-        path: A config.json.
+        path: The file.
         kind: The class that it must name.
-        settings: Names of the settings that the class knows.
         source: Where it comes from, for messages.
+        settings: Names of the settings that the class knows.
 
     Raises:
-        AdapterLoadError: It is not that of an adapter which this version reads.
+        AdapterLoadError: It is no JSON, of another class or a newer format, or a setting is missing or unknown.
     """
     config = read_json(path, MAX_CONFIG_BYTES)
-    check_loaded_config(config, kind, source, settings)
+    _check_whole(config, kind, source, settings)
     # what diffusers keeps for itself in a config (names that begin with _) is not taken from a stranger
     return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
-def find_weights(location: Location, weight_name: str | None, variant: str | None) -> dict[Path, list[str] | None]:
-    """The files of the weights, each with the tensors that an index says it holds, or None if there is no index.
+def _check_whole(config: Any, kind: str, source: str, settings: Collection[str]) -> None:
+    found = config.get("_class_name") if isinstance(config, Mapping) else None
+    if found != kind:
+        what = "configuration of no class" if found is None else shown(found).strip("'")
+        raise AdapterLoadError(
+            f"{source} holds a {what}, not a {kind}. Name a folder or repository whose config.json says {kind}."
+        )
+    version = config.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise AdapterLoadError(
+            f"{source} has format_version {shown(version)}; this version of diffusers-nested reads up to "
+            f"{FORMAT_VERSION}. Upgrade diffusers-nested."
+        )
+    missing = [name for name in _REQUIRED if name not in config]
+    if missing:
+        raise AdapterLoadError(f"The config.json of {source} has no {', '.join(missing)}. Download it again.")
+    unknown = [name for name in config if not name.startswith("_") and name not in settings]
+    if unknown:
+        raise AdapterLoadError(
+            f"The config.json of {source} has unknown settings: {names_shown(unknown)}. Known are "
+            f"{', '.join(sorted(settings))}. Upgrade diffusers-nested if the adapter is newer."
+        )
+
+
+def find_adapter_weights(source: Source, weight_name: str | None, variant: str | None) -> Files:
+    """The files of an adapter's weights, downloaded if need be; see ``files.weights.find_weights``.
+
+    Args:
+        source: Where the adapter is.
+        weight_name: File of the weights, if not the one that diffusers writes.
+        variant: Such as ``"fp16"``.
 
     Raises:
-        OSError: There are none.
-        AdapterLoadError: The index is not valid.
+        AdapterLoadError: There are no such weights, or not all of them, or the index is not valid.
     """
-    name = weight_name or with_variant(SAFETENSORS_WEIGHTS_NAME, variant)
-    try:
-        return {location.find(name): None}
-    except OSError as error:
-        if weight_name is not None:
-            raise
-        missing = error
-    try:
-        index = location.find(with_variant(SAFE_WEIGHTS_INDEX_NAME, variant))
-    except OSError:
-        raise missing from None
-    return {location.find(shard): tensors for shard, tensors in read_index(index).items()}
+    if weight_name is None:
+        weights, index = (
+            _with_variant(SAFETENSORS_WEIGHTS_NAME, variant),
+            _with_variant(SAFE_WEIGHTS_INDEX_NAME, variant),
+        )
+        return find_weights(source, source.subfolder, weights, index)
+    name = plain_path(weight_name, "weight_name")
+    path = None if name is None else source.find(source.within(name))
+    if path is None:
+        raise AdapterLoadError(
+            f"{source.location} has no file {shown(weight_name)}. Name a .safetensors file that it has."
+        )
+    return {path: None}
 
 
-def check_weights(files: Mapping[Path, list[str] | None], expected: Mapping[str, Sequence[int]], source: str) -> None:
-    """Raise unless the files hold exactly the expected tensors; only their headers are read.
-
-    Raises:
-        AdapterLoadError: A file is damaged, or a tensor is missing, left over, of another shape or no float.
-    """
-    found: dict[str, TensorInfo] = {}
-    for path, listed in files.items():
-        header = read_header(path)
-        if listed is not None and header.keys() != set(listed):
-            name = min(header.keys() ^ set(listed))
-            raise AdapterLoadError(
-                f"{path} does not hold the tensors that the index says, such as {shown(name)}. The files are damaged "
-                "or of two different adapters; download them again."
-            )
-        found |= header
-    check_tensors(found, expected, source)
+def _with_variant(name: str, variant: str | None) -> str:
+    """``model.safetensors`` → ``model.fp16.safetensors``, as diffusers names variants."""
+    stem, _, suffix = name.rpartition(".")
+    return name if variant is None else f"{stem}.{variant}.{suffix}"

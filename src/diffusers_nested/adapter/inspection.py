@@ -5,26 +5,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HTTPError, NotASafetensorsRepoError, SafetensorsParsingError
-
-from ..errors import AdapterLoadError
+from ..errors import AdapterLoadError, DownloadError
 from ..files import CONFIG_NAME, read_header
+from ..files.listing import file_sizes, remote_parameters
 from ..files.source import Source
 from ..vision import Tower, locate_image_encoder
 from .model import NestedAdapter
-from .resolve import pin_adapter
-
-_UNREADABLE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    NotASafetensorsRepoError,
-    SafetensorsParsingError,
-)
 
 
 @dataclass(frozen=True)
@@ -69,17 +55,16 @@ def inspect_adapter(source: Source) -> Inspection:
     Raises:
         AdapterLoadError: It is not an adapter that this version reads, or the header of a file is damaged.
     """
-    source = pin_adapter(source)
-    config = source.within(CONFIG_NAME)
-    top = source.local_folder(config)
-    adapter = NestedAdapter.from_config_file(top / config, source.location)
+    source, config_file = source.pinned(source.within(CONFIG_NAME))
+    top = config_file.parents[source.within(CONFIG_NAME).count("/")]
+    adapter = NestedAdapter.from_config_file(config_file, source.location)
     tower, image_encoder = _image_encoder(adapter, source)
     folders = [source.within("")] + ([tower.folder] if tower is not None and tower.source is source else [])
     if source.is_folder:
         return Inspection(adapter, _files_in(top, folders, source), image_encoder, is_complete=True)
     try:
         return Inspection(adapter, _files_on_hub(folders, source), image_encoder, is_complete=True)
-    except (HTTPError, OSError):  # the config came from the cache: say what else is there
+    except DownloadError:  # the config came from the cache: say what else is there
         return Inspection(adapter, _files_in(top, folders, source), image_encoder, is_complete=False)
 
 
@@ -111,26 +96,11 @@ def _file_in(path: Path, name: str) -> WeightFile:
 
 
 def _files_on_hub(folders: list[str], source: Source) -> tuple[WeightFile, ...]:
-    api = HfApi(token=source.token)
-    info = api.model_info(source.location, revision=source.revision, files_metadata=True)
-    sizes = {file.rfilename: file.size for file in info.siblings or () if file.rfilename.endswith(".safetensors")}
+    sizes = {name: size for name, size in file_sizes(source).items() if name.endswith(".safetensors")}
     ours = [name for folder in folders for name in sorted(sizes) if posixpath.dirname(name) == folder]
-    return tuple(WeightFile(_shown_name(name, source), sizes[name], _counts_on_hub(api, source, name)) for name in ours)
+    return tuple(WeightFile(_shown_name(name, source), sizes[name], remote_parameters(source, name)) for name in ours)
 
 
 def _shown_name(name: str, source: Source) -> str:
     """From the adapter's folder, of a path from the top of the source."""
     return posixpath.relpath(name, source.subfolder or ".")
-
-
-def _counts_on_hub(api: HfApi, source: Source, name: str) -> dict[str, int] | None:
-    try:
-        header = api.parse_safetensors_file_metadata(source.location, name, revision=source.revision)
-    except (HTTPError, OSError):
-        return None  # it is the server's to answer; the sizes are known all the same
-    except _UNREADABLE as error:  # whatever the client's reader makes of a header that is none
-        raise AdapterLoadError(
-            f"{name} of {source.location} is not a whole safetensors file ({type(error).__name__}: {error}). Its owner "
-            "must publish it again."
-        ) from error
-    return {str(dtype): count for dtype, count in header.parameter_count.items()}

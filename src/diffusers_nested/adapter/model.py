@@ -1,7 +1,7 @@
 """NestedAdapter: what is trained and published for one domain (arXiv 2501.01407, section 3.3)."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -12,19 +12,23 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..backbones import BASE_FAMILY, backbone_of, cross_attention_layers, layer_widths
+from ..compat import has_child
 from ..errors import AdapterLoadError, NestedAdapterError
-from ..files import CONFIG_NAME, is_folder, plain_subfolder
-from ..files.weights import check_finite, read_weights
+from ..files import CONFIG_NAME
+from ..files.damage import damaged_downloads
+from ..files.source import Source
+from ..files.weights import load_weights
 from ..mechanisms import get_mechanism
+from ..publishing import Publishable
 from .checks import DEFAULT_ALPHA, FORMAT_VERSION, check_config, check_config_fits
-from .files import Location, Origin, check_weights, find_weights, read_config
-from .subject_encoder import SubjectEncoder
+from .files import find_adapter_weights, read_config
+from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS
 
 # The tower of IP-Adapter's "plus" checkpoints, which users of diffusers mostly have already.
 DEFAULT_IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"
 
 
-class NestedAdapter(ModelMixin, ConfigMixin):
+class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
     """An encoder from image features to subject tokens, and what each layer reads of them.
 
     Build one with ``from_unet``, load one with ``from_pretrained``. The weights of the layers are keyed by
@@ -48,13 +52,16 @@ class NestedAdapter(ModelMixin, ConfigMixin):
             folder.
         base_family: Family of UNets that the adapter is made for.
         format_version: Version of this configuration's format.
+        subject_encoder: Kind of the encoder from image features to subject tokens; there is "qformer".
 
     Raises:
         NestedAdapterError: A value is out of its range, or the mechanism is unknown.
     """
 
-    # Where ``from_pretrained`` found it, and so where its image encoder is.
-    origin: Origin | None = None
+    # A configuration without it means the default, as it did before there was a choice.
+    ignore_for_config = ["subject_encoder"]  # noqa: RUF012 (as diffusers has it)
+    # Where it was loaded from, and so where its image encoder is; None if it was made in this process.
+    origin: Source | None = None
 
     @register_to_config
     def __init__(
@@ -73,23 +80,17 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         image_encoder: str | None = DEFAULT_IMAGE_ENCODER,
         base_family: str = BASE_FAMILY,
         format_version: int = FORMAT_VERSION,
+        subject_encoder: str = DEFAULT_ENCODER,
     ) -> None:
         super().__init__()
+        if subject_encoder != DEFAULT_ENCODER:
+            self.register_to_config(subject_encoder=subject_encoder)
         check_config(self.config)
-        self.encoder = SubjectEncoder(
-            image_feature_dim,
-            num_queries,
-            token_dim,
-            qformer_hidden_size,
-            qformer_num_layers,
-            qformer_num_heads,
-            qformer_intermediate_size,
-        )
+        self.encoder = SUBJECT_ENCODERS[subject_encoder].from_config(self.config)
         self.projections = nn.Module()
         projection = get_mechanism(mechanism).projection
-        for path, width in layers.items():
-            if projection is not None:
-                _add_module(self.projections, path, projection(token_dim, width))
+        if projection is not None:
+            _add_modules(self.projections, {path: projection(token_dim, width) for path, width in layers.items()})
 
     @classmethod
     def from_unet(cls, unet: nn.Module, *, image_feature_dim: int, **config: Any) -> "NestedAdapter":
@@ -184,8 +185,7 @@ class NestedAdapter(ModelMixin, ConfigMixin):
     ) -> "NestedAdapter":
         """Load an adapter; all that its files say of themselves is checked before a weight is read.
 
-        Only safetensors are read. Of what is wrong with a folder an ``AdapterLoadError`` speaks; an ``OSError`` of
-        diffusers, if the Hub does not give a file.
+        Only safetensors are read, and no weights are downloaded before the configuration is known to fit.
 
         Args:
             pretrained_model_name_or_path: A folder, or a repository of the Hub.
@@ -193,38 +193,47 @@ class NestedAdapter(ModelMixin, ConfigMixin):
             weight_name: File of the weights, if not the one that ``save_pretrained`` writes.
             variant: Such as ``"fp16"``, for ``diffusion_pytorch_model.fp16.safetensors``.
             torch_dtype: Type of the weights; by default float32.
-            unet: A UNet that the adapter must fit, which is checked before the weights are read, too.
+            unet: A UNet that the adapter must fit.
             revision: Branch, tag or commit of the repository.
             token: Access token of the Hub.
             cache_dir: Folder of downloads.
             local_files_only: Download nothing.
             force_download: Download again.
-            proxies: Proxies of the download.
+            proxies: Only None: huggingface_hub takes proxies from the environment.
 
         Raises:
             AdapterLoadError: Not an adapter, of a newer format, made for another UNet, or with tensors missing, left
-                over, of other shapes, or not finite.
+                over, of other shapes, or not finite. If the Hub does not give a file, it is an ``OSError`` too.
         """
-        source = str(pretrained_model_name_or_path)
-        hub: dict[str, Any] = dict(revision=revision, token=token, cache_dir=cache_dir, proxies=proxies)
-        hub.update(local_files_only=local_files_only, force_download=force_download)
-        try:
-            location = Location(source, plain_subfolder(subfolder), hub)
-            config_file = location.find(CONFIG_NAME)
-            adapter, location = cls.from_config_file(config_file, source), location.of_revision(config_file)
+        if proxies is not None:
+            raise AdapterLoadError(
+                "proxies cannot be passed: huggingface_hub takes them from the environment. Set HTTPS_PROXY instead."
+            )
+        source = Source(
+            str(pretrained_model_name_or_path), subfolder, revision, token, cache_dir, local_files_only, force_download
+        )
+        return cls.from_source(source, weight_name=weight_name, variant=variant, torch_dtype=torch_dtype, unet=unet)
+
+    @classmethod
+    def from_source(
+        cls,
+        source: Source,
+        *,
+        weight_name: str | None = None,
+        variant: str | None = None,
+        torch_dtype: torch.dtype | None = None,
+        unet: nn.Module | None = None,
+    ) -> "NestedAdapter":
+        """As ``from_pretrained``: the one way on which adapters are loaded."""
+        source, config_file = source.pinned(source.within(CONFIG_NAME))
+        with damaged_downloads(config_file.parent):
+            adapter = cls.from_config_file(config_file, source.location)
             if unet is not None:
-                check_config_fits(adapter.config, unet)
-            files = find_weights(location, weight_name, variant)
-            check_weights(files, {name: x.shape for name, x in adapter.state_dict().items()}, source)
-            weights = read_weights(files, torch_dtype or torch.float32)
-        except OSError as error:
-            if not is_folder(source):
-                raise  # the Hub's: diffusers says what went wrong
-            raise AdapterLoadError(f"{source} does not hold a whole adapter: {error} Save or copy it again.") from error
-        adapter.load_state_dict(weights, assign=True)
-        check_finite(adapter, source)
-        adapter.register_to_config(_name_or_path=source)
-        adapter.origin = location.origin
+                adapter.check_fits(unet)
+            files = find_adapter_weights(source, weight_name, variant)
+            load_weights(adapter, files, source.location, torch_dtype or torch.float32)
+        adapter.register_to_config(_name_or_path=source.location)
+        adapter.origin = source.anonymous()
         return adapter.eval()
 
     @classmethod
@@ -238,24 +247,23 @@ class NestedAdapter(ModelMixin, ConfigMixin):
         Raises:
             AdapterLoadError: It is not that of an adapter which this version reads.
         """
-        config = read_config(path, cls.__name__, list(inspect.signature(cls).parameters), source)
+        config = read_config(path, cls.__name__, source, list(inspect.signature(cls).parameters))
         try:
             with torch.device("meta"):
                 return cls(**config)
         except NestedAdapterError as error:
             raise AdapterLoadError(f"The config.json of {source} cannot be used: {error}") from error
 
-    # ``hub.push_to_hub``, which the package puts here when it is imported: hub stands after this module.
-    push_to_hub: Callable[..., str]
-
     def _projection(self, path: str) -> Any:
         return self.projections.get_submodule(path)
 
 
-def _add_module(root: nn.Module, path: str, module: nn.Module) -> None:
-    *parents, name = path.split(".")
-    for parent in parents:
-        if parent not in dict(root.named_children()):
-            root.add_module(parent, nn.Module())
-        root = root.get_submodule(parent)
-    root.add_module(name, module)
+def _add_modules(root: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+    """Put modules below another, each at its path; those on the way are made."""
+    for path, module in modules.items():
+        inner, (*parents, name) = root, path.split(".")
+        for parent in parents:
+            if not has_child(inner, parent):
+                inner.add_module(parent, nn.Module())
+            inner = inner.get_submodule(parent)
+        inner.add_module(name, module)

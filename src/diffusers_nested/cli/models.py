@@ -52,7 +52,7 @@ def adapter_words(adapters: Sequence[str]) -> list[str]:
         AdapterLoadError: One cannot be read.
         NestedAdapterError: Two have the same word.
     """
-    from ..adapter import NestedAdapter, pin_adapter
+    from ..adapter import NestedAdapter
     from ..files import CONFIG_NAME
     from ..files.source import Source
 
@@ -60,8 +60,8 @@ def adapter_words(adapters: Sequence[str]) -> list[str]:
     for adapter in adapters:
         if Path(adapter).is_file():
             raise NestedAdapterError(f"--adapter {adapter} is a file. Name the folder that holds it and a config.json.")
-        folder = pin_adapter(Source(adapter)).local_folder(CONFIG_NAME)
-        word = NestedAdapter.from_config_file(folder / CONFIG_NAME, adapter).config["subject_token"]
+        _, config_file = Source(adapter).pinned(CONFIG_NAME)
+        word = NestedAdapter.from_config_file(config_file, adapter).config["subject_token"]
         if word in words:
             raise NestedAdapterError(
                 f"--adapter {words[word]} and --adapter {adapter} are both for the word {word!r}. Name one of them."

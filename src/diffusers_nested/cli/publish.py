@@ -28,18 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check the folder, say what is in it, and upload it."""
-    from ..publishing import prepare_publication, publish, show
+    from ..adapter import NestedAdapter
+    from ..publishing import prepare_publication, show
 
     common = {name: getattr(arguments, name) for name in ("revision", "subfolder", "base_model", "license")}
     if arguments.dry_run:
         if arguments.create_pr:
             common["revision"] = None  # the card tells how to load it once it is merged
-        publication = prepare_publication(arguments.folder, arguments.repo_id, **common)
+        publication = prepare_publication(arguments.folder, arguments.repo_id, load=NestedAdapter.from_source, **common)
         card = publication.card()
         show(publication, card)
         sys.stdout.buffer.write(card.content.encode())  # as it is published, whatever the terminal's encoding
         return
-    address = publish(
+    address = NestedAdapter.publish(
         arguments.folder,
         arguments.repo_id,
         commit_message=arguments.commit_message,

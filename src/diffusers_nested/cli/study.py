@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import NestedAdapterError
-from ..files.jsonl import write_atomically
+from ..files.write_whole import write_whole
 
 HELP = "Write a page of blind comparisons from the folders of `evaluate`, or compute win rates from saved answers."
 logger = logging.getLogger(__name__)
@@ -55,4 +55,4 @@ def _rates(arguments: argparse.Namespace) -> None:
     rows = win_rates(arguments.key, arguments.answers)
     sys.stdout.write(as_table(rows))
     if arguments.output:
-        write_atomically(arguments.output, json.dumps(rows, indent=1) + "\n")
+        write_whole(arguments.output, json.dumps(rows, indent=1) + "\n")

@@ -1,15 +1,15 @@
 """A training set in a folder, described by a ``metadata.jsonl``."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from torch.utils.data import Dataset
 
 from ..errors import NestedAdapterError
+from ..files.jsonl import Row, parse_row
 from .lines import read_lines
 from .triplets import Triplet
 
+METADATA = "metadata.jsonl"
 _COLUMNS = ("input_file_name", "file_name", "text")
 
 
@@ -30,13 +30,13 @@ class TripletFolder(Dataset[Triplet]):
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        metadata = self.root / "metadata.jsonl"
+        metadata = self.root / METADATA
         if not metadata.is_file():
             raise NestedAdapterError(
                 f"{metadata} does not exist. A training folder needs one, with a line per example: "
                 '{"input_file_name": ..., "file_name": ..., "text": ...}.'
             )
-        self._triplets = [self._triplet(line, f"{metadata}, line {number}") for number, line in read_lines(metadata)]
+        self._triplets = [self._triplet(parse_row(line, metadata, n), n) for n, line in read_lines(metadata)]
         if not self._triplets:
             raise NestedAdapterError(f"{metadata} holds no examples.")
 
@@ -48,8 +48,11 @@ class TripletFolder(Dataset[Triplet]):
         """One triplet, its images as paths."""
         return self._triplets[index]
 
-    def _triplet(self, line: str, where: str) -> Triplet:
-        row = _parse(line, where)
+    def _triplet(self, row: Row, number: int) -> Triplet:
+        where = f"{self.root / METADATA}, line {number}"
+        missing = [name for name in _COLUMNS if not isinstance(row.get(name), str)]
+        if missing:
+            raise NestedAdapterError(f"{where} lacks {', '.join(missing)} as text, got {row!r:.80}.")
         inputs, target = (self._file(row[name], name, where) for name in _COLUMNS[:2])
         return Triplet(inputs, row["text"], target)
 
@@ -58,14 +61,3 @@ class TripletFolder(Dataset[Triplet]):
         if not path.is_file():
             raise NestedAdapterError(f"{where}: {column} names {path}, which does not exist.")
         return path
-
-
-def _parse(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise NestedAdapterError(f"{where} is not JSON ({error}): {line[:80]}") from error
-    missing = [name for name in _COLUMNS if not isinstance(row, dict) or not isinstance(row.get(name), str)]
-    if missing:
-        raise NestedAdapterError(f"{where} lacks {', '.join(missing)} as text: {line[:80]}")
-    return row

@@ -2,9 +2,10 @@
 
 from .bootstrap import Interval, bootstrap_mean
 from .metrics import Metric, make_metric, register_metric
-from .references import Reference, load_references
+from .references import Reference
 from .settings import EvaluationSettings, read_settings
 from .shots import Shot
+from .sources import load_references
 from .sweep import evaluate
 from .worlds import World, register_world
 

@@ -4,6 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import NestedAdapterError
+from ..files.rules import Rule, whole
+
+_RULES: Mapping[type, Rule] = {
+    str: Rule(lambda value: isinstance(value, str), "a text"),
+    int: whole(0),
+    list: Rule(lambda value: isinstance(value, list), "a list"),
+    dict: Rule(lambda value: isinstance(value, Mapping), "a table"),
+}
 
 
 def take(where: str, given: Mapping[str, Any], **expected: Any) -> dict[str, Any]:
@@ -12,7 +20,7 @@ def take(where: str, given: Mapping[str, Any], **expected: Any) -> dict[str, Any
     Args:
         where: Name of the table, for messages.
         given: The table.
-        **expected: Per key its type, or ``(type, default)`` for a key that may be left out.
+        **expected: Per key its type (text, whole number, list or dict), or ``(type, default)`` if it may be left out.
 
     Raises:
         NestedAdapterError: An unknown key, a missing one, or a value of another type.
@@ -25,16 +33,7 @@ def take(where: str, given: Mapping[str, Any], **expected: Any) -> dict[str, Any
         kind, default = rule if isinstance(rule, tuple) else (rule, ...)
         if key not in given and default is ...:
             raise NestedAdapterError(f"{where} lacks {key!r}. It takes: {', '.join(expected)}.")
-        values[key] = _checked(f"{where}.{key}", given[key], kind) if key in given else default
+        if key in given:
+            _RULES[kind].check(f"{where}.{key}", given[key])
+        values[key] = given.get(key, default)
     return values
-
-
-def _checked(where: str, value: Any, kind: type) -> Any:
-    """The value, a whole number taken for a float too."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise NestedAdapterError(f"{where} must be a {kind.__name__}, got {value!r}.")
-    if kind is int and value < 0:
-        raise NestedAdapterError(f"{where} must not be negative, got {value}.")
-    return value

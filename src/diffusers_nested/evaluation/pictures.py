@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..errors import NestedAdapterError
-from ..files.jsonl import write_atomically
+from ..files.write_whole import write_whole
 from ..images import open_photo, to_pil
 from .contestants import Contestant
 from .references import Reference
@@ -46,7 +46,7 @@ def save(path: Path, picture: Image.Image) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
-    write_atomically(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue())
 
 
 def load(path: Path) -> Image.Image:

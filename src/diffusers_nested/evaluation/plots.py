@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..environment.requirements import missing_extra
-from ..files.jsonl import write_atomically
+from ..files.write_whole import write_whole
 
 _COLOURS = ("#3b5bdb", "#e8590c", "#2b8a3e", "#9c36b5", "#0b7285", "#a61e4d", "#5c940d", "#862e9c")
 _KINDS: Mapping[str, Mapping[str, Any]] = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
@@ -47,7 +47,7 @@ def trade_off(conditions: Sequence[Mapping[str, Any]], x: str, y: str, path: Pat
         for kind, options in _KINDS.items():
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, **options)
-            write_atomically(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
+            write_whole(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
 
 
 def _curves(conditions: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, list[tuple[float, Any, Any]]]:

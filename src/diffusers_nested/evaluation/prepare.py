@@ -11,9 +11,10 @@ from .contestants import Contestant, Plain, make_contestant
 from .metrics import Metric, make_metric
 from .pictures import check_names
 from .pipeline import load_pipeline
-from .references import Reference, load_references
+from .references import Reference
 from .settings import EvaluationSettings
 from .shots import Shot, check_words, load_prompts, plan_shots
+from .sources import load_references
 from .worlds import WORLDS
 
 _OWN = ("prompt", "generator", "output_type", "return_dict", "num_images_per_prompt")  # keywords that it gives itself

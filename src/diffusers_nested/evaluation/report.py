@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from ..errors import NestedAdapterError
-from ..files.jsonl import write_atomically
+from ..files.write_whole import write_whole
 from .plots import trade_off
 from .prepare import Comparison
 from .rows import RESULTS, read_rows
@@ -21,7 +21,7 @@ def write_report(folder: Path, comparison: Comparison) -> None:
     settings = comparison.settings
     conditions = summarise(read_rows(folder / RESULTS))
     summary = {"x": settings.x, "y": settings.y, "conditions": conditions}
-    write_atomically(folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / SUMMARY, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     try:
         trade_off(conditions, settings.x, settings.y, folder / "trade-off")
     except NestedAdapterError as error:

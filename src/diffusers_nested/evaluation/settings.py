@@ -1,6 +1,5 @@
 """The settings of a comparison, from a TOML file or from Python."""
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -10,11 +9,55 @@ from typing import Any
 import torch
 
 from ..errors import NestedAdapterError
+from ..files.rules import FLAG, Rule, check_settings, list_of, number, one_of, whole
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
+
+def _is_device(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(torch.device(value))
+    except RuntimeError:
+        return False
+
+
+def _differing(rule: Rule, form: str, expected: str) -> Rule:
+    """A list whose values follow a rule and differ as they are written in this form."""
+    values = list_of(rule)
+
+    def is_valid(given: Any) -> bool:
+        return values.is_valid(given) and len({format(one, form) for one in given}) == len(given)
+
+    return Rule(is_valid, expected)
+
+
+def _table(what: str, least: int = 1) -> Rule:
+    return Rule(lambda value: isinstance(value, Mapping) and len(value) >= least, what)
+
+
+_NAME = Rule(lambda value: isinstance(value, str | Path) and bool(str(value).strip()), "a name")
+_COLUMN = Rule(lambda value: isinstance(value, str), "a column")
+SCALES = _differing(
+    number(0), "g", "numbers of at least 0 that differ in their first six digits, by which files are called"
+)
+_RULES: Mapping[str, Rule] = {
+    "output": _NAME,
+    "pipeline": _NAME,
+    "device": Rule(_is_device, 'a device, such as "cuda" or "cpu"').or_none(),
+    "seeds": _differing(whole(0), "d", "numbers of at least 0 that differ, or how many"),
+    "scales": SCALES,
+    "batch_size": whole(1),
+    "contestants": _table("a table with at least one contestant"),
+    "metrics": _table("a table with at least one metric"),
+    "call": _table("a table of keywords", least=0),
+    "save_pictures": FLAG,
+    "dtype": one_of("float32", "float16", "bfloat16").or_none(),
+    "x": _COLUMN,
+    "y": _COLUMN,
+}
 
 
 @dataclass(frozen=True)
@@ -63,19 +106,7 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         if isinstance(self.seeds, int) and not isinstance(self.seeds, bool):
             object.__setattr__(self, "seeds", tuple(range(self.seeds)))
-        for name in ("output", "pipeline"):
-            self._check(name, lambda value: isinstance(value, str | Path) and bool(str(value).strip()), "a name")
-        self._check("device", lambda value: value is None or _is_device(value), 'a device, such as "cuda" or "cpu"')
-        self._check("seeds", _are(int), "numbers of at least 0 that differ, or how many")
-        self._check("scales", are_scales, _SCALES)
-        self._check("batch_size", _is_count, "a whole number of at least 1")
-        self._check("contestants", _is_table, "a table with at least one contestant")
-        self._check("metrics", _is_table, "a table with at least one metric")
-        self._check("call", lambda value: isinstance(value, Mapping), "a table of keywords")
-        self._check("save_pictures", lambda value: isinstance(value, bool), "true or false")
-        self._check("dtype", lambda value: value in (None, *_DTYPES), f"one of {', '.join(_DTYPES)}")
-        for axis in ("x", "y"):
-            self._check(axis, lambda value: isinstance(value, str), "a column")
+        check_settings(vars(self), _RULES)
 
     @property
     def folder(self) -> Path:
@@ -90,18 +121,8 @@ class EvaluationSettings:
         """
         table = self.contestants[name]
         own = table.get("scales", self.scales) if isinstance(table, Mapping) else self.scales
-        if not are_scales(own):
-            raise NestedAdapterError(f"contestants.{name}.scales must be {_SCALES}, got {own!r}.")
+        SCALES.check(f"contestants.{name}.scales", own)
         return tuple(map(float, own))
-
-    def _check(self, name: str, is_valid: Any, expected: str) -> None:
-        value = getattr(self, name)
-        if not is_valid(value):
-            raise NestedAdapterError(f"{name} must be {expected}, got {value!r}.")
-
-
-_SCALES = "numbers of at least 0 that differ in their first six digits, by which files are called"
-_DTYPES = ("float32", "float16", "bfloat16")
 
 
 def read_settings(path: str | Path, **changes: Any) -> EvaluationSettings:
@@ -128,36 +149,3 @@ def read_settings(path: str | Path, **changes: Any) -> EvaluationSettings:
         faults = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
         raise NestedAdapterError(f"{path} does not fit ({'; '.join(faults)}). Settings are: {', '.join(known)}.")
     return EvaluationSettings(**table)
-
-
-def are_scales(value: Any) -> bool:
-    """Whether a value is a list of strengths."""
-    return _are(int, float)(value) and len({f"{scale:g}" for scale in value}) == len(value)
-
-
-def _are(*kinds: type) -> Any:
-    def check(values: Any) -> bool:
-        return (
-            isinstance(values, list | tuple)
-            and len(values) > 0
-            and all(isinstance(value, kinds) and not isinstance(value, bool) for value in values)
-            and all(0 <= value < math.inf for value in values)
-            and len(set(values)) == len(values)
-        )
-
-    return check
-
-
-def _is_device(value: Any) -> bool:
-    try:
-        return isinstance(value, str) and bool(torch.device(value))
-    except RuntimeError:
-        return False
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, Mapping) and len(value) > 0

@@ -45,7 +45,7 @@ def _sheet(folder: Path, comparison: Comparison, reference: Reference) -> Image.
 
 def _row(sheet: Image.Image, top: int, label: str, files: Sequence[Path]) -> None:
     draw = ImageDraw.Draw(sheet)
-    text = "\n".join(_wrapped(line) for line in label.split("\n"))
+    text = "\n".join(wrapped(line, _LABEL - 24) for line in label.split("\n"))
     draw.multiline_text((12, top + _CELL // 2), text, _INK, ImageFont.load_default(13), anchor="lm", spacing=4)
     for j, file in enumerate(files):
         sheet.paste(thumbnail(load(file), _CELL), (_LABEL + j * (_CELL + _GAP), top))
@@ -58,12 +58,12 @@ def thumbnail(picture: Image.Image, side: int) -> Image.Image:
     return ImageOps.pad(picture, (side, side), method, color=(238, 238, 240))
 
 
-def _wrapped(text: str) -> str:
-    """A line broken to fit the labels."""
+def wrapped(text: str, width: int) -> str:
+    """A text in lines of at most this width in pixels, in the font of labels."""
     font, lines = ImageFont.load_default(13), [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= _LABEL - 24:
+        if font.getlength(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(word)

@@ -12,8 +12,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..errors import NestedAdapterError
-from ..files.jsonl import write_atomically
 from ..files.lock import held
+from ..files.write_whole import write_whole
 from .contestants import Contestant, Generate, Plain
 from .metrics import checked_scores
 from .pictures import is_kept, load, picture_name, save, save_photos
@@ -78,7 +78,7 @@ def _run(folder: Path, comparison: Comparison, processes: Processes) -> None:
 
 def _start(folder: Path, comparison: Comparison) -> None:
     """What there is once: the settings, the photos, and the rows of earlier runs in one file."""
-    write_atomically(folder / SETTINGS, json.dumps(comparison.definition, indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / SETTINGS, json.dumps(comparison.definition, indent=1, ensure_ascii=False) + "\n")
     gather_rows(folder, _order(comparison))
     for reference in comparison.references:
         save_photos(folder, reference)

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import NestedAdapterError
-
-if TYPE_CHECKING:
-    from .references import Reference
+from .references import Reference
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class World:
 
     name: str
     pipeline: Callable[[], Any]
-    references: "Callable[[str, int, int], list[Reference]]"
+    references: Callable[[str, int, int], list[Reference]]
     adapter: Callable[[str], Path]
     prompts: Sequence[str]
     call: Mapping[str, Any] = field(default_factory=dict)

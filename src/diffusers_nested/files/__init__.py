@@ -3,10 +3,10 @@
 The only format of weights is safetensors; pickles are never opened.
 """
 
-from .headers import FLOAT_TYPES, TensorInfo, check_tensors, parse_header, read_header
+from .headers import FLOAT_TYPES, TensorInfo, check_tensors, read_header
 from .index import read_index
 from .json_files import names_shown, parse_json, read_json, shown
-from .paths import CONFIG_NAME, check_repository, file_in, is_download, is_file, is_folder, plain_subfolder
+from .paths import CONFIG_NAME, check_repository, file_in, is_download, is_file, is_folder, plain_path
 
 __all__ = [
     "CONFIG_NAME",
@@ -19,9 +19,8 @@ __all__ = [
     "is_file",
     "is_folder",
     "names_shown",
-    "parse_header",
     "parse_json",
-    "plain_subfolder",
+    "plain_path",
     "read_header",
     "read_index",
     "read_json",

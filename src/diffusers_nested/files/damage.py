@@ -6,31 +6,34 @@ from pathlib import Path
 
 from ..compat import is_as_downloaded
 from ..errors import AdapterLoadError
-from . import is_download
+from .paths import is_download
 
 _READ = (".json", ".safetensors")
 
 
 @contextmanager
-def damaged_downloads(folder: Path) -> Iterator[None]:
+def damaged_downloads(*folders: Path) -> Iterator[None]:
     """Name the remedy in what is wrong with a model's files, if one of them was damaged on its way or on the disk.
 
     Args:
-        folder: Of the files; those that are not from the Hub are not looked at.
+        *folders: Of the files; those that are not from the Hub are not looked at.
 
     Raises:
-        AdapterLoadError: The one that was raised, with the damaged file's name and ``force_download=True``.
+        AdapterLoadError: The one that was raised, with the damaged file's name and ``force_download=True``; or a file
+            cannot be read.
     """
     try:
         yield
     except AdapterLoadError as error:
-        damaged = next((path.name for path in _files(folder) if not is_as_downloaded(path)), None)
+        damaged = next((path.name for folder in folders for path in _files(folder) if not is_as_downloaded(path)), None)
         if damaged is None:
             raise
         raise AdapterLoadError(
             f"{error} The download of {damaged} is damaged: it is not what the Hub has. Pass force_download=True to "
             "fetch it again."
         ) from error
+    except OSError as error:
+        raise AdapterLoadError(f"A file in {folders[0]} cannot be read: {error}. Save or copy it again.") from error
 
 
 def _files(folder: Path) -> list[Path]:

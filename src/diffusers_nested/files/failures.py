@@ -15,14 +15,14 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from ..errors import AdapterLoadError
+from ..errors import DownloadError
 
 _LOG_IN = "pass token=..., or log in with `hf auth login`"
 
 
 @contextmanager
 def download_errors(location: str, filename: str, revision: str | None) -> Iterator[None]:
-    """Turn the errors of a download into ``AdapterLoadError``.
+    """Turn the errors of a download into ``DownloadError``.
 
     Args:
         location: The repository that is read.
@@ -30,12 +30,12 @@ def download_errors(location: str, filename: str, revision: str | None) -> Itera
         revision: The branch, tag or commit that is asked for.
 
     Raises:
-        AdapterLoadError: From the original error.
+        DownloadError: From the original error.
     """
     try:
         yield
     except (HTTPError, OSError, ValueError) as error:
-        raise AdapterLoadError(_explain(error, location, filename, revision)) from error
+        raise DownloadError(_explain(error, location, filename, revision)) from error
 
 
 def _explain(error: BaseException, location: str, filename: str, revision: str | None) -> str:

@@ -1,13 +1,16 @@
-"""Headers of safetensors files.
+"""Headers of safetensors files: what they say of the tensors, before one of them is read.
 
-Such a file is 8 bytes with the length N of the header (little-endian), N bytes of JSON that give every tensor its
-type, shape and place, then the tensors (https://github.com/huggingface/safetensors#format).
+safetensors checks a header by itself: that it is JSON of the right form, that types and shapes are known, and that the
+tensors fill the file without gaps and overlaps (https://github.com/huggingface/safetensors#format). What it lets
+through is refused here: a header that is too long, a name that occurs twice, a shape of too many dimensions.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from safetensors import SafetensorError, safe_open
 
 from ..errors import AdapterLoadError
 from .json_files import names_shown, parse_json, shown
@@ -15,22 +18,14 @@ from .limits import MAX_HEADER_BYTES
 
 MAX_DIMENSIONS = 8
 FLOAT_TYPES = ("F16", "BF16", "F32", "F64")
-_WIDTHS = {  # bytes per number; other types (packed fp4 and fp6) are in no checkpoint that this package reads
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3"), 1),
-    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
-    **dict.fromkeys(("I32", "U32", "F32"), 4),
-    **dict.fromkeys(("I64", "U64", "F64", "C64"), 8),
-}
 _GIT_LFS = b"version https://git-lfs"
 
 
 class TensorInfo(NamedTuple):
-    """What a header says of one tensor: its type, its shape, and its bytes' place behind the header."""
+    """What a header says of one tensor."""
 
     dtype: str
     shape: tuple[int, ...]
-    start: int
-    end: int
 
     @property
     def numel(self) -> int:
@@ -39,45 +34,28 @@ class TensorInfo(NamedTuple):
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of a safetensors file by name, whose bytes are known to fill the file exactly.
+    """The tensors of a safetensors file by name.
 
     Raises:
         AdapterLoadError: The file is cut short, or is no such file, or its header contradicts itself.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = int.from_bytes(start, "little")
-        if start == _GIT_LFS[:8] and file.read(len(_GIT_LFS) - 8) == _GIT_LFS[8:]:
-            raise AdapterLoadError(f"{path} is a pointer of Git LFS, not the file itself. Run `git lfs pull` there.")
-        if len(start) < 8 or not 2 <= length <= size - 8:
-            raise AdapterLoadError(
-                f"{path} is not a whole safetensors file: it has {size} bytes, of which {length} should be a header. "
-                "Download it again."
-            )
-        if length > MAX_HEADER_BYTES:
-            raise AdapterLoadError(f"{path} has a header of {length} bytes, more than {MAX_HEADER_BYTES}.")
-        file.seek(8)
-        return parse_header(file.read(length), size - 8 - length, str(path))
-
-
-def parse_header(data: bytes, buffer_bytes: int, where: str) -> dict[str, TensorInfo]:
-    """The tensors of a header, see ``read_header``.
-
-    Args:
-        data: The header.
-        buffer_bytes: How many bytes of tensors follow it.
-        where: Whose header it is, for messages.
-    """
-    entries = parse_json(data, f"The header of {where}")
-    if not isinstance(entries, dict):
-        raise AdapterLoadError(f"The header of {where} is not a dict of tensors. Download it again.")
-    metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise AdapterLoadError(f"The header of {where} has __metadata__ other than texts. Download it again.")
-    tensors = {name: _tensor_info(name, entry, where) for name, entry in entries.items()}
-    _check_places(tensors, buffer_bytes, where)
-    return tensors
+    text = _header_text(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            header = {name: TensorInfo(x.get_dtype(), tuple(x.get_shape())) for name, x in slices.items()}
+    except SafetensorError as error:
+        raise not_whole(path, error) from error
+    names = [name for name, _ in parse_json(text, f"The header of {path}", pairs=list)]
+    if len(set(names)) < len(names):
+        raise AdapterLoadError(f"The header of {path} has a tensor twice. Download it again.")
+    deep = [name for name, tensor in header.items() if len(tensor.shape) > MAX_DIMENSIONS]
+    if deep:
+        raise AdapterLoadError(
+            f"{path}: the tensor {shown(deep[0])} has {len(header[deep[0]].shape)} dimensions, more than the "
+            f"{MAX_DIMENSIONS} that are read. Download it again."
+        )
+    return header
 
 
 def check_tensors(
@@ -115,43 +93,18 @@ def check_tensors(
             )
 
 
-def _tensor_info(name: str, entry: Any, where: str) -> TensorInfo:
-    fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
-    dtype: Any = fields.get("dtype")
-    shape: Any = fields.get("shape")
-    places: Any = fields.get("data_offsets")
-    is_known = isinstance(dtype, str) and dtype in _WIDTHS
-    if not is_known or not _are_counts(shape, range(MAX_DIMENSIONS + 1)) or not _are_counts(places, (2,)):
-        raise AdapterLoadError(
-            f"The header of {where} describes the tensor {shown(name)} as {shown(entry)}, which is not a known dtype, "
-            "a shape, and data_offsets. Download it again."
-        )
-    return TensorInfo(dtype, tuple(shape), *places)
+def not_whole(path: Path, error: SafetensorError) -> AdapterLoadError:
+    """What safetensors refuses, with the name of the file."""
+    return AdapterLoadError(f"{path} is not a whole safetensors file ({shown(str(error))[1:-1]}). Download it again.")
 
 
-def _are_counts(value: Any, lengths: Sequence[int]) -> bool:
-    # type() and not isinstance(), which takes true and false for numbers
-    return (
-        isinstance(value, list)
-        and len(value) in lengths
-        and all(type(number) is int and 0 <= number < 2**63 for number in value)
-    )
-
-
-def _check_places(tensors: Mapping[str, TensorInfo], buffer_bytes: int, where: str) -> None:
-    """Every tensor has the bytes that its shape asks for, one after another, without gaps, to the file's end."""
-    reached = 0
-    for name, tensor in sorted(tensors.items(), key=lambda item: item[1][2:]):
-        expected = tensor.numel * _WIDTHS[tensor.dtype]
-        if tensor.start != reached or tensor.end - tensor.start != expected:
-            raise AdapterLoadError(
-                f"The header of {where} puts the tensor {shown(name)} at bytes {tensor.start} to {tensor.end}; after "
-                f"the tensor before it and by its shape it must have {expected} bytes from {reached} on. "
-                "Download it again."
-            )
-        reached = tensor.end
-    if reached != buffer_bytes:
-        raise AdapterLoadError(
-            f"{where} is not a whole safetensors file: its tensors need {reached} bytes, it has {buffer_bytes}. "
-            "Download it again."
-        )
+def _header_text(path: Path) -> bytes:
+    """The JSON at the beginning of a file: after 8 bytes with its length N (little-endian), N bytes."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        if start == _GIT_LFS[:8] and file.read(len(_GIT_LFS) - 8) == _GIT_LFS[8:]:
+            raise AdapterLoadError(f"{path} is a pointer of Git LFS, not the file itself. Run `git lfs pull` there.")
+        if MAX_HEADER_BYTES < length <= path.stat().st_size - 8:
+            raise AdapterLoadError(f"{path} has a header of {length} bytes, more than {MAX_HEADER_BYTES}.")
+        return file.read(min(length, MAX_HEADER_BYTES))

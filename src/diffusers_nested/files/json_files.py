@@ -1,7 +1,7 @@
 """JSON of bounded size, and its values in messages."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,10 @@ from ..errors import AdapterLoadError
 
 def shown(value: Any) -> str:
     """A value for an error's message: without control characters, and of bounded length."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, lists in lists in lists
+        return f"a {type(value).__name__} too large to show"
     return text if len(text) <= 200 else f"{text[:200]}…"
 
 
@@ -32,14 +35,19 @@ def read_json(path: Path, max_bytes: int) -> Any:
     return parse_json(path.read_bytes(), str(path))
 
 
-def parse_json(data: bytes, where: str) -> Any:
-    """JSON with unique names, without NaN and infinities, in valid Unicode.
+def parse_json(data: bytes, where: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """JSON without NaN and infinities, in valid Unicode.
+
+    Args:
+        data: The text.
+        where: Whose it is, for messages.
+        pairs: What becomes of the names and values of an object; by default a dict, whose names must differ.
 
     Raises:
         AdapterLoadError: It is anything else, or nested too deeply.
     """
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(data.decode(), object_pairs_hook=pairs or _unique, parse_constant=_refuse_constant)
         json.dumps(value, ensure_ascii=False).encode()  # an escaped half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"{error}"[:200]

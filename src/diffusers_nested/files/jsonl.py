@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NestedAdapterError
+from .write_whole import sync_folder, write_synced, write_whole
 
 Row = dict[str, Any]
 _BLOCK = 1 << 16  # bytes
@@ -34,7 +35,7 @@ def numbered_rows(path: Path) -> list[tuple[int, Row]]:
     _check_regular(path)
     data = path.read_bytes() if path.exists() else b""
     lines = data[: _whole(data)].split(b"\n")
-    return [(number, _row(line, path, number)) for number, line in enumerate(lines, 1) if line.strip()]
+    return [(number, parse_row(line, path, number)) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -54,7 +55,7 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         file.truncate(end)
         file.seek(end)
         try:
-            _write(file, b"\n" + text if tail and _whole(tail) else text)
+            write_synced(file, b"\n" + text if tail and _whole(tail) else text)
         except OSError:
             file.truncate(end)
             raise
@@ -63,24 +64,7 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a file of these rows, which takes the place of an earlier one when it is whole."""
-    write_atomically(path, _text(rows))
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file that is there whole or not at all.
-
-    Raises:
-        OSError: It cannot be written, as on a full disk; an earlier file of that name is as it was.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb", buffering=0) as file:
-            _write(file, content.encode() if isinstance(content, str) else content)
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    write_whole(path, _text(rows))
 
 
 def _check_regular(path: Path) -> None:
@@ -111,9 +95,14 @@ def _whole(data: bytes) -> int:
         return end
 
 
-def _row(line: bytes, path: Path, number: int) -> Row:
+def parse_row(line: str | bytes, path: Path, number: int) -> Row:
+    """One line of a file.
+
+    Raises:
+        NestedAdapterError: It is not a JSON object; the message has the file and the line's number.
+    """
     try:
-        row = json.loads(line.decode())
+        row = json.loads(line.decode() if isinstance(line, bytes) else line)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise NestedAdapterError(
@@ -128,22 +117,3 @@ def _row(line: bytes, path: Path, number: int) -> Row:
 
 def _text(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _write(file: Any, data: bytes) -> None:
-    """All the bytes, onto the disk."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
-    os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the name of a new file outlast a power cut too, where folders can be synchronised."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

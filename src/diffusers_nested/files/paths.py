@@ -32,18 +32,18 @@ def is_file(path: str | PathLike[str]) -> bool:
 
 def is_download(folder: Path) -> bool:
     """Whether a folder is, or lies in, a repository as huggingface_hub keeps it: its files are a stranger's."""
-    return any(is_snapshot(inner) for inner in (folder.absolute(), *folder.absolute().parents))
+    return bool(_snapshots(folder.absolute()))
 
 
-def plain_subfolder(name: str | PathLike[str] | None, what: str = "subfolder") -> str | None:
-    """The plain name of a folder within another: ``people`` of ``./people/``; None for the folder itself.
+def plain_path(name: str | PathLike[str] | None, what: str = "subfolder") -> str | None:
+    """The plain path of something within a folder: ``people`` of ``./people/``; None for the folder itself.
 
     Args:
         name: As somebody wrote it.
         what: Its name in messages.
 
     Raises:
-        AdapterLoadError: It leads out of the folder, or is no name.
+        AdapterLoadError: It leads out of the folder, or is not a path.
     """
     if name is None:
         return None
@@ -51,7 +51,7 @@ def plain_subfolder(name: str | PathLike[str] | None, what: str = "subfolder") -
     plain = None if text is None or "\0" in text else posixpath.normpath(Path(text).as_posix())
     if plain is None or plain.split("/")[0] in ("..", "") or Path(plain).is_absolute():
         raise AdapterLoadError(
-            f"{what} is {shown(name)}, expected the name of a folder within the repository or folder, such as 'people'."
+            f"{what} is {shown(name)}, expected a path within the repository or folder, such as 'people'."
         )
     return None if plain == "." else plain
 
@@ -97,7 +97,11 @@ def _roots(folder: Path) -> list[Path]:
     """Where the files of a folder may really be: in it, or in the cache's store if it is a snapshot in the cache."""
     folder = folder.resolve()
     roots = [folder]
-    for inner in (folder, *folder.parents):
-        if is_snapshot(inner):
-            roots += [store for store in blob_stores(inner) if not store.is_symlink()]
+    for snapshot in _snapshots(folder):
+        roots += [store for store in blob_stores(snapshot) if not store.is_symlink()]
     return roots
+
+
+def _snapshots(folder: Path) -> list[Path]:
+    """The folder and those that it lies in, as far as each is a repository at a commit in huggingface_hub's cache."""
+    return [inner for inner in (folder, *folder.parents) if is_snapshot(inner)]

@@ -1,6 +1,7 @@
 """Where the files of a model are: a folder, or a repository of the Hub and how to reach it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from ..errors import AdapterLoadError, Remedy
-from . import check_repository, is_file, is_folder, plain_subfolder, read_index, shown
 from .failures import download_errors
+from .json_files import shown
+from .paths import check_repository, file_in, is_folder, plain_path
 
 
 @dataclass(frozen=True)
@@ -17,14 +19,14 @@ class Source:
     """A folder or a repository, and how to reach it.
 
     Args:
-        location: The folder or the repository.
+        location: The folder or the repository. A folder goes before a repository of the same name.
         subfolder: Folder within it; ``people`` is kept of ``./people/``.
         revision: Branch, tag or commit of a repository.
         token: Access token of the Hub.
         cache_dir: Folder of downloads.
         local_files_only: Download nothing.
         force_download: Download again.
-        on_hub: It is a repository, whatever folders there are here: so for a name that a configuration gives.
+        on_hub: It is a repository, whatever folders there are here.
 
     Raises:
         AdapterLoadError: The sub-folder leads out of the source.
@@ -33,24 +35,20 @@ class Source:
     location: str
     subfolder: str | None = None
     revision: str | None = None
-    token: str | bool | None = None
-    cache_dir: str | None = None
+    token: str | bool | None = field(default=None, repr=False)
+    cache_dir: str | PathLike[str] | None = None
     local_files_only: bool = False
     force_download: bool = False
     on_hub: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "subfolder", plain_subfolder(self.subfolder))
+        object.__setattr__(self, "subfolder", plain_path(self.subfolder))
+        object.__setattr__(self, "on_hub", self.on_hub or not is_folder(self.location))
 
     @property
     def is_folder(self) -> bool:
-        """Whether the files are on this machine already; a folder goes before a repository of the same name."""
-        return not self.on_hub and is_folder(self.location)
-
-    def hub_keywords(self) -> dict[str, Any]:
-        """The keywords that diffusers, transformers and huggingface_hub share."""
-        names = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-        return {name: getattr(self, name) for name in names}
+        """Whether the files are on this machine already."""
+        return not self.on_hub
 
     def within(self, name: str) -> str:
         """Path of a file or folder of the sub-folder, from the top of the source."""
@@ -59,42 +57,27 @@ class Source:
     def find(self, filename: str) -> Path | None:
         """Path of a file of this source, downloaded if need be; None if the source has no such file.
 
-        Raises:
-            AdapterLoadError: There is no such source, the repository cannot be read, or it is not known whether it has
-                the file.
-        """
-        if self.is_folder:
-            path = Path(self.location, filename)
-            return path if is_file(path) else None
-        check_repository(self.location)
-        with download_errors(self.location, filename, self.revision):
-            try:
-                return Path(hf_hub_download(self.location, filename, **self.hub_keywords()))
-            except LocalEntryNotFoundError:
-                if self._is_known_to_lack(filename):
-                    return None
-                raise
-            except EntryNotFoundError:
-                return None
+        Args:
+            filename: From the top of the source.
 
-    def pinned(self, filename: str) -> "Source":
+        Raises:
+            AdapterLoadError: The file is a link that leaves its folder, or there is no such source.
+            DownloadError: The repository cannot be read, or it is not known whether it has the file.
+        """
+        path = Path(self.location, filename) if self.is_folder else self._download(filename)
+        try:
+            return None if path is None else file_in(path.parent, path.name)
+        except FileNotFoundError:
+            return None
+
+    def pinned(self, filename: str) -> tuple["Source", Path]:
         """The same source at the commit that it is at now, so that all files are of one commit.
 
         Args:
-            filename: A file that it must have.
+            filename: A file that it must have, from the top of the source.
 
-        Raises:
-            AdapterLoadError: It has no such file, or cannot be read.
-        """
-        top = self.local_folder(filename)
-        # the cache keeps a file as …/snapshots/<commit>/<path in the repository>
-        return self if self.is_folder else replace(self, revision=top.name)
-
-    def local_folder(self, filename: str) -> Path:
-        """The top of the source on this machine.
-
-        Args:
-            filename: A file that it must have.
+        Returns:
+            The source, and the path of the file.
 
         Raises:
             AdapterLoadError: It has no such file, or cannot be read.
@@ -102,36 +85,29 @@ class Source:
         path = self.find(filename)
         if path is None:
             raise AdapterLoadError(f"{self.location} has no {shown(filename)[1:-1]}. {Remedy.SUBFOLDER}")
-        return path.parents[filename.count("/")]
+        # the cache keeps a file as …/snapshots/<commit>/<path in the repository>
+        commit = path.parents[filename.count("/")].name
+        return (self if self.is_folder else replace(self, revision=commit)), path
+
+    def anonymous(self) -> "Source":
+        """The place alone, without what belongs to who reaches it, such as a token."""
+        return Source(self.location, self.subfolder, self.revision, on_hub=self.on_hub)
+
+    def _download(self, filename: str) -> Path | None:
+        check_repository(self.location)
+        names = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+        hub: dict[str, Any] = {name: getattr(self, name) for name in names}
+        with download_errors(self.location, filename, self.revision):
+            try:
+                return Path(hf_hub_download(self.location, filename, **hub))
+            except LocalEntryNotFoundError:
+                if self._is_known_to_lack(filename):
+                    return None
+                raise
+            except EntryNotFoundError:
+                return None
 
     def _is_known_to_lack(self, filename: str) -> bool:
-        found = try_to_load_from_cache(self.location, filename, cache_dir=self.cache_dir, revision=self.revision)
+        cache = None if self.cache_dir is None else str(self.cache_dir)
+        found = try_to_load_from_cache(self.location, filename, cache_dir=cache, revision=self.revision)
         return found is not None and not isinstance(found, str)
-
-
-def fetch_weights(source: Source, folder: str | None, filename: str, index: str) -> None:
-    """Have the weights of a model on this machine: one file, or an index and its shards.
-
-    Args:
-        source: Where the model is.
-        folder: Of the model, within the source.
-        filename: Name of the weights if they are one file.
-        index: Name of the list of shards otherwise.
-
-    Raises:
-        AdapterLoadError: There are no such weights, or not all of them.
-    """
-
-    def within(name: str) -> str:
-        return "/".join(filter(None, (folder, name)))
-
-    if source.find(within(filename)) is not None:
-        return
-    listed = source.find(within(index))
-    if listed is None:
-        raise AdapterLoadError(f"{source.location} has no weights {shown(within(filename))[1:-1]}. {Remedy.WEIGHTS}")
-    for shard in read_index(listed):
-        if source.find(within(shard)) is None:
-            raise AdapterLoadError(
-                f"{source.location} lacks {within(shard)}, which {within(index)} names. Publish or copy it again."
-            )

@@ -1,22 +1,22 @@
-"""Letting subjects act in a UNet: which layers, which rows, and the processors that do it."""
+"""Letting subjects act in a UNet: which layers, which rows, and what they compute there."""
 
-from .binding import BoundSubject, Placed, RowGroup
-from .call_binding import CallBinding, PlacedSubject, Prompt
 from .gate import Gate, Groups, current_call
 from .injector import NestedInjector
+from .placed import Dial, Kind, PlacedSubject, ProjectedSubject, RowGroup
+from .placement import Placement, Prompt
 from .rows import RowFinder
-from .scales import Dial, check_scale, expand_scale
+from .scales import check_scale, expand_scale
 from .steps import StepCounter
 
 __all__ = [
-    "BoundSubject",
-    "CallBinding",
     "Dial",
     "Gate",
     "Groups",
+    "Kind",
     "NestedInjector",
-    "Placed",
     "PlacedSubject",
+    "Placement",
+    "ProjectedSubject",
     "Prompt",
     "RowFinder",
     "RowGroup",

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from ..compat import class_call, own_call, set_own_call
-from .binding import RowGroup
+from .placed import RowGroup
 
 Groups = list[tuple[RowGroup, list[bool]]]
 
@@ -43,7 +43,7 @@ class Gate:
     """Lets one forward pass at a time through a UNet.
 
     Args:
-        post: Tells the UNet's processors which groups act in the forward pass to come; given none, all are plain.
+        post: Tells the UNet's layers which groups act in the forward pass to come; given none, all are plain.
 
     Attributes:
         lock: Held during a forward pass.

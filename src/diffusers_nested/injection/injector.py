@@ -1,25 +1,35 @@
-"""Putting our processors into a UNet, and taking them out without a trace."""
+"""Letting subjects act in a UNet's layers, and leaving the UNet without a trace."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import nn
 
 from ..backbones import cross_attention_layers, layer_levels
 from ..errors import ProcessorReplacedError
-from .binding import RowGroup
+from .beside import Beside
 from .gate import Gate
-from .processor import NestedAttnProcessor, is_replaceable
-from .wrap import unwrap_processor, wrap_processor
+from .placed import RowGroup
+from .processor import Replaced, is_replaceable
+
+
+@dataclass(frozen=True, eq=False)
+class _Site:
+    """A layer in which subjects act."""
+
+    layer: Attention
+    level: int  # how often the UNet has halved the latents there
+    way: Replaced | Beside
 
 
 class NestedInjector:
     """Lets subjects act in a UNet's cross-attention layers, from ``inject`` to ``eject``.
 
-    Ejecting puts back the very processor objects that stood there. While nothing is bound, they do all
-    the work, so that an injected UNet computes exactly what it computed before.
+    While nothing is bound, the processors that stood there do all the work, so that an injected UNet computes
+    exactly what it computed before. Ejecting leaves the very same objects in the UNet.
 
     Attributes:
         gate: Through which the calls of pipelines reach the UNet.
@@ -27,35 +37,28 @@ class NestedInjector:
 
     def __init__(self, unet: nn.Module) -> None:
         self._unet = unet
-        self._processors: dict[str, Any] = {}
+        self._sites: dict[str, _Site] = {}
         self.gate = Gate(self._post)
 
     @property
     def is_injected(self) -> bool:
-        """Whether the processors are in place."""
-        return bool(self._processors)
+        """Whether subjects can act."""
+        return bool(self._sites)
 
     def inject(self) -> None:
-        """Put a processor on every cross-attention layer; does nothing a second time."""
-        if self._processors:
+        """Prepare every cross-attention layer; does nothing a second time."""
+        if self._sites:
             return
-        layers = cross_attention_layers(self._unet)
-        self._levels = layer_levels(self._unet)
-        self._heads = {path: layer.heads for path, layer in layers.items()}
-        for path, layer in layers.items():
-            ours = NestedAttnProcessor if is_replaceable(layer) else wrap_processor
-            self._processors[path] = ours(layer.processor)
-            layer.set_processor(self._processors[path])
+        levels = layer_levels(self._unet)
+        for path, layer in cross_attention_layers(self._unet).items():
+            way = Replaced if is_replaceable(layer) else Beside
+            self._sites[path] = _Site(layer, levels[path], way(layer))
 
     def eject(self) -> None:
-        """Put the original processors back; a processor that somebody else has set since stays."""
-        layers = cross_attention_layers(self._unet)
-        for path, ours in self._processors.items():
-            stands = layers[path].processor is ours
-            original = ours.original if isinstance(ours, NestedAttnProcessor) else unwrap_processor(ours)
-            if stands:
-                layers[path].set_processor(original)
-        self._processors = {}
+        """Leave the UNet as it was; a processor that somebody else has set since stays."""
+        for site in self._sites.values():
+            site.way.remove()
+        self._sites = {}
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
@@ -72,30 +75,34 @@ class NestedInjector:
         Raises:
             ProcessorReplacedError: Names the layers and what stands there now.
         """
-        layers = cross_attention_layers(self._unet)
-        lost = {p: layers[p].processor for p, ours in self._processors.items() if layers[p].processor is not ours}
+        present = set(self._unet.modules())
+        lost = {p: s.layer for p, s in self._sites.items() if s.layer not in present or not s.way.is_in_place}
         if lost:
-            path, found = next(iter(lost.items()))
+            path, layer = next(iter(lost.items()))
+            found = layer.processor if layer in present else None
             raise ProcessorReplacedError(
-                f"{len(lost)} of {len(self._processors)} cross-attention layers no longer have the nested adapter's "
+                f"{len(lost)} of {len(self._sites)} cross-attention layers no longer have the nested adapter's "
                 f"processor; {path} has {_describe(found)}. {_remedy(found)}"
             )
 
     @contextmanager
     def bound(self, group: RowGroup) -> Iterator[None]:
         """Let a group of all rows act in every forward pass inside; for training, where rows are known."""
-        self._post([(group, [True] * len(group.steps))])
+        self._post([(group, [True] * len(group.kinds))])
         try:
             yield
         finally:
             self._post([])
 
     def _post(self, groups: Sequence[tuple[RowGroup, list[bool]]]) -> None:
-        """Tell every processor the groups of rows that act in its layer."""
-        for path, processor in self._processors.items():
-            layer = (path, self._heads[path], self._levels[path])
-            acting = (group.at_layer(*layer, now) for group, now in groups)
-            processor.acting = tuple(one for one in acting if one is not None)
+        """Tell every layer the groups of rows that act in it."""
+        for path, site in self._sites.items():
+            acting = []
+            for group, now in groups:
+                one = group.at_layer(path, site.layer.heads, site.level, now)
+                if one is not None:
+                    acting.append(one)
+            site.way.act(tuple(acting))
 
 
 def _describe(processor: Any) -> str:

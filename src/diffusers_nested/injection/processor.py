@@ -1,13 +1,20 @@
-"""The attention processor that lets bound subjects act; it owns no weights."""
+"""Cross-attention in which subjects act: the processor that stands in the place of a stock one, and its parts.
 
+It owns no weights.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
-from torch import Tensor
+from torch import Tensor, nn
 
-from .binding import LayerGroup
-from .heads import at_rows, attend_group, attend_plainly, check_batch, project_out, to_heads
+from ..attention import SubjectValues
+from ..errors import RowsNotFoundError
+from .placed import LayerGroup
 
 
 class NestedAttnProcessor:
@@ -51,8 +58,114 @@ class NestedAttnProcessor:
         return project_out(attn, out)
 
 
+class Replaced:
+    """Lets subjects act in a layer by a processor of ours, in place of a stock one.
+
+    Args:
+        layer: A cross-attention layer, changed until ``remove``.
+    """
+
+    def __init__(self, layer: Attention) -> None:
+        self._layer = layer
+        self._ours = NestedAttnProcessor(layer.processor)
+        layer.set_processor(self._ours)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the processor is still there."""
+        return self._layer.processor is self._ours
+
+    def act(self, groups: tuple[LayerGroup, ...]) -> None:
+        """Let these groups of rows act from now on."""
+        self._ours.acting = groups
+
+    def remove(self) -> None:
+        """Put the original processor back; one that somebody else has set since stays."""
+        if self.is_in_place:
+            self._layer.set_processor(self._ours.original)
+
+
 def is_replaceable(attn: Attention) -> bool:
     """Whether a layer does what our processor does when nothing is bound: SDPA and nothing else."""
     extras = (attn.group_norm, attn.spatial_norm, attn.norm_q, attn.norm_k, attn.norm_cross)
     plain = all(extra is None for extra in extras) and not attn.residual_connection and not attn.fused_projections
     return type(attn.processor) is AttnProcessor2_0 and plain
+
+
+def to_heads(
+    attn: Attention, hidden_states: Tensor, text: Tensor, attention_mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Query (B, H, S, d), key and value (B, H, T, d) of a layer, and its mask (B, H, 1, T)."""
+    layer: Any = attn  # whose to_q is a module, and so are its to_k and to_v
+    query = _split(attn, layer.to_q(hidden_states))
+    key, value = _keys_and_values(attn, text)
+    if attention_mask is not None:
+        mask = attn.prepare_attention_mask(attention_mask, text.shape[1], len(text))
+        attention_mask = mask.unflatten(0, (len(text), attn.heads))
+    return query, key, value, attention_mask
+
+
+def check_batch(acting: Sequence[LayerGroup], text: Tensor) -> None:
+    """Raise unless a layer is given the rows that the UNet was given.
+
+    Raises:
+        RowsNotFoundError: Something splits the batch on its way through the UNet.
+    """
+    batch = acting[0].batch
+    if batch is not None and len(text) != batch:
+        raise RowsNotFoundError(
+            f"A cross-attention layer was given {len(text)} rows of prompt embeddings, but its UNet {batch}: something "
+            "splits the batch inside the UNet, such as a patched `unet.forward`, so the subjects' rows are not known "
+            "there. Split it outside, by one call of the UNet for each part, or generate fewer pictures at once."
+        )
+
+
+def attend_group(
+    attn: Attention, group: LayerGroup, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> Tensor:
+    """What the group's rows read, given queries, keys, values and mask of these rows: (rows, H, S, d)."""
+    subjects = group.subjects
+    if group.mechanism.projection is None:
+        subjects = tuple(_read_by_layer(attn, subject, key.dtype) for subject in subjects)
+    return group.mechanism.attend(query, key, value, subjects, mask)
+
+
+def _read_by_layer(attn: Attention, subject: SubjectValues, dtype: torch.dtype) -> SubjectValues:
+    """The subject with the layer's own keys and values of its tokens (rows, N, D), each (rows, H, N, d)."""
+    key, value = _keys_and_values(attn, subject.value.to(dtype))
+    return replace(subject, key=key, value=value)
+
+
+def _keys_and_values(attn: Attention, text: Tensor) -> tuple[Tensor, Tensor]:
+    if attn.norm_cross is not None:
+        text = attn.norm_encoder_hidden_states(text)
+    layer: Any = attn  # whose to_k and to_v are None in layers with added projections only, which these are not
+    return _split(attn, layer.to_k(text)), _split(attn, layer.to_v(text))
+
+
+def _split(attn: Attention, x: Tensor) -> Tensor:
+    return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # (B, L, H · d) -> (B, H, L, d)
+
+
+def attend_plainly(rows: Tensor | None, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    """What some rows read of the prompt, as in the stock processor: (rows, H, S, d)."""
+    return F.scaled_dot_product_attention(*at_rows(rows, query, key, value, mask))
+
+
+def at_rows(rows: Tensor | None, *tensors: Any) -> Any:
+    """Some rows of tensors of which any may be None; all rows if ``rows`` is None."""
+    return [x if x is None or rows is None else x.index_select(0, rows) for x in tensors]
+
+
+def project_out(attn: Attention, out: Tensor) -> Tensor:
+    """The layer's output projection: (B, H, S, d) -> (B, S, C)."""
+    out = out.transpose(1, 2).flatten(2)  # (B, H, S, d) -> (B, S, H · d)
+    for module in out_layers(attn):
+        out = module(out)
+    return out / attn.rescale_output_factor
+
+
+def out_layers(attn: Attention) -> nn.ModuleList:
+    """The output projection and its dropout."""
+    assert isinstance(attn.to_out, nn.ModuleList)  # only attention without an output projection has none
+    return attn.to_out

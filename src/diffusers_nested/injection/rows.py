@@ -83,14 +83,16 @@ class RowFinder:
         for encoded in self._encoded:
             found = encoded.assign(_matches(states, encoded.positive))
             rows = [new if old is None else old for old, new in zip(rows, found, strict=True)]
-        self.has_found |= any(row is not None for row in rows)
-        negatives = [
-            any(hits) for hits in zip(*(map(any, _matches(states, one.negative)) for one in self._encoded), strict=True)
-        ]
-        if any(is_negative and row is not None for is_negative, row in zip(negatives, rows, strict=True)):
+        self.has_found |= rows.count(None) < len(rows)
+        negatives = [False] * len(states)
+        for encoded in self._encoded:
+            negatives = [
+                old or any(hits) for old, hits in zip(negatives, _matches(states, encoded.negative), strict=True)
+            ]
+        if any([is_negative and row is not None for is_negative, row in zip(negatives, rows, strict=True)]):
             raise RowsNotFoundError(_INDISTINCT)
         # guiders that call the UNet once per condition send it negative prompts alone
-        if all(row is None for row in rows) and not all(negatives):
+        if rows.count(None) == len(rows) and not all(negatives):
             positive = self._encoded[0].positive
             raise RowsNotFoundError(
                 f"None of the {len(states)} rows that reached the UNet, of shape {tuple(states.shape[1:])}, is one of "
@@ -117,7 +119,7 @@ class _Encoded:
         seen: dict[tuple[int, ...], int] = defaultdict(int)
         rows: list[int | None] = []
         for match in matches:
-            candidates = tuple(i for i, hit in enumerate(match) if hit)
+            candidates = tuple([i for i, hit in enumerate(match) if hit])
             if not candidates:
                 rows.append(None)
                 continue

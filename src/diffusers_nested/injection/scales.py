@@ -1,4 +1,4 @@
-"""The dial of every adapter and layer: one number, 0 for off, 1 for the paper's layer, more for its λ."""
+"""The scales of all layers, from what a user gives: a number, or numbers by block."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,37 +6,12 @@ from numbers import Real
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..errors import ScaleError
 
 _ATTENTION = re.compile(r"(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.attentions\.\d+\.")
 _PARTS = ("down", "mid", "up")
 _LARGEST = torch.finfo(torch.float32).max  # beyond it a dial would be infinite
-
-
-class Dial:
-    """The scale of one layer, as a 0-d tensor that is filled in place.
-
-    A compiled UNet reads the tensor, so that a new value needs no new compilation.
-    """
-
-    def __init__(self, value: float) -> None:
-        self.value = value
-        with torch.inference_mode(False):  # a tensor made in inference mode could not be filled outside of it
-            self.tensor: Tensor = torch.tensor(value, dtype=torch.float32)
-
-    def set(self, value: float) -> None:
-        """Turn the dial, also in the middle of a call."""
-        self.value = value
-        self.tensor.fill_(value)
-
-    def to(self, device: torch.device) -> Tensor:
-        """The tensor, moved to the device for good."""
-        if self.tensor.device != device:
-            with torch.inference_mode(False):
-                self.tensor = self.tensor.to(device)
-        return self.tensor
 
 
 def check_scale(value: Any) -> float:

@@ -11,7 +11,7 @@ from . import load_pipeline, path
 from .drawing import render
 from .poster import Panel, poster
 from .sampling import sample
-from .world import Person, Pet, Scene, portrait, random_person, random_pet, random_scene
+from .world import Person, Pet, portrait, random_person, random_pet, snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def scenes_panel(pipeline: Any, people: list[Person], rng: np.random.Generator) 
 def more_panel(pipeline: Any, people: list[Person], rng: np.random.Generator) -> Panel:
     """Several photos of one subject, a blend of two, and other words for the same subject."""
     first, second = (_image(render(portrait(person), rng)) for person in people[:2])
-    views = [_snapshot(people[0], rng) for _ in range(3)]
+    views = [_image(render(snapshot(rng, people[0]), rng)) for _ in range(3)]
     prompt = "a photo of a smiling {} wearing a blue shirt on the beach"
     several = [first, *views]
     counts = [
@@ -116,12 +116,6 @@ def pets_panel(pipeline: Any, people: list[Person], pets: list[Pet], rng: np.ran
         )
         rows.append(("a person with their pet", [*pair, *pictures, alone[0]]))
     return Panel("Two adapters in one picture", ["person", "pet", "beach", "snow", "forest", "the pet alone"], rows)
-
-
-def _snapshot(person: Person, rng: np.random.Generator) -> Image.Image:
-    """A photo of the person somewhere."""
-    scene = random_scene(rng, (person,))
-    return _image(render(Scene(scene.subjects, scene.looks, scene.place), rng))
 
 
 def _image(picture: np.ndarray) -> Image.Image:

@@ -1,7 +1,7 @@
 """The miniature in comparisons: its subjects, prompts, adapters and metrics.
 
-Importing this module makes the world ``miniature`` and the metrics ``miniature-identity`` and ``miniature-text``
-known to ``diffusers_nested.evaluation``.
+Importing this module registers the world ``miniature`` and the metrics ``miniature-identity``, ``miniature-traits`` and
+``miniature-text`` with ``diffusers_nested.evaluation``.
 """
 
 from pathlib import Path
@@ -13,10 +13,10 @@ from ..errors import NestedAdapterError
 from ..evaluation import Reference, World, register_metric, register_world
 from . import ADAPTERS, load_pipeline, path
 from .drawing import render
-from .measure import PROMPTS
-from .metrics import MiniatureIdentity, MiniatureText
+from .metrics import MiniatureIdentity, MiniatureText, MiniatureTraits
+from .prompts import PROMPTS
 from .sampling import GUIDANCE, STEPS
-from .world import Person, Pet, Scene, portrait, random_person, random_pet, random_scene
+from .world import Person, Pet, portrait, random_person, random_pet, snapshot
 
 _SEED = 500
 _DRAWN = {"people": {"person": random_person}, "pets": {"pet": random_pet}}
@@ -66,8 +66,7 @@ def adapter(kind: str) -> Path:
 def _photos(subject: Person | Pet, count: int, rng: np.random.Generator) -> list[Image.Image]:
     scenes = [portrait(subject)]
     while len(scenes) < count:
-        scene = random_scene(rng, (subject,))
-        scenes.append(Scene(scene.subjects, scene.looks, scene.place))  # as a photo, whatever style was drawn
+        scenes.append(snapshot(rng, subject))
     return [Image.fromarray(render(scene, np.random.default_rng([_SEED, i]))) for i, scene in enumerate(scenes)]
 
 
@@ -77,9 +76,10 @@ register_world(
         pipeline=load_pipeline,
         references=references,
         adapter=adapter,
-        prompts=tuple(prompt for prompt, _, _ in PROMPTS),
+        prompts=PROMPTS,
         call={"num_inference_steps": STEPS, "guidance_scale": GUIDANCE},
     )
 )
 register_metric("miniature-identity", MiniatureIdentity)
+register_metric("miniature-traits", MiniatureTraits)
 register_metric("miniature-text", MiniatureText)

@@ -1,6 +1,6 @@
 """What the miniature's recogniser measures: whom a picture shows, and how much of its prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import islice
 
@@ -8,12 +8,13 @@ import numpy as np
 from PIL import Image
 
 from ..errors import NestedAdapterError
-from ..evaluation import Shot
+from ..evaluation import Reference, Shot
 from ..evaluation.metrics import IdentitySimilarity, Metric, Scores
 from . import load_recogniser
-from .recogniser import TRAITS, Recogniser, crop_subject
+from .prompts import wanted, words_of
+from .recogniser import PERSON_TRAITS, PET_TRAITS, Recogniser, crop_subject
 
-_STYLES = {"watercolor": "watercolor", "pencil drawing": "pencil", "neon picture": "neon", "photo": "photo"}
+_TRAITS = {"person": PERSON_TRAITS, "pet": PET_TRAITS}
 
 
 class MiniatureIdentity(IdentitySimilarity):
@@ -23,44 +24,74 @@ class MiniatureIdentity(IdentitySimilarity):
     left to right as the prompt names them.
     """
 
-    def __init__(self, name: str, word: str | None = None) -> None:
-        super().__init__(name, _Embedder(), word)
+    def __init__(self, name: str, word: str | None = None, another: bool = False) -> None:
+        super().__init__(name, _Embedder(), word, another)
         self._whose = word
 
     def score(
         self, pictures: Sequence[Image.Image], shots: Sequence[Shot], plain: Sequence[Image.Image] | None
     ) -> list[Scores]:
         """One column."""
-        return super().score([self._seen(*pair) for pair in zip(pictures, shots, strict=True)], shots, plain)
+        return super().score(_views(pictures, shots, self._whose), shots, plain)
 
-    def _seen(self, picture: Image.Image, shot: Shot) -> Image.Image:
-        order = in_order(shot)
-        if len(order) == 1 or self._whose is None:
-            return picture
-        return Image.fromarray(crop_subject(_pixels(picture), order.index(self._whose)))
+
+class MiniatureTraits(Metric):
+    """Share of the traits in the photo, such as hair and glasses, that the recogniser reads in the picture, too.
+
+    The column of the metric's name holds the share, further ones the single traits: 1 for the same answer, 0 for
+    another, the mean over the photos.
+
+    Args:
+        name: Column of the results.
+        word: Whose photos, where prompts hold several subjects.
+    """
+
+    def __init__(self, name: str, word: str | None = None) -> None:
+        super().__init__(name)
+        self._word = word
+        self._known: dict[str, list[dict[str, str]]] = {}
+
+    def check(self, references: Sequence[Reference]) -> None:
+        """Read all photos."""
+        self._known = {one.name: _read(one.photos(self._word)) for one in references}
+
+    def score(
+        self, pictures: Sequence[Image.Image], shots: Sequence[Shot], plain: Sequence[Image.Image] | None
+    ) -> list[Scores]:
+        """The share under the metric's name, and a column per trait."""
+        found = _read(_views(pictures, shots, self._word))
+        return [self._row(*pair) for pair in zip(found, shots, strict=True)]
+
+    def _row(self, answers: Mapping[str, str], shot: Shot) -> Scores:
+        photos = self._known[shot.reference.name]
+        kind = photos[0]["kind"]
+        hits = {
+            trait: float(np.mean([answers[f"{kind}.{trait}"] == photo[f"{kind}.{trait}"] for photo in photos]))
+            for trait in _TRAITS[kind]
+        }
+        return {self.name: float(np.mean(list(hits.values()))), **_columns(self.name, hits)}
 
 
 class MiniatureText(Metric):
     """Share of what a prompt names that the recogniser finds in the picture.
 
-    Besides the share, there is a column for each of place, style, shirt, hat and expression where the prompt names it:
-    1 for right and 0 for wrong, and the mean where it is looked for in both halves of a picture.
+    The column of the metric's name holds the share, further ones place, style, shirt, hat and expression where the
+    prompt names them: 1 for right, 0 for wrong, the mean over both halves of a picture of two subjects.
     """
 
     def score(
         self, pictures: Sequence[Image.Image], shots: Sequence[Shot], plain: Sequence[Image.Image] | None
     ) -> list[Scores]:
-        """The share under the metric's name, and the parts."""
+        """The share under the metric's name, and a column per part."""
         orders = [in_order(shot) for shot in shots]
-        views = [_views(_pixels(picture), len(order)) for picture, order in zip(pictures, orders, strict=True)]
-        _, read = _recogniser().read(np.stack([view for each in views for view in each]))
-        answers = iter(read)
+        views = [view for picture, order in zip(pictures, orders, strict=True) for view in _halves(picture, order)]
+        answers = iter(_read(views))
         return [
             self._row(wanted(shot.prompt, order), list(islice(answers, len(order))))
             for shot, order in zip(shots, orders, strict=True)
         ]
 
-    def _row(self, named: Sequence[dict[str, str]], read: Sequence[dict[str, str]]) -> Scores:
+    def _row(self, named: Sequence[Mapping[str, str]], read: Sequence[Mapping[str, str]]) -> Scores:
         """The columns of a picture from what its prompt names of each subject, and what was read of it."""
         hits: dict[str, list[bool]] = {}
         for wanted_of_one, found in zip(named, read, strict=True):
@@ -68,8 +99,9 @@ class MiniatureText(Metric):
                 hits.setdefault(trait, []).append(found[f"scene.{trait}"] == answer)
         if not hits:
             return {}
-        parts = {f"{self.name} {trait}": float(np.mean(values)) for trait, values in hits.items()}
-        return {self.name: float(np.mean([hit for values in hits.values() for hit in values])), **parts}
+        parts = {trait: float(np.mean(values)) for trait, values in hits.items()}
+        share = float(np.mean([hit for values in hits.values() for hit in values]))
+        return {self.name: share, **_columns(self.name, parts)}
 
 
 def in_order(shot: Shot) -> list[str]:
@@ -78,44 +110,30 @@ def in_order(shot: Shot) -> list[str]:
     Raises:
         NestedAdapterError: There are more than two; the miniature has no such pictures.
     """
-    words = _words(shot.prompt)
-    order = sorted(shot.reference.words, key=words.index)
+    order = sorted(shot.reference.words, key=words_of(shot.prompt).index)
     if len(order) > 2:
-        raise NestedAdapterError(f"The miniature draws two subjects at most, got {', '.join(order)}.")
+        raise NestedAdapterError(f"The miniature draws at most two subjects, got {', '.join(order)}.")
     return order
 
 
-def wanted(prompt: str, order: Sequence[str]) -> list[dict[str, str]]:
-    """What a prompt of the miniature names, in the terms of the recogniser.
-
-    Args:
-        prompt: The prompt.
-        order: The words of its subjects as they come.
-
-    Returns:
-        Per subject, those of place, style, shirt, hat and expression that the prompt names: the first two for all
-        subjects, clothes for the one before them, an expression for the one after it.
-    """
-    words = _words(prompt)
-    text = f" {' '.join(words)} "
-    styles = [answer for style, answer in _STYLES.items() if f" {style} of " in text]
-    sites = [word for word in words if word in TRAITS["scene.place"]]
-    shared = [*(("style", style) for style in styles[:1]), *(("place", site) for site in sites[:1])]
-    named = [dict(shared) for _ in order]
-    places = [words.index(word) for word in order]
-    for i, word in enumerate(words):
-        before = max((n for n, place in enumerate(places) if place < i), default=0)
-        after = min((n for n, place in enumerate(places) if place > i), default=len(order) - 1)
-        if word in ("shirt", "hat") and words[i - 1] in TRAITS[f"scene.{word}"]:
-            named[before][word] = words[i - 1]
-        elif word in TRAITS["scene.expression"]:
-            named[after]["expression"] = word
-    return named
+def _columns(name: str, parts: Mapping[str, float]) -> dict[str, float]:
+    return {f"{name} {part.replace('_', ' ')}": value for part, value in parts.items()}
 
 
-def _views(pixels: np.ndarray, subjects: int) -> list[np.ndarray]:
-    """The picture, or the half of each of two subjects."""
-    return [pixels] if subjects == 1 else [crop_subject(pixels, i) for i in range(subjects)]
+def _halves(picture: Image.Image, order: Sequence[str]) -> list[Image.Image]:
+    """The picture, or for two subjects the half of each."""
+    if len(order) == 1:
+        return [picture]
+    return [Image.fromarray(crop_subject(_pixels(picture), i)) for i in range(len(order))]
+
+
+def _views(pictures: Sequence[Image.Image], shots: Sequence[Shot], word: str | None) -> list[Image.Image]:
+    """Where to look for the subject of a word: the whole picture, or its half of it."""
+    orders = [in_order(shot) for shot in shots]
+    return [
+        picture if word is None else _halves(picture, order)[order.index(word)]
+        for picture, order in zip(pictures, orders, strict=True)
+    ]
 
 
 class _Embedder:
@@ -123,11 +141,16 @@ class _Embedder:
 
     def embed(self, pictures: Sequence[Image.Image]) -> list[np.ndarray | None]:
         """Vectors of length one."""
-        return list(_recogniser().read(np.stack([_pixels(picture) for picture in pictures]))[0].numpy())
+        return list(_recogniser().read(_stacked(pictures))[0].numpy())
 
     def similarity(self, one: np.ndarray, other: np.ndarray) -> float:
         """The cosine."""
         return float(one @ other)
+
+
+def _read(pictures: Sequence[Image.Image]) -> list[dict[str, str]]:
+    """The recogniser's answers."""
+    return _recogniser().read(_stacked(pictures))[1]
 
 
 @cache
@@ -135,15 +158,16 @@ def _recogniser() -> Recogniser:
     return load_recogniser()
 
 
-def _words(prompt: str) -> list[str]:
-    return prompt.lower().replace(",", " ").split()
+def _stacked(pictures: Sequence[Image.Image]) -> np.ndarray:
+    """(B, 32, 32, 3) in uint8."""
+    return np.stack([_pixels(picture) for picture in pictures])
 
 
 def _pixels(picture: Image.Image) -> np.ndarray:
     """(32, 32, 3) in uint8."""
     if picture.size != (32, 32):
         raise NestedAdapterError(
-            f"The miniature's metrics read its own pictures of 32 x 32 pixels, got {picture.size}. Use clip-text, dlib "
-            "or another metric for other pipelines and photos."
+            f"The miniature's metrics read pictures of 32 x 32 pixels, as the miniature makes them, got "
+            f"{picture.size}. Use clip-text, dlib or another metric for other pipelines and photos."
         )
     return np.asarray(picture.convert("RGB"))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..evaluation.sheets import wrapped
+
 CELL = 96  # pixels of a picture on the poster
 GAP = 6
 INK = (40, 40, 48)
@@ -57,21 +59,9 @@ def _paint(image: Image.Image, draw: ImageDraw.ImageDraw, panel: Panel, top: int
         draw.text((left + CELL // 2, top + 50), text, INK, ImageFont.load_default(12), anchor="mm")
     for i, (label, pictures) in enumerate(panel.rows):
         above = top + 62 + i * (CELL + GAP)
-        text = _wrapped(label, panel.label_width - 3 * GAP)
+        text = wrapped(label, panel.label_width - 3 * GAP)
         draw.multiline_text((2 * GAP, above + CELL // 2), text, INK, ImageFont.load_default(13), anchor="lm", spacing=4)
         for j, picture in enumerate(pictures):
             if picture is not None:
                 big = Image.fromarray(picture).resize((CELL, CELL), Image.Resampling.NEAREST)
                 image.paste(big, (panel.label_width + j * (CELL + GAP), above))
-
-
-def _wrapped(text: str, width: int) -> str:
-    """The text in lines that fit the width."""
-    font, lines = ImageFont.load_default(13), [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return "\n".join(lines)

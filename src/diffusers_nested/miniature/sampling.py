@@ -31,14 +31,3 @@ def sample(pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], batch: i
         settings = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "output_type": "np", **cut}
         pictures.append(pipeline(list(prompts[part]), generator=generators, **settings).images)
     return np.round(np.concatenate(pictures) * 255).astype(np.uint8)
-
-
-def sheet(rows: Sequence[Sequence[np.ndarray]], zoom: int = 4, gap: int = 1) -> np.ndarray:
-    """Pictures (32, 32, 3) in rows as one picture, enlarged without smoothing."""
-    width = max(len(row) for row in rows)
-    cell = 32 + gap
-    out = np.full((len(rows) * cell + gap, width * cell + gap, 3), 255, np.uint8)
-    for i, row in enumerate(rows):
-        for j, picture in enumerate(row):
-            out[gap + i * cell : gap + i * cell + 32, gap + j * cell : gap + j * cell + 32] = picture
-    return out.repeat(zoom, axis=0).repeat(zoom, axis=1)

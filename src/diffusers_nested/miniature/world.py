@@ -169,6 +169,12 @@ def portrait(subject: Person | Pet) -> Scene:
     return Scene((subject,), (Look(),))
 
 
+def snapshot(rng: np.random.Generator, subject: Person | Pet) -> Scene:
+    """A photo of the subject in some scene."""
+    scene = random_scene(rng, (subject,))
+    return Scene(scene.subjects, scene.looks, scene.place)  # a photo, whatever style was drawn
+
+
 def _pick(rng: np.random.Generator, options) -> str:
     names = tuple(options)
     return names[int(rng.integers(len(names)))]

@@ -12,9 +12,9 @@ from diffusers import DiffusionPipeline
 from ..compat import uncompiled
 from ..errors import NestedAdapterError, SubjectError
 from ..subjects import Subject
-from .call import KEYWORDS
 from .state import loaded_on
 
+KEYWORDS = ("nested_adapter_image", "nested_adapter_token", "nested_adapter_image_embeds")
 DESCRIPTIONS = {
     "nested_adapter_image": "Image(s) of the subjects, in any form that a call of a nested adapter takes.",
     "nested_adapter_token": "The word of a single subject; by default the adapter's subject_token.",
@@ -124,5 +124,5 @@ def _check_ip_adapter(pipeline: Any, theirs: str, ours: str) -> None:
         return
     raise SubjectError(
         f"{theirs} is for an IP-Adapter, and none is loaded on this pipeline, only nested adapters: "
-        f"{', '.join(state.adapters)}. Pass {ours}=..., or call load_ip_adapter(...) first."
+        f"{', '.join(state.loaded)}. Pass {ours}=..., or call load_ip_adapter(...) first."
     )

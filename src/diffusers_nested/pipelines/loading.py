@@ -1,30 +1,21 @@
 """Loading adapters for a pipeline: everything is read and checked before anything is changed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..adapter import NestedAdapter, load_adapter, origin_of, pin_adapter
+from ..adapter import NestedAdapter
 from ..errors import AdapterLoadError, NestedAdapterError, Remedy
+from ..files import is_folder
 from ..files.source import Source
 from ..vision import ImageEncoder, find_image_encoder, load_image_encoder
 from .refused import check_pipeline
-from .state import NestedState, inner_unet, state_of
+from .state import LoadedAdapter, NestedState, inner_unet, state_of
 
 _BLOCKS = ("down", "mid", "up")  # words of a scale by block, which an adapter's name must not be
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """An adapter that is ready to be added."""
-
-    name: str
-    adapter: NestedAdapter
-    encoder: ImageEncoder | None
-    encoder_name: str | None
 
 
 def load_all(
@@ -38,7 +29,7 @@ def load_all(
     image_encoder_folder: str | None,
     torch_dtype: torch.dtype | None,
     hub: Mapping[str, Any],
-) -> list[Loaded]:
+) -> list[LoadedAdapter]:
     """Load and check every adapter; the pipeline is only read.
 
     Raises:
@@ -51,41 +42,45 @@ def load_all(
     if not sources:
         raise AdapterLoadError("The list of adapters is empty. Name at least one repository or folder.")
     columns = [_spread(column, len(sources)) for column in (names, subfolders, weight_names)]
-    loaded: list[Loaded] = []
+    loaded: list[LoadedAdapter] = []
     for item, name, subfolder, weight_name in zip(sources, *columns, strict=True):
-        source = _source(item, subfolder, hub)
-        adapter = _adapter(item, source, weight_name, variant, torch_dtype or unet.dtype, unet)
+        if isinstance(item, NestedAdapter):
+            item.check_fits(unet)
+            adapter, source = item, _origin_of(item, subfolder, hub)  # it stays its owner's: it may be in training
+        else:
+            keywords = {"weight_name": weight_name, "variant": variant, "torch_dtype": torch_dtype or unet.dtype}
+            adapter, source = _load(item, subfolder, hub, unet=unet, **keywords)
         name = _free_name(name or adapter.config["subject_token"], state, loaded)
         encoder, encoder_name = None, None
         if image_encoder_folder is not None:
             tower = find_image_encoder(adapter.config, source, image_encoder_folder)
             encoder_name = tower.name
             encoder = _shared(encoder_name, state, loaded) or load_image_encoder(tower, unet.dtype)
-        loaded.append(Loaded(name, adapter, encoder, encoder_name))
+        loaded.append(LoadedAdapter(name, adapter, encoder, encoder_name))
     return loaded
 
 
-def _source(item: Any, subfolder: str | None, hub: Mapping[str, Any]) -> Source | None:
-    if isinstance(item, NestedAdapter):
-        # an adapter that was loaded from somewhere finds its image encoder there
-        origin = origin_of(item, **hub)
-        return origin if origin is None or subfolder is None else replace(origin, subfolder=subfolder)
+def _load(item: Any, subfolder: str | None, hub: Mapping[str, Any], **keywords: Any) -> tuple[NestedAdapter, Source]:
+    """An adapter, and its source at the commit that it was loaded from."""
     if not isinstance(item, str | Path):
         raise AdapterLoadError(
             f"Cannot load an adapter from a {type(item).__name__}. Expected a repository id, a folder, a "
             "NestedAdapter, or a list of these."
         )
-    return pin_adapter(Source(str(item), subfolder, **hub))
+    source = Source(str(item), subfolder, **hub)
+    adapter = NestedAdapter.from_source(source, **keywords).requires_grad_(False)
+    assert adapter.origin is not None  # it has just been loaded
+    return adapter, replace(source, revision=adapter.origin.revision)
 
 
-def _adapter(
-    item: Any, source: Source | None, weight_name: str | None, variant: str | None, dtype: torch.dtype, unet: Any
-) -> NestedAdapter:
-    if isinstance(item, NestedAdapter):
-        item.check_fits(unet)
-        return item  # it stays its owner's: it may be in training
-    assert source is not None  # only an adapter object may have none
-    return load_adapter(source, weight_name, variant, dtype, unet).requires_grad_(False)
+def _origin_of(adapter: NestedAdapter, subfolder: str | None, hub: Mapping[str, Any]) -> Source | None:
+    """Where an adapter in memory was loaded from, and so where its image encoder is; None if it was made here."""
+    origin = adapter.origin
+    if origin is None or (origin.is_folder and not is_folder(origin.location)):
+        return None
+    hub = {**hub, "revision": hub["revision"] or origin.revision}
+    folder = origin.subfolder if subfolder is None else subfolder
+    return Source(origin.location, folder, on_hub=origin.on_hub, **hub)
 
 
 def _spread(value: Any, count: int) -> list[Any]:
@@ -96,8 +91,8 @@ def _spread(value: Any, count: int) -> list[Any]:
     return values
 
 
-def _free_name(name: str, state: NestedState | None, loaded: Sequence[Loaded]) -> str:
-    taken = [*(state.adapters if state else ()), *(one.name for one in loaded)]
+def _free_name(name: str, state: NestedState | None, loaded: Sequence[LoadedAdapter]) -> str:
+    taken = [*(state.loaded if state else ()), *(one.name for one in loaded)]
     if name in taken:
         raise NestedAdapterError(
             f"An adapter named {name!r} is loaded already; loaded are {', '.join(taken)}. {Remedy.ADAPTER_NAME}"
@@ -107,9 +102,9 @@ def _free_name(name: str, state: NestedState | None, loaded: Sequence[Loaded]) -
     return name
 
 
-def _shared(encoder_name: str, state: NestedState | None, loaded: Sequence[Loaded]) -> ImageEncoder | None:
+def _shared(encoder_name: str, state: NestedState | None, loaded: Sequence[LoadedAdapter]) -> ImageEncoder | None:
     """An image encoder that is in memory already, so that adapters with the same one share it."""
-    for one in loaded:
+    for one in (*loaded, *(state.loaded.values() if state else ())):
         if one.encoder_name == encoder_name:
             return one.encoder
-    return None if state is None else state.shared_encoder(encoder_name)
+    return None

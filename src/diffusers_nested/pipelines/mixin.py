@@ -11,15 +11,13 @@ from torch import Tensor
 
 from ..adapter import NestedAdapter
 from ..injection import current_call
+from ..injection.swap import swap_back, swap_in
 from ..subjects.values import check_images
-from .bind import encode_images
-from .call import KEYWORDS, NestedCall, plainly
-from .encoding import ENCODING
-from .keywords import check_keywords, describe_subclass
+from .keywords import KEYWORDS, check_keywords, describe_subclass
 from .loading import load_all
-from .positions import named_arguments
+from .nested_call import NestedCall, plainly
+from .prompt_words import ENCODING, named_arguments
 from .state import create_state, drop_state, require_state, state_of
-from .swap import swap_back, swap_in
 
 
 class NestedAdapterMixin:
@@ -89,7 +87,7 @@ class NestedAdapterMixin:
         )
         state = create_state(self)
         for one in loaded:
-            state.add(one.name, one.adapter, one.encoder, one.encoder_name)
+            state.add(one)
         swap_in(self, NestedAdapterMixin)
 
     def unload_nested_adapter(self, adapter_name: str | Sequence[str] | None = None) -> None:
@@ -99,13 +97,13 @@ class NestedAdapterMixin:
             NestedAdapterError: No adapter of this name is loaded, or a call that is running uses it.
         """
         state = require_state(self)
-        names = list(state.adapters) if adapter_name is None else _as_list(adapter_name)
+        names = list(state.loaded) if adapter_name is None else _as_list(adapter_name)
         for name in names:
             state.require(name)
         state.check_idle(names)
         for name in names:
             state.remove(name)
-        if not state.adapters:
+        if not state.loaded:
             drop_state(self)
             swap_back(self)
 
@@ -130,7 +128,8 @@ class NestedAdapterMixin:
     def nested_adapters(self) -> Mapping[str, NestedAdapter]:
         """The loaded adapters by name, read-only; empty if there are none."""
         state = state_of(self)
-        return MappingProxyType({} if state is None else state.adapters)
+        loaded = {} if state is None else state.loaded
+        return MappingProxyType({name: one.adapter for name, one in loaded.items()})
 
     def encode_nested_adapter_image(self, image: Any, adapter_name: str | None = None) -> Tensor:
         """Subject tokens of one image or of several of one subject, for ``nested_adapter_image_embeds``.
@@ -147,11 +146,10 @@ class NestedAdapterMixin:
             SubjectError: The image cannot be used, or the adapter has no image encoder.
         """
         state = require_state(self)
-        name = adapter_name or state.only_name()
-        state.require(name)
+        loaded = state.require(adapter_name)
         images = check_images(image, "encode_nested_adapter_image")
         with state.injector.gate.lock:  # a call may be moving the same adapter
-            return encode_images(self, state, name, images)
+            return loaded.encode(self, images)
 
     def load_ip_adapter(self, *args: Any, **kwargs: Any) -> None:
         """The pipeline's own; the subjects go on to act beside the IP-Adapter."""

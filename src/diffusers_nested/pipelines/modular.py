@@ -8,8 +8,8 @@ from diffusers import InputParam, LoopSequentialPipelineBlocks, ModularPipelineB
 
 from ..compat import announce_steps, block_requirements, set_block_requirements
 from ..errors import NestedAdapterError
-from .call import KEYWORDS, NestedCall
-from .keywords import DESCRIPTIONS
+from .keywords import DESCRIPTIONS, KEYWORDS
+from .nested_call import NestedCall
 from .state import require_state
 
 _INPUTS = {

@@ -6,11 +6,11 @@ from functools import wraps
 from typing import Any
 
 from ..errors import NestedAdapterError
-from .call import KEYWORDS, plainly
-from .keywords import check_keywords
+from ..injection.swap import swap_back
+from .keywords import KEYWORDS, check_keywords
 from .mixin import NestedAdapterMixin
+from .nested_call import plainly
 from .state import state_of
-from .swap import swap_back
 
 
 def register_modular(cls: Any) -> None:

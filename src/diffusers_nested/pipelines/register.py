@@ -6,14 +6,14 @@ from typing import Any
 
 from ..backbones import BACKBONES
 from ..compat import diffusers_classes
-from .call import KEYWORDS, plainly
-from .encoding import one_at_a_time
-from .keywords import check_keywords, describe
+from ..injection.swap import swap_in
+from .keywords import KEYWORDS, check_keywords, describe
 from .mixin import NestedAdapterMixin
 from .modular_methods import register_modular
+from .nested_call import plainly
+from .prompt_words import one_at_a_time
 from .refused import REFUSED, refuse
 from .state import require_state
-from .swap import swap_in
 from .unets import register_unets
 
 SUPPORTED = tuple(name for backbone in BACKBONES.values() for name in backbone.pipelines)

@@ -1,44 +1,139 @@
-"""What is loaded on a UNet: adapters, image encoders, scales, and the injected processors."""
+"""What is loaded on a UNet: adapters with their image encoders and scales, and what lets them act in it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..adapter import NestedAdapter
+from ..adapter.checks import check_projected
 from ..backbones import backbone_of, titles
-from ..compat import uncompiled
-from ..errors import NestedAdapterError, ScaleError
-from ..injection import Dial, NestedInjector, expand_scale
-from ..vision import ImageEncoder
+from ..compat import execution_device, uncompiled
+from ..errors import NestedAdapterError, ScaleError, SubjectError
+from ..injection import Dial, Kind, NestedInjector, ProjectedSubject, expand_scale
+from ..mechanisms import Mechanism, get_mechanism
+from ..subjects import ResolvedSubject
+from ..vision import ImageEncoder, check_encoded
 
 _ATTRIBUTE = "_nested_adapter_state"
 
 
+@dataclass(eq=False)
+class LoadedAdapter:
+    """An adapter on a UNet.
+
+    Attributes:
+        name: Under which it is loaded.
+        adapter: The adapter.
+        encoder: Its image encoder; None if it was loaded without one.
+        encoder_name: Where the image encoder comes from; adapters with the same one share it.
+        dials: Layer path -> scale; 1 at first.
+    """
+
+    name: str
+    adapter: NestedAdapter
+    encoder: ImageEncoder | None
+    encoder_name: str | None
+    dials: dict[str, Dial] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.dials = {path: Dial(1.0) for path in self.adapter.config["layers"]}
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """How its subjects enter a layer."""
+        return get_mechanism(self.adapter.config["mechanism"])
+
+    @torch.no_grad()
+    def encode(self, pipeline: Any, images: Sequence[Any]) -> Tensor:
+        """Subject tokens of images, (images, N, token_dim).
+
+        Raises:
+            SubjectError: The adapter was loaded without an image encoder.
+            NestedAdapterError: The image encoder or the adapter gives NaN or infinite values.
+        """
+        if self.encoder is None:
+            raise SubjectError(
+                f"The adapter {self.name!r} was loaded without an image encoder. Give `nested_adapter_image_embeds`, "
+                "or load it without image_encoder_folder=None."
+            )
+        with _on_device(self.encoder.model, pipeline):
+            features = self.encoder(images)
+        with _on_device(self.adapter, pipeline) as device:
+            tokens = self.adapter.encode(features.to(device, self.adapter.dtype))
+        check_encoded(tokens, features)
+        return tokens
+
+    @torch.no_grad()
+    def project(self, pipeline: Any, subject: ResolvedSubject) -> ProjectedSubject:
+        """What every layer reads of a subject, encoded first if it is given as images.
+
+        Raises:
+            NestedAdapterError: The images cannot be encoded, or what the layers would read is not finite.
+        """
+        embeds = self.encode(pipeline, subject.images) if subject.embeds is None else subject.embeds
+        with _on_device(self.adapter, pipeline) as device:
+            # Photos of one subject: their tokens one after another, (images, N, D) -> (1, images · N, D) (section 5.2)
+            tokens = embeds.to(device, self.adapter.dtype).flatten(0, 1)[None]
+            projected = self.adapter.project(tokens)
+        layers = {path: tuple([x.to(pipeline.unet.dtype) for x in read]) for path, read in projected.items()}
+        check_projected(layers)
+        return ProjectedSubject(
+            self._kind(subject, tokens.shape[1]),
+            layers,
+            _log_weights(subject.image_weights, embeds.shape[1], device),
+            None if subject.mask is None else subject.mask.to(device),
+        )
+
+    def _kind(self, subject: ResolvedSubject, num_tokens: int) -> Kind:
+        dials = self.dials
+        if subject.scale is not None:
+            # one each, as for an adapter: a compiled UNet would have to be compiled anew for a dial that layers share
+            dials = {path: Dial(subject.scale) for path in dials}
+        return Kind(
+            adapter=self.name,
+            mechanism=self.mechanism,
+            alpha=self.adapter.config["alpha"],
+            dials=dials,
+            num_tokens=num_tokens,
+            scale=subject.scale,
+            steps=subject.steps,
+            is_weighted=subject.image_weights is not None,
+            is_masked=subject.mask is not None,
+        )
+
+
 class NestedState:
-    """Lives with the UNet, so that pipelines that share it share its adapters."""
+    """Lives with the UNet, so that pipelines that share it share its adapters.
+
+    Attributes:
+        backbone: The family of the UNet.
+        injector: Lets subjects act in the UNet.
+        loaded: The adapters by name.
+    """
 
     def __init__(self, unet: nn.Module) -> None:
         self.backbone = backbone_of(unet)
         self.injector = NestedInjector(unet)
-        self.adapters: dict[str, NestedAdapter] = {}
-        self.encoders: dict[str, ImageEncoder | None] = {}
-        self.encoder_names: dict[str, str | None] = {}
-        self.dials: dict[str, dict[str, Dial]] = {}
+        self.loaded: dict[str, LoadedAdapter] = {}
 
-    def add(self, name: str, adapter: NestedAdapter, encoder: ImageEncoder | None, encoder_name: str | None) -> None:
-        """Add an adapter that fits, at scale 1."""
+    @property
+    def subject_tokens(self) -> dict[str, str]:
+        """The word of each adapter, by the adapter's name."""
+        return {name: loaded.adapter.config["subject_token"] for name, loaded in self.loaded.items()}
+
+    def add(self, loaded: LoadedAdapter) -> None:
+        """Add an adapter that fits."""
         self.injector.inject()
-        self.adapters[name] = adapter
-        self.encoders[name] = encoder
-        self.encoder_names[name] = encoder_name
-        self.dials[name] = {path: Dial(1.0) for path in adapter.config["layers"]}
+        self.loaded[loaded.name] = loaded
 
     def remove(self, name: str) -> None:
         """Remove an adapter; with the last one the UNet is as before the first."""
-        for table in (self.adapters, self.encoders, self.encoder_names, self.dials):
-            del table[name]
-        if not self.adapters:
+        del self.loaded[name]
+        if not self.loaded:
             self.injector.eject()
 
     def check_idle(self, names: Collection[str]) -> None:
@@ -54,51 +149,37 @@ class NestedState:
                 "off on the way, use set_nested_adapter_scale(0.0)."
             )
 
-    def shared_encoder(self, encoder_name: str) -> ImageEncoder | None:
-        """An image encoder that another adapter has loaded already."""
-        for name, known in self.encoder_names.items():
-            if known == encoder_name:
-                return self.encoders[name]
-        return None
-
-    def require(self, name: str) -> NestedAdapter:
-        """The adapter of that name.
+    def require(self, name: str | None = None) -> LoadedAdapter:
+        """The adapter of that name, or the single one that is loaded.
 
         Raises:
-            NestedAdapterError: None is loaded under this name.
+            NestedAdapterError: None is loaded under this name; without a name, several are loaded.
         """
-        if name not in self.adapters:
-            raise NestedAdapterError(f"No adapter {name!r} is loaded. Loaded: {', '.join(self.adapters) or 'none'}.")
-        return self.adapters[name]
-
-    def only_name(self) -> str:
-        """The name of the single loaded adapter.
-
-        Raises:
-            NestedAdapterError: Several are loaded.
-        """
-        if len(self.adapters) > 1:
+        if not name and len(self.loaded) > 1:
             raise NestedAdapterError(
-                f"{len(self.adapters)} adapters are loaded: {', '.join(self.adapters)}. Pass adapter_name=..."
+                f"{len(self.loaded)} adapters are loaded: {', '.join(self.loaded)}. Pass adapter_name=..."
             )
-        return next(iter(self.adapters))
+        name = name or next(iter(self.loaded))
+        if name not in self.loaded:
+            raise NestedAdapterError(f"No adapter {name!r} is loaded. Loaded: {', '.join(self.loaded) or 'none'}.")
+        return self.loaded[name]
 
     def set_scale(self, scale: Any) -> None:
         """Turn the dials; see ``NestedAdapterMixin.set_nested_adapter_scale``."""
         if isinstance(scale, Mapping) and not scale:
             raise ScaleError("The scale is an empty dict. Pass a number, or name adapters or blocks in it.")
         per_adapter = isinstance(scale, Mapping) and bool(scale) and not set(scale) <= {"down", "mid", "up"}
-        wanted = scale if per_adapter else dict.fromkeys(self.adapters, scale)
-        unknown = [name for name in wanted if name not in self.adapters]
+        wanted = scale if per_adapter else dict.fromkeys(self.loaded, scale)
+        unknown = [name for name in wanted if name not in self.loaded]
         if unknown:
             raise ScaleError(
                 f"Unknown adapter or block {unknown[0]!r} in the scale. Loaded adapters: "
-                f"{', '.join(self.adapters)}; blocks are 'down', 'mid' and 'up'."
+                f"{', '.join(self.loaded)}; blocks are 'down', 'mid' and 'up'."
             )
-        expanded = {name: expand_scale(value, self.dials[name]) for name, value in wanted.items()}
+        expanded = {name: expand_scale(value, self.loaded[name].dials) for name, value in wanted.items()}
         for name, values in expanded.items():
             for path, value in values.items():
-                self.dials[name][path].set(value)
+                self.loaded[name].dials[path].set(value)
 
 
 def inner_unet(pipeline: Any) -> nn.Module:
@@ -152,3 +233,22 @@ def require_state(pipeline: Any) -> NestedState:
             "No nested adapter is loaded on this pipeline's UNet. Call pipe.load_nested_adapter(...) first."
         )
     return state
+
+
+@contextmanager
+def _on_device(module: Any, pipeline: Any) -> Iterator[torch.device]:
+    """A module on the pipeline's device, where it stays for the next call unless the UNet is being offloaded."""
+    home, device = module.device, execution_device(pipeline)
+    module.to(device)
+    try:
+        yield device
+    finally:
+        if next(pipeline.unet.parameters()).device != device:
+            module.to(home)
+
+
+def _log_weights(weights: Sequence[float] | None, tokens_per_image: int, device: torch.device) -> Tensor | None:
+    """(images,) weights -> (1, images · N) log-weights; −∞ for an image that takes no part."""
+    if weights is None:
+        return None
+    return torch.tensor(weights, device=device).log().repeat_interleave(tokens_per_image)[None]

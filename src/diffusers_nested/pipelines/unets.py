@@ -1,6 +1,7 @@
 """``set_default_attn_processor`` of a UNet with adapters, which diffusers refuses to call beside processors of ours."""
 
 from collections.abc import Callable
+from copy import copy
 from functools import wraps
 from typing import Any
 
@@ -24,7 +25,8 @@ def _beneath(method: Callable[[Any], None]) -> Callable[[Any], None]:
             return method(self)
         with state.injector.lifted():
             method(self)
-            defaults = self.attn_processors
+            # copies, as the next call notices processors that are no longer the same objects
+            defaults = {name: copy(processor) for name, processor in self.attn_processors.items()}
         # ours are around them again: what the user asked for is to be rid of them, which the next call notices
         self.set_attn_processor(defaults)
 

@@ -1,6 +1,6 @@
 """The metadata at the top of a model card: read, checked, and completed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -10,7 +10,7 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.utils import validate_repo_id
 
 from ..errors import PublishError
-from ..files import shown
+from ..files.rules import Rule, known_settings
 from .scores import eval_results, is_ours
 
 TAGS = ("diffusers-nested", "nested-attention")
@@ -102,10 +102,7 @@ def _check(data: Mapping[str, Any], where: str) -> None:
     strange = [name for name in data if hasattr(ModelCardData, name)]
     if strange:
         raise PublishError(f"The metadata of {where} have the name {strange[0]!r}, which no card has. Take it out.")
-    for name, (is_valid, expected) in _RULES.items():
-        value = data.get(name)
-        if value is not None and not is_valid(value):
-            raise PublishError(f"The metadata of {where}: {name} must be {expected}, got {shown(value)}.")
+    known_settings(data, _RULES, f"The metadata of {where}", PublishError)
 
 
 def _as_list(value: str | list[str] | None) -> list[str] | None:
@@ -125,11 +122,10 @@ def _are_repositories(value: Any) -> bool:
     return isinstance(names, list) and len(names) > 0 and all(_is_text(name) and is_repository(name) for name in names)
 
 
-_Rule = tuple[Callable[[Any], bool], str]
-_TEXT: _Rule = (_is_text, "a text")
-_TEXTS: _Rule = (_are_texts, "a text or a list of texts")
-_RULES: dict[str, _Rule] = {
+_TEXT = Rule(_is_text, "a text")
+_TEXTS = Rule(_are_texts, "a text or a list of texts")
+_RULES: dict[str, Rule] = {
     **dict.fromkeys(("license", "license_name", "library_name", "pipeline_tag", "model_name"), _TEXT),
     **dict.fromkeys(("tags", "metrics", "datasets"), _TEXTS),
-    "base_model": (_are_repositories, "'user/name' or a list of such names"),
+    "base_model": Rule(_are_repositories, "'user/name' or a list of such names"),
 }

@@ -1,13 +1,12 @@
 """What would be published of a folder: checked by loading it, without a network."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard
 
-from ..adapter import NestedAdapter, load_adapter
 from ..errors import PublishError
 from ..files import shown
 from ..files.source import Source
@@ -18,6 +17,9 @@ from .contents import Contents, read_contents
 from .names import CARD, check_branch, check_subfolder, names_a_folder, weights_variant
 from .own_files import read_text
 from .scores import EVALUATION, read_evaluation
+
+# Loads a model, with its ``config``, from a Source; ``variant`` says which of its weights.
+Load = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def prepare_publication(
     folder: str | Path,
     repo_id: str,
     *,
+    load: Load,
     subfolder: str | None = None,
     revision: str | None = None,
     base_model: str | None = None,
@@ -71,6 +74,7 @@ def prepare_publication(
     Args:
         folder: Of the adapter.
         repo_id: ``user/name``.
+        load: Loads an adapter: ``NestedAdapter.from_source``.
         subfolder: Where the adapter goes in the repository; by default, its top.
         revision: Branch that the card's example names; by default none, which is main.
         base_model: Repository of the pipeline that it was trained on; by default the card's, or SDXL or
@@ -87,7 +91,7 @@ def prepare_publication(
     if not Path(folder).is_dir():
         raise PublishError(f"{folder} is not a folder. Name the one that holds the adapter's config.json.")
     contents = read_contents(Path(folder))
-    adapter = _load_all(Path(folder), contents)
+    adapter = _load_all(Path(folder), contents, load)
     keywords: dict[str, str | None] = {"subfolder": subfolder, "revision": revision}
     if None not in contents.variants:
         keywords["variant"] = contents.variants[0]
@@ -123,12 +127,10 @@ def _check_names(repo_id: str, base_model: str | None, license: str | None) -> N
         raise PublishError(f"license {shown(license)} is no identifier of a license. Give one such as 'apache-2.0'.")
 
 
-def _load_all(folder: Path, contents: Contents) -> NestedAdapter:
+def _load_all(folder: Path, contents: Contents, load: Load) -> Any:
     """The adapter, after each variant of its weights and its image encoder have been loaded."""
     source = Source(str(folder))
-    adapter = load_adapter(source, variant=contents.variants[0] if contents.variants else None)
-    for variant in contents.variants[1:]:
-        load_adapter(source, variant=variant)
+    adapter, *_ = [load(source, variant=variant) for variant in contents.variants or [None]]
     named = adapter.config["image_encoder"]
     if contents.has_image_encoder:
         load_image_encoder(find_image_encoder(adapter.config, source, "image_encoder"))

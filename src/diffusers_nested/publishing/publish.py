@@ -12,62 +12,31 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from ..errors import NestedAdapterError, PublishError
 from .card import TO_FILL_IN
 from .names import check_branch
-from .publication import Publication, prepare_publication, sizes
+from .publication import Publication, sizes
 from .repository import Published, check_private, check_shared_encoder, read_published
 
 logger = logging.getLogger(__name__)
 
 
-def publish(
-    folder: str | Path,
-    repo_id: str,
+def upload(
+    publication: Publication,
     *,
-    commit_message: str | None = None,
-    private: bool | None = None,
-    token: str | bool | None = None,
-    create_pr: bool = False,
-    revision: str | None = None,
-    subfolder: str | None = None,
-    base_model: str | None = None,
-    license: str | None = None,
+    commit_message: str | None,
+    private: bool | None,
+    token: str | bool | None,
+    create_pr: bool,
+    revision: str | None,
 ) -> str:
-    """Publish an adapter's folder on the Hub, with a model card.
-
-    The folder is checked by loading it. Only what belongs to an adapter is uploaded, in one commit: weights as
-    safetensors, configurations, the card, an ``evaluation.json``, a ``LICENSE`` and pictures, these without their
-    metadata. Files of the adapter that was there before and that this one does not have are removed in the same
-    commit; other files stay. A publish that was cut off, or that another commit came before, leaves the repository as
-    it was; run it again, and large files that have arrived are not sent again.
-
-    Args:
-        folder: Of the adapter.
-        repo_id: ``user/name``; made if there is none.
-        commit_message: Of the one commit.
-        private: Whether a new repository is private.
-        token: Access token with the right to write; by default the one of ``hf auth login``.
-        create_pr: Ask the owner to merge it instead of writing to the branch.
-        revision: Branch; made if there is none. By default main.
-        subfolder: Where the adapter goes in the repository; by default, its top.
-        base_model: Repository of the pipeline that it was trained on; by default the card's, or SDXL or
-            Stable Diffusion 1.5 for an adapter of its size.
-        license: Identifier of a licence, such as ``"apache-2.0"``; by default the card's.
+    """Put an adapter and all that goes with it on the Hub; see ``Publishable.publish``.
 
     Returns:
         The address of the commit or of the pull request.
 
     Raises:
         PublishError: Something does not fit, or the Hub refuses; nothing has been published then.
-        AdapterLoadError: The folder holds no whole adapter.
     """
-    publication = prepare_publication(
-        folder,
-        repo_id,
-        subfolder=subfolder,
-        revision=None if create_pr else revision,
-        base_model=base_model,
-        license=license,
-    )
     check_branch(revision)
+    repo_id = publication.facts.repo_id
     api = HfApi(token=token)
     with _publish_errors(repo_id):
         published = read_published(api, repo_id, revision, publication.subfolder)

@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult
 
 from ..errors import PublishError
 from ..files import shown
+from ..files.rules import Rule, check_settings, list_of, number, whole
 from .own_files import read_own_json
 from .quoting import markdown_text
 
@@ -45,12 +46,12 @@ def check_evaluation(evaluation: Any, source: str) -> dict[str, Any]:
             raise PublishError(f"{source}: results[{condition!r}] must be a dict of metrics, got {shown(row)}.")
         for metric, value in row.items():
             _check_name(metric, source)
-            if not _is_interval(value):
+            if not _INTERVAL.is_valid(value):
                 raise PublishError(
                     f"{source}: results[{condition!r}][{metric!r}] must be [mean, low, high], three finite numbers of "
-                    f"at most {MAX_SCORE:g}, got {_value_shown(value)}."
+                    f"at most {MAX_SCORE:g}, got {shown(value)}."
                 )
-    _check_setting(evaluation, source)
+    check_settings(evaluation, _SETTING, source, PublishError)
     return dict(evaluation)
 
 
@@ -109,33 +110,12 @@ def _check_name(name: Any, source: str) -> None:
     is_text = isinstance(name, str) and bool(name.strip()) and len(name) <= MAX_NAME
     if not is_text or any("\ud800" <= char <= "\udfff" for char in name):
         raise PublishError(
-            f"{source}: conditions and metrics have names of 1 to {MAX_NAME} characters, got {_value_shown(name)}."
+            f"{source}: conditions and metrics have names of 1 to {MAX_NAME} characters, got {shown(name)}."
         )
 
 
-def _check_setting(evaluation: Mapping[str, Any], source: str) -> None:
-    identities, prompts = evaluation.get("identities"), evaluation.get("prompts")
-    if identities is not None and not (type(identities) is int and 1 <= identities <= MAX_SCORE):
-        raise PublishError(f"{source}: identities must be how many there are, got {_value_shown(identities)}.")
-    if prompts is not None and not isinstance(prompts, list | tuple):
-        raise PublishError(f"{source}: prompts must be a list, got {_value_shown(prompts)}.")
-
-
-def _is_interval(value: Any) -> bool:
-    return (
-        isinstance(value, list | tuple)
-        and len(value) == 3
-        # by comparison, as a whole number may be too large for a float; NaN is not less than anything
-        and all(_is_number(number) and abs(number) <= MAX_SCORE for number in value)
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _value_shown(value: Any) -> str:
-    try:
-        return shown(value)
-    except (ValueError, RecursionError):  # a whole number of thousands of digits, lists in lists in lists
-        return f"a {type(value).__name__} too large to show"
+_INTERVAL = list_of(number(-MAX_SCORE, MAX_SCORE), 3)
+_SETTING = {
+    "identities": whole(1, int(MAX_SCORE)).or_none(),
+    "prompts": Rule(lambda value: isinstance(value, list | tuple), "a list").or_none(),
+}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import Remedy, SubjectError
-from .forms import Given, subjects_of_call
+from .forms import Named, subjects_of_call
 from .subject import ResolvedSubject, Subject
 from .values import (
     check_embeds,
@@ -52,12 +52,12 @@ def resolve_subjects(
     return resolved if len(resolved) == num_prompts else [list(resolved[0]) for _ in range(num_prompts)]
 
 
-def _resolve_all(subjects: list[Given], adapter_tokens: Mapping[str, str]) -> list[ResolvedSubject]:
+def _resolve_all(subjects: list[Named], adapter_tokens: Mapping[str, str]) -> list[ResolvedSubject]:
     resolved: list[ResolvedSubject] = []
-    for given in subjects:
-        subject = _resolve(given.value, given.where, adapter_tokens)
+    for where, given in subjects:
+        subject = _resolve(given, where, adapter_tokens)
         for other in resolved:
-            _check_apart(subject, other, given.where)
+            _check_apart(subject, other, where)
         resolved.append(subject)
     return resolved
 

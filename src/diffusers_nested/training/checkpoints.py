@@ -7,7 +7,7 @@ from typing import Any
 
 from ..adapter import NestedAdapter
 from ..errors import NestedAdapterError
-from ..files.jsonl import sync_folder
+from ..files.write_whole import sync_folder
 from .finite import first_not_finite
 from .folder import write_folder
 from .state_files import DamagedFileError, load_state, save_state

@@ -1,45 +1,49 @@
 """How an adapter is trained; the names are those of the flags of diffusers' training scripts."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import NestedAdapterError
+from ..files.rules import Rule, check_settings, number, one_of, whole
 
-_CHOICES = {"lr_scheduler": ("cosine", "constant"), "mixed_precision": ("no", "fp16", "bf16")}
-_COUNTS = (  # whole numbers, and the least that each may be
-    ("resolution", 1),
-    ("train_batch_size", 1),
-    ("max_train_steps", 1),
-    ("gradient_accumulation_steps", 1),
-    ("lr_warmup_steps", 0),
-    ("checkpointing_steps", 1),
-    ("checkpoints_total_limit", 1),
-    ("validation_steps", 1),
-    ("logging_steps", 1),
-    ("dataloader_num_workers", 0),
-    ("seed", 0),
-)
-_FRACTION = ("a number from 0 to below 1", lambda value: 0 <= value < 1)
-_POSITIVE = ("a finite number above 0", lambda value: 0 < value < math.inf)
-_NOT_NEGATIVE = ("a finite number of at least 0", lambda value: 0 <= value < math.inf)
-_NUMBERS = {
+
+def _is_tracker(value: Any) -> bool:
+    return isinstance(value, str) or hasattr(value, "store_init_configuration")
+
+
+_FRACTION = number(0, 1, below=True)
+_POSITIVE = number(0, above=True)
+_NOT_NEGATIVE = number(0)
+_RULES: Mapping[str, Rule] = {
+    "resolution": whole(1),
+    "train_batch_size": whole(1),
+    "max_train_steps": whole(1),
+    "gradient_accumulation_steps": whole(1),
     "learning_rate": _POSITIVE,
+    "lr_scheduler": one_of("cosine", "constant"),
+    "lr_warmup_steps": whole(0),
     "adam_beta1": _FRACTION,
     "adam_beta2": _FRACTION,
     "adam_weight_decay": _NOT_NEGATIVE,
     "adam_epsilon": _POSITIVE,
     "max_grad_norm": _POSITIVE,
-    "snr_gamma": _POSITIVE,
+    "mixed_precision": one_of("no", "fp16", "bf16"),
+    "snr_gamma": _POSITIVE.or_none(),
     "proportion_empty_prompts": _FRACTION,
     "ema_decay": _FRACTION,
+    "seed": whole(0),
+    "checkpointing_steps": whole(1),
+    "checkpoints_total_limit": whole(1).or_none(),
+    "validation_steps": whole(1),
+    "logging_steps": whole(1),
+    "dataloader_num_workers": whole(0),
+    "log_with": Rule(_is_tracker, "the name of one of accelerate's trackers, or a tracker").or_none(),
 }
-_OPTIONAL = ("checkpoints_total_limit", "snr_gamma")
 
 # Of one start of a run, not of the run.
-NOT_OF_A_RUN = ("output_dir", "resume_from_checkpoint")
+NOT_OF_A_RUN = ("output_dir", "resume_from_checkpoint", "log_with")
 # Settings that may be others when a run goes on from a checkpoint; with any other, it would be another run.
 MAY_CHANGE = (
     "max_train_steps",
@@ -93,6 +97,8 @@ class TrainingConfig:
         validation_steps: Steps between two sheets of validation pictures.
         validation_prompts: Prompts of the validation pictures; they contain the subject's word.
         logging_steps: Steps between two rows of the log, each with the paired loss.
+        log_with: A tracker of accelerate that gets the rows of the log, too, such as ``"tensorboard"`` or ``"wandb"``;
+            or an object of a class of one's own that is derived from its ``GeneralTracker``.
         dataloader_num_workers: Processes that read images; without use if features are cached.
         cache_features: Encode all images and captions once before training, and keep the results in memory (fp16).
         cache_file: With ``cache_features``, a file that the results are written to, or read from if it is there: for
@@ -128,17 +134,13 @@ class TrainingConfig:
     validation_steps: int = 500
     validation_prompts: Sequence[str] = ()
     logging_steps: int = 50
+    log_with: str | Any | None = None
     dataloader_num_workers: int = 0
     cache_features: bool = False
     cache_file: str | Path | None = None
 
     def __post_init__(self) -> None:
-        for name, least in _COUNTS:
-            self._check(name, int, f"a whole number of at least {least}", lambda value, least=least: value >= least)
-        for name, (expected, is_valid) in _NUMBERS.items():
-            self._check(name, (int, float), expected, is_valid)
-        for name, options in _CHOICES.items():
-            self._check(name, str, f"one of {', '.join(options)}", lambda value, options=options: value in options)
+        check_settings(vars(self), _RULES)
         if isinstance(self.validation_prompts, str):
             raise NestedAdapterError("validation_prompts must be a list of prompts, got one string. Put it in a list.")
         if self.lr_warmup_steps >= self.max_train_steps:
@@ -155,10 +157,3 @@ class TrainingConfig:
     def folder(self) -> Path:
         """``output_dir`` as a path."""
         return Path(self.output_dir)
-
-    def _check(self, name: str, kind: Any, expected: str, is_valid: Any) -> None:
-        value = getattr(self, name)
-        if value is None and name in _OPTIONAL:
-            return
-        if not isinstance(value, kind) or isinstance(value, bool) or not is_valid(value):
-            raise NestedAdapterError(f"{name} must be {expected}, got {value!r}.")

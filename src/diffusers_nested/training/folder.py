@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from ..adapter import NestedAdapter
 from ..errors import NestedAdapterError
 from ..files import CONFIG_NAME
-from ..files.jsonl import sync_folder
+from ..files.write_whole import sync_folder
 
 _ADAPTER = ".adapter.partial"
 

@@ -20,7 +20,7 @@ class RunLog:
 
     def __init__(self, path: Path, step: int) -> None:
         self._path = path
-        rows = read_log(path)
+        rows = read_jsonl(path)
         kept = [row for row in rows if row.get("step", 0) <= step]
         if len(kept) < len(rows):
             write_jsonl(path, kept)

@@ -22,6 +22,7 @@ from .objective import Objective
 from .paired import PairedLoss, paired_row
 from .resume import Start, take_up
 from .samples import SampleEncoder, Samples
+from .trackers import track
 from .validation import Validation
 
 
@@ -124,6 +125,7 @@ class Run:
             bar.set_postfix(loss=row["loss"], gain=row["gain_over_wrong"])
             if log is not None:
                 log.write(row)
+            track(self._accelerator, row)
         if done % config.checkpointing_steps == 0:
             self._save(done)
         if self._validation.images and (done % config.validation_steps == 0 or is_last):

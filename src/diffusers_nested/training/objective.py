@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..adapter import NestedAdapter
-from ..injection import BoundSubject, Dial, NestedInjector, Placed, RowGroup
+from ..injection import Dial, Kind, NestedInjector, PlacedSubject, ProjectedSubject, RowGroup
 from ..mechanisms import get_mechanism
 from .frozen import FrozenModels
 from .noise import Noise, draw_noise, min_snr_weights, prediction_target, training_scheduler
@@ -38,9 +38,13 @@ class Objective:
         self.scheduler = training_scheduler(frozen.pipeline.scheduler)
         self._unet = frozen.unet
         self._injector = injector
-        self._alpha = adapter.config["alpha"]
-        self._mechanism = get_mechanism(adapter.config["mechanism"])
-        self._dials = dict.fromkeys(adapter.config["layers"], Dial(1.0))
+        self._kind = Kind(
+            adapter="in training",
+            mechanism=get_mechanism(adapter.config["mechanism"]),
+            alpha=adapter.config["alpha"],
+            dials=dict.fromkeys(adapter.config["layers"], Dial(1.0)),
+            num_tokens=adapter.config["num_queries"],
+        )
         self._dropped_share = dropped_share
         self._no_prompt = frozen.no_prompt()
         self._conditions = frozen.backbone.conditions
@@ -57,8 +61,8 @@ class Objective:
 
         (Gradient checkpointing computes the layers again in the backward pass.)
         """
-        subject = BoundSubject(projected, self._dials, self._alpha, mechanism=self._mechanism)
-        with self._injector.bound(RowGroup([Placed((subject,), positions)])):
+        subject = ProjectedSubject(self._kind, projected)
+        with self._injector.bound(RowGroup([PlacedSubject((subject,), positions)])):
             yield
 
     def positions(self, samples: Samples, drawn: Noise) -> Tensor:

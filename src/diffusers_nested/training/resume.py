@@ -2,12 +2,12 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import NestedAdapterError
-from ..files.jsonl import write_atomically
+from ..files.write_whole import write_whole
 from .checkpoints import find_checkpoints, is_complete, load_checkpoint, tidy
 from .config import MAY_CHANGE, TrainingConfig
 from .folder import holds_adapter
@@ -64,7 +64,7 @@ def find_start(folder: Path, resume_from: str | Path | None, settings: dict[str,
 def take_up(config: TrainingConfig, start: Start) -> None:
     """Make the folder ready for the steps to come, and report what is other from here on."""
     path = config.folder / "training_config.json"
-    write_atomically(path, json.dumps(asdict(config), indent=2, default=str) + "\n")
+    write_whole(path, json.dumps(vars(config), indent=2, default=str) + "\n")
     for aside in tidy(config.folder, start.step):
         logger.warning("%s is of steps that are taken again. Delete it if you do not need it.", aside)
     if start.checkpoint is None:

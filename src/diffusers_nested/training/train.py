@@ -1,7 +1,7 @@
 """Training an adapter (arXiv 2501.01407, section 3.3): the way in, with all checks before the first step."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from ..data import Triplets, caption_positions, each
 from ..environment.processes import join_processes, launched_processes
 from ..environment.requirements import missing_extra
 from ..errors import NestedAdapterError
+from ..files.jsonl import read_jsonl
 from ..files.lock import held
 from ..injection import NestedInjector
 from ..pipelines.state import inner_unet, state_of
@@ -19,10 +20,10 @@ from ..vision import ImageEncoder
 from .config import TrainingConfig
 from .fingerprint import DTYPES, settings_of
 from .frozen import FrozenModels
-from .log import read_log
 from .loop import Run, Validation
 from .resume import Start, find_start
 from .samples import SampleEncoder
+from .trackers import tracked, tracker_options
 
 _PATIENCE = 10.0  # seconds: workers of a run that was killed hold its lock until they notice
 
@@ -38,56 +39,75 @@ def train_adapter(
 ) -> NestedAdapter:
     """Train an adapter in place, with the pipeline and the image encoder frozen.
 
-    Runs on one device, or on several under ``accelerate launch``. A run that was cut off and goes on from a
-    checkpoint takes the very steps that it would have taken; the weights are then the checkpoint's, whichever the
-    adapter came with. A checkpoint of another run, with other models, data or settings, is refused.
+    Runs on one device, or on several under ``accelerate launch``. A run that resumes from a checkpoint takes the very
+    steps that it would have taken, with the checkpoint's weights. Checkpoints of another run are refused.
 
     Args:
-        pipeline: A text-to-image pipeline of a base family. Its models are moved to accelerate's device and cast
-            to the type of ``mixed_precision``; the UNet keeps the self-attention processors that it has.
+        pipeline: Text-to-image, of a base family; its models move to accelerate's device and ``mixed_precision``.
         image_encoder: The vision tower that the adapter reads.
-        adapter: From ``NestedAdapter.from_unet``, or trained already.
+        adapter: From ``NestedAdapter.from_unet``, or one that is trained already.
         dataset: A list of triplets, a ``TripletFolder``, or another dataset of ``Triplet``.
         config: Settings of the run.
         validation_images: Subjects of the validation pictures, as paths or images.
-        validation_dataset: Triplets that are not trained on, for the paired loss; by default, it is taken on some of
-            ``dataset``.
+        validation_dataset: Triplets for the paired loss that are not trained on; by default some of ``dataset``.
 
     Returns:
         The adapter, with averaged weights if ``use_ema`` is set; also saved in ``output_dir``.
 
     Raises:
-        NestedAdapterError: Anything does not fit together; nothing has been trained then.
+        NestedAdapterError: Something does not fit together; nothing has been trained then.
     """
     _check(pipeline, adapter, dataset, config, validation_images)
-    sets = [dataset] if validation_dataset is None else [dataset, validation_dataset]
-    positions = caption_positions(
-        [*(triplet.text for triplets in sets for triplet in each(triplets)), *config.validation_prompts],
+    positions = _word_positions(pipeline, adapter, [dataset, validation_dataset or []], config)
+    accelerator = _accelerator(config)
+    processes = accelerator.num_processes
+    settings = settings_of(pipeline, image_encoder, adapter, dataset, validation_dataset, config, processes)
+    with _held(config, accelerator):
+        start = _start(config, settings, accelerator)
+        encoder = _encoder(pipeline, image_encoder, adapter, positions, config, accelerator)
+        injector = NestedInjector(inner_unet(pipeline))
+        validation = Validation(pipeline, image_encoder, validation_images or (), injector)
+        run = Run(encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset)
+        with tracked(accelerator, config), _prepared(inner_unet(pipeline), injector, config.gradient_checkpointing):
+            return run.train(start)
+
+
+def _word_positions(
+    pipeline: Any, adapter: NestedAdapter, sets: Sequence[Triplets], config: TrainingConfig
+) -> dict[str, tuple[int, ...]]:
+    """Where the adapter's word stands in all captions and prompts."""
+    captions = [triplet.text for triplets in sets for triplet in each(triplets)]
+    return caption_positions(
+        [*captions, *config.validation_prompts],
         adapter.config["subject_token"],
         backbone_of(inner_unet(pipeline)).tokenizers_of(pipeline),
         pipeline.maybe_convert_prompt,
     )
-    accelerator = _accelerator(config)
-    processes = accelerator.num_processes
-    settings = settings_of(pipeline, image_encoder, adapter, dataset, validation_dataset, config, processes)
-    lock = held(config.folder, "run", "output_dir", _PATIENCE) if accelerator.is_main_process else nullcontext()
-    with lock:
-        start = _start(config, settings, accelerator)
-        dtype = DTYPES[config.mixed_precision]
-        width = adapter.config["image_feature_dim"]
-        frozen = FrozenModels(pipeline, image_encoder, width, accelerator.device, dtype)
-        encoder = SampleEncoder(frozen, positions, config.resolution)
-        injector = NestedInjector(inner_unet(pipeline))
-        validation = Validation(pipeline, image_encoder, validation_images or (), injector)
-        run = Run(encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset)
-        with _prepared(inner_unet(pipeline), injector, config.gradient_checkpointing):
-            return run.train(start)
+
+
+def _held(config: TrainingConfig, accelerator: Any) -> AbstractContextManager[Any]:
+    """The folder of the run, which the main process keeps for this run alone."""
+    return held(config.folder, "run", "output_dir", _PATIENCE) if accelerator.is_main_process else nullcontext()
+
+
+def _encoder(
+    pipeline: Any,
+    image_encoder: ImageEncoder,
+    adapter: NestedAdapter,
+    positions: dict[str, tuple[int, ...]],
+    config: TrainingConfig,
+    accelerator: Any,
+) -> SampleEncoder:
+    """The frozen models, on their device, and what they make of the examples."""
+    width, dtype = adapter.config["image_feature_dim"], DTYPES[config.mixed_precision]
+    frozen = FrozenModels(pipeline, image_encoder, width, accelerator.device, dtype)
+    return SampleEncoder(frozen, positions, config.resolution)
 
 
 def _start(config: TrainingConfig, settings: dict[str, Any], accelerator: Any) -> Start:
     """Where all processes start, once the main one holds the folder."""
     accelerator.wait_for_everyone()
-    read_log(config.folder / "log.jsonl")  # a damaged line is told before anything is changed
+    read_jsonl(config.folder / "log.jsonl")  # a damaged line is told before anything is changed
     start = find_start(config.folder, config.resume_from_checkpoint, settings)
     steps = accelerator.gather(torch.tensor([start.step], device=accelerator.device)).tolist()
     if len(set(steps)) > 1:
@@ -143,12 +163,15 @@ def _accelerator(config: TrainingConfig) -> Any:
         from accelerate.utils import set_seed
     except ImportError as error:
         raise missing_extra("Training needs", "train") from error
+    options = tracker_options(config)
     set_seed(config.seed)
     if launched_processes() > 1:
         join_processes()
     try:
         return Accelerator(
-            mixed_precision=config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation_steps
+            mixed_precision=config.mixed_precision,
+            gradient_accumulation_steps=config.gradient_accumulation_steps,
+            **options,
         )
     except ValueError as error:
         raise NestedAdapterError(

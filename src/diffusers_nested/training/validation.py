@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils import make_image_grid
 from PIL import Image, ImageOps
 
 from ..adapter import NestedAdapter
@@ -71,7 +72,7 @@ def validation_sheet(
             rows.append([ImageOps.fit(image, (resolution, resolution)), *made])
     finally:
         pipeline.unload_nested_adapter()
-    return _sheet(rows, resolution)
+    return make_image_grid([picture for row in rows for picture in row], rows=len(rows), cols=len(rows[0]))
 
 
 def _generate(pipeline: Any, prompt: str, embeds: torch.Tensor, resolution: int, seed: int) -> Image.Image:
@@ -82,11 +83,3 @@ def _generate(pipeline: Any, prompt: str, embeds: torch.Tensor, resolution: int,
         width=resolution,
         generator=torch.Generator().manual_seed(seed),
     ).images[0]
-
-
-def _sheet(rows: Sequence[Sequence[Image.Image]], side: int) -> Image.Image:
-    sheet = Image.new("RGB", (side * len(rows[0]), side * len(rows)))
-    for y, row in enumerate(rows):
-        for x, image in enumerate(row):
-            sheet.paste(image, (x * side, y * side))
-    return sheet

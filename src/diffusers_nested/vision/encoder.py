@@ -11,19 +11,23 @@ from transformers import PreTrainedModel
 from ..errors import NestedAdapterError, SubjectError
 from ..files.limits import MAX_RESIZED_PIXELS
 from ..images import to_pil
+from .kinds import TOWER_KINDS, last_hidden_state
 
 
 class ImageEncoder:
-    """A frozen CLIP vision tower with its preprocessing.
+    """A frozen vision tower with its preprocessing.
 
     Args:
-        model: A vision model of transformers whose output has ``last_hidden_state`` (B, L, D).
+        model: A vision model of transformers, of a kind that this package reads or any other whose output has
+            ``last_hidden_state`` (B, L, D).
         processor: Its image processor; maps PIL images to ``pixel_values``.
     """
 
     def __init__(self, model: PreTrainedModel, processor: Any) -> None:
         self.model = model.eval().requires_grad_(False)
         self.processor = processor
+        kind = TOWER_KINDS.get(model.config.model_type)
+        self._features = last_hidden_state if kind is None else kind.features
 
     @property
     def feature_dim(self) -> int:
@@ -44,7 +48,7 @@ class ImageEncoder:
         for image in opened:
             _check_shape(image, self.processor)
         pixels = self.processor(images=opened, return_tensors="pt").pixel_values
-        return self.model(pixels.to(self.model.device, self.model.dtype)).last_hidden_state
+        return self._features(self.model(pixels.to(self.model.device, self.model.dtype)))
 
 
 def check_encoded(tokens: Tensor, features: Tensor) -> None:

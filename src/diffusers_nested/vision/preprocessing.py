@@ -3,31 +3,28 @@
 from pathlib import Path
 from typing import Any
 
-from ..compat import clip_image_processor
 from ..errors import AdapterLoadError
-from ..files import file_in, read_json, shown
+from ..files import read_json, shown
 from ..files.limits import MAX_CONFIG_BYTES, MAX_SIDE
-from .settings import Rule, checked, is_number, number, whole
+from ..files.rules import FLAG, Rule, known_settings, list_of, number, whole
 
 
-def default_processor() -> Any:
-    """CLIP's own, for pictures of 224 x 224 pixels."""
-    return clip_image_processor()
-
-
-def read_processor(path: Path) -> Any:
+def read_processor(path: Path, kind: type[Any]) -> Any:
     """The preprocessing that a preprocessor_config.json describes.
 
+    Args:
+        path: The file.
+        kind: Class of the preprocessing.
+
     Raises:
-        AdapterLoadError: It cannot be read, or a value is out of its range.
+        AdapterLoadError: A value is out of its range.
     """
-    file_in(path.parent, path.name)
     raw = read_json(path, MAX_CONFIG_BYTES)
     if not isinstance(raw, dict):
         raise AdapterLoadError(f"{path} does not hold settings, but {shown(raw)}. Download it again.")
     # a size may be written with the sides that it does not have
     sizes = {name: _without_nulls(raw[name]) for name in ("size", "crop_size") if name in raw}
-    return clip_image_processor(**checked({**raw, **sizes}, _RULES, str(path)))
+    return kind(**known_settings({**raw, **sizes}, _RULES, str(path), AdapterLoadError))
 
 
 def check_processor_fits(processor: Any, side: int, where: str) -> None:
@@ -50,6 +47,9 @@ def check_processor_fits(processor: Any, side: int, where: str) -> None:
         )
 
 
+_SIDE = whole(1, MAX_SIDE)
+
+
 def _made_size(processor: Any) -> tuple[int, int] | None:
     """(height, width) of every preprocessed photo; None if they differ."""
     size: Any = None
@@ -65,37 +65,25 @@ def _without_nulls(value: Any) -> Any:
     return {name: side for name, side in value.items() if side is not None} if isinstance(value, dict) else value
 
 
-def _is_side(value: Any) -> bool:
-    return type(value) is int and 1 <= value <= MAX_SIDE
-
-
 def _is_crop(value: Any) -> bool:
-    return _is_side(value) or (
-        isinstance(value, dict) and value.keys() == {"height", "width"} and all(map(_is_side, value.values()))
+    return _SIDE.is_valid(value) or (
+        isinstance(value, dict) and value.keys() == {"height", "width"} and all(map(_SIDE.is_valid, value.values()))
     )
 
 
 def _is_size(value: Any) -> bool:
     return _is_crop(value) or (
-        isinstance(value, dict) and value.keys() == {"shortest_edge"} and _is_side(value["shortest_edge"])
+        isinstance(value, dict) and value.keys() == {"shortest_edge"} and _SIDE.is_valid(value["shortest_edge"])
     )
 
 
-def _three(least: float, most: float) -> Rule:
-    def is_valid(value: Any) -> bool:
-        return isinstance(value, list) and len(value) == 3 and all(is_number(x) and least <= x <= most for x in value)
-
-    return is_valid, f"three numbers from {least:g} to {most:g}"
-
-
-_FLAG: Rule = (lambda value: isinstance(value, bool), "true or false")
 _SIDES = f"a whole number up to {MAX_SIDE}, or a dict of height and width"
 _RULES: dict[str, Rule] = {
-    **dict.fromkeys(("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"), _FLAG),
-    "size": (_is_size, f"{_SIDES} or of shortest_edge"),
-    "crop_size": (_is_crop, _SIDES),
-    "image_mean": _three(-1000, 1000),
-    "image_std": _three(1e-3, 1000),  # photos are divided by it
+    **dict.fromkeys(("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"), FLAG),
+    "size": Rule(_is_size, f"{_SIDES} or of shortest_edge"),
+    "crop_size": Rule(_is_crop, _SIDES),
+    "image_mean": list_of(number(-1000, 1000), 3),
+    "image_std": list_of(number(1e-3, 1000), 3),  # photos are divided by it
     "rescale_factor": number(1e-6, 1),
-    "resample": whole(5, 0),
+    "resample": whole(0, 5),
 }

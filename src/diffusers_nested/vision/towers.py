@@ -13,27 +13,36 @@ One rule says which, for loading, ``inspect`` and publishing alike. The first of
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..errors import AdapterLoadError, Remedy
-from ..files import is_download, is_folder, plain_subfolder, shown
+from ..files import CONFIG_NAME, is_download, is_folder, plain_path, shown
 from ..files.damage import damaged_downloads
-from ..files.source import Source, fetch_weights
+from ..files.source import Source
+from ..files.weights import find_weights
 from .encoder import ImageEncoder
-from .preprocessing import check_processor_fits, default_processor, read_processor
+from .kinds import TOWER_KINDS
+from .preprocessing import check_processor_fits, read_processor
 from .tower_files import check_name, read_tower, read_tower_config
 
 OWN_FOLDER = "image_encoder"
+_PREPROCESSING = "feature_extractor"
+_WEIGHTS = "model.safetensors"
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Tower:
-    """A vision tower that has been found: its configuration is here, its weights perhaps not."""
+    """A vision tower that has been found: its configuration is read when it is first asked for, its weights not yet.
+
+    Attributes:
+        source: Where it is.
+        folder: Its folder, from the top of the source.
+    """
 
     source: Source
     folder: str
@@ -50,18 +59,35 @@ class Tower:
         """Where it is, as a configuration names it."""
         return "/".join(filter(None, (self.source.location, self.folder)))
 
-    @property
-    def config_file(self) -> str:
-        """Path of its configuration from the top of the source."""
-        return "/".join(filter(None, (self.folder, "config.json")))
+    def path_of(self, name: str) -> str:
+        """Path of one of its files from the top of the source."""
+        return "/".join(filter(None, (self.folder, name)))
 
+    @cached_property
+    def found(self) -> Path | None:
+        """Its configuration on this machine; None if there is none, and so no tower."""
+        return self.source.find(self.path_of(CONFIG_NAME))
+
+    @property
     def local_folder(self) -> Path:
         """The folder on this machine, where its configuration is.
 
         Raises:
             AdapterLoadError: It has none, or cannot be read.
         """
-        return self.source.local_folder(self.config_file) / self.folder
+        if self.found is None:
+            raise AdapterLoadError(f"The image encoder is not whole: {self.place} has no {CONFIG_NAME}. Save it again.")
+        return self.found.parent
+
+    @cached_property
+    def config(self) -> Any:
+        """Its configuration.
+
+        Raises:
+            AdapterLoadError: It is missing, of another model, or a value is out of its range.
+        """
+        with damaged_downloads(self.local_folder):
+            return read_tower_config(self.local_folder / CONFIG_NAME)
 
 
 def find_image_encoder(config: Mapping[str, Any], source: Source | None, folder: str = OWN_FOLDER) -> Tower:
@@ -85,8 +111,7 @@ def find_image_encoder(config: Mapping[str, Any], source: Source | None, folder:
     if tower.source is not source:
         logger.info("the adapter's config names the image encoder %s", tower.place)  # perhaps somebody else's
         tower = _pinned_by_name(tower, source)
-    with damaged_downloads(tower.local_folder()):
-        _check_width(config, tower)
+    _check_width(config, tower)
     return tower
 
 
@@ -102,7 +127,7 @@ def locate_image_encoder(config: Mapping[str, Any], source: Source | None, folde
         AdapterLoadError: The user's folder is not there, the name in the config can be none, or the source cannot be
             read.
     """
-    folder = plain_subfolder(folder, "image_encoder_folder") or ""
+    folder = plain_path(folder, "image_encoder_folder") or ""
     beside = None if source is None else _tower_in(source, source.within(folder))
     if beside is not None:
         return beside
@@ -124,19 +149,14 @@ def load_image_encoder(tower: Tower, torch_dtype: torch.dtype | None = None) -> 
         AdapterLoadError: It is not whole, cannot be read, or its preprocessing makes pictures of another size than it
             sees.
     """
-    source, folder = tower.source, tower.local_folder()
-    with damaged_downloads(folder):
-        size: Any = read_tower_config(folder).image_size
-        stored = _stored_preprocessing(source, tower.folder)
-    if stored is None:
-        processor, where = default_processor(), f"There is no feature_extractor/ beside {tower.place}: CLIP's own"
-    else:
-        with damaged_downloads(stored.parent):
-            processor, where = read_processor(stored), str(stored)
-    check_processor_fits(processor, size, where)
-    with damaged_downloads(folder):
-        fetch_weights(source, tower.folder, SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
-        return ImageEncoder(read_tower(folder, torch_dtype), processor)
+    config, stored = tower.config, _stored_preprocessing(tower)
+    kind = TOWER_KINDS[config.model_type].processor
+    with damaged_downloads(tower.local_folder, *([] if stored is None else [stored.parent])):
+        processor = kind() if stored is None else read_processor(stored, kind)
+        where = f"There is no {_PREPROCESSING}/ beside {tower.place}: the default" if stored is None else str(stored)
+        check_processor_fits(processor, config.image_size, where)
+        files = find_weights(tower.source, tower.folder, _WEIGHTS, f"{_WEIGHTS}.index.json")
+        return ImageEncoder(read_tower(config, files, tower.place, torch_dtype), processor)
 
 
 def load_vision_tower(name_or_path: str, torch_dtype: torch.dtype | None = None) -> ImageEncoder:
@@ -157,7 +177,7 @@ def load_vision_tower(name_or_path: str, torch_dtype: torch.dtype | None = None)
 
 def _tower_in(source: Source, folder: str) -> Tower | None:
     tower = Tower(source, folder)
-    return None if source.find(tower.config_file) is None else tower
+    return None if tower.found is None else tower
 
 
 def _users_tower(source: Source | None, folder: str) -> Tower:
@@ -194,7 +214,7 @@ def _tower_of_hub(name: str, source: Source | None) -> Tower:
 
 
 def _pinned(tower: Tower) -> Tower:
-    return replace(tower, source=tower.source.pinned(tower.config_file))
+    return replace(tower, source=tower.source.pinned(tower.path_of(CONFIG_NAME))[0])
 
 
 def _pinned_by_name(tower: Tower, source: Source | None) -> Tower:
@@ -209,7 +229,7 @@ def _pinned_by_name(tower: Tower, source: Source | None) -> Tower:
 
 
 def _check_width(config: Mapping[str, Any], tower: Tower) -> None:
-    width = read_tower_config(tower.local_folder()).hidden_size
+    width = tower.config.hidden_size
     if width != config["image_feature_dim"]:
         raise AdapterLoadError(
             f"The image encoder {tower.name} gives features of width {width}, the adapter reads "
@@ -217,11 +237,11 @@ def _check_width(config: Mapping[str, Any], tower: Tower) -> None:
         )
 
 
-def _stored_preprocessing(source: Source, folder: str) -> Path | None:
+def _stored_preprocessing(tower: Tower) -> Path | None:
     """Of a tower: beside it in feature_extractor/, else in its own folder."""
-    beside = "/".join([*folder.split("/")[:-1], "feature_extractor"])
-    for place in (beside, folder):
-        found = source.find("/".join(filter(None, (place, "preprocessor_config.json"))))
-        if found is not None:
-            return found
+    beside = "/".join([*tower.folder.split("/")[:-1], _PREPROCESSING])
+    for folder in (beside, tower.folder):
+        path = tower.source.find("/".join(filter(None, (folder, "preprocessor_config.json"))))
+        if path is not None:
+            return path
     return None

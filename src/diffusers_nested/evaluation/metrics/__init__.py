@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import NestedAdapterError
+from ...images.faces import DlibFaces
 from ..imported import import_named
 from .base import Metric, Scores, checked_scores
 from .embeddings import ClipText, ImageSimilarity, clip_image, dino
@@ -12,14 +13,13 @@ from .identity import FunctionRecogniser, IdentitySimilarity, Recogniser
 from .outside import OutsideChange
 
 
-def _dlib(name: str, word: str | None = None) -> Metric:
-    from .faces import DlibFaces
-
-    return IdentitySimilarity(name, DlibFaces(), word)
+def _dlib(name: str, word: str | None = None, another: bool = False) -> Metric:
+    return IdentitySimilarity(name, DlibFaces(), word, another)
 
 
-def _identity(name: str, embed: str, word: str | None = None) -> Metric:
-    return IdentitySimilarity(name, FunctionRecogniser(import_named(embed, f"metrics.{name}.embed")), word)
+def _identity(name: str, embed: str, word: str | None = None, another: bool = False) -> Metric:
+    recogniser = FunctionRecogniser(import_named(embed, f"metrics.{name}.embed"))
+    return IdentitySimilarity(name, recogniser, word, another)
 
 
 METRICS: dict[str, Callable[..., Metric]] = {

@@ -50,20 +50,27 @@ class IdentitySimilarity(Metric):
         name: Column of the results.
         recogniser: Finds and compares them.
         word: Whose photos, where prompts hold several subjects.
+        another: Compare with the photos of the next subject instead: what pictures of anybody score.
     """
 
-    def __init__(self, name: str, recogniser: Recogniser, word: str | None = None) -> None:
+    def __init__(self, name: str, recogniser: Recogniser, word: str | None = None, another: bool = False) -> None:
         super().__init__(name)
         self._recogniser = recogniser
         self._word = word
+        self._another = another
         self._known: dict[str, list[np.ndarray]] = {}
 
     def check(self, references: Sequence[Reference]) -> None:
         """Embed all photos.
 
         Raises:
-            NestedAdapterError: Nobody is found in one of them.
+            NestedAdapterError: Nobody is found in one of them, or there is no other subject to compare with.
         """
+        if self._another and len(references) < 2:
+            raise NestedAdapterError(
+                f"metrics.{self.name} compares with the next subject's photos, but there is only one subject. Add "
+                "one, or leave `another` out."
+            )
         for reference in references:
             found = self._recogniser.embed(reference.photos(self._word))
             missing = [str(number) for number, one in enumerate(found, 1) if one is None]
@@ -73,6 +80,9 @@ class IdentitySimilarity(Metric):
                     f"{reference.name!r}. Give photos that it can recognise, or leave the metric out."
                 )
             self._known[reference.name] = [one for one in found if one is not None]
+        if self._another:
+            names = list(self._known)
+            self._known = {name: self._known[after] for name, after in zip(names, [*names[1:], names[0]], strict=True)}
 
     def score(
         self, pictures: Sequence[Image.Image], shots: Sequence[Shot], plain: Sequence[Image.Image] | None

@@ -6,10 +6,10 @@ import numpy as np
 from PIL import Image
 
 from ...errors import NestedAdapterError
+from ...images.faces import Box, DlibFaces
 from ..shots import Shot
 from .base import Metric, Scores
 
-Box = tuple[float, float, float, float]
 _GROWTH = 0.5  # of a face's box on every side, for hair and chin
 
 
@@ -79,8 +79,6 @@ def _finder(name: str, box: Sequence[float] | str) -> Callable[[Image.Image], Bo
     if box != "face":
         fixed = _checked_box(box, name)
         return lambda picture: fixed
-    from .faces import DlibFaces
-
     faces = DlibFaces()
 
     def locate(picture: Image.Image) -> Box | None:

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ...errors import NestedAdapterError
-from ...files.jsonl import write_atomically
+from ...files.write_whole import write_whole
 from ..pictures import load
 from .pairs import Pair
 
@@ -32,6 +32,21 @@ def write_page(pairs: Sequence[Pair], path: Path) -> Path:
     Raises:
         NestedAdapterError: A picture cannot be read, or the key of another study is in the way.
     """
+    content = _content(pairs)
+    study = hashlib.blake2b(json.dumps(content).encode(), digest_size=6).hexdigest()
+    # "<" is written so that no text in the data can end the script element
+    data = json.dumps({"study": study, **content}).replace("<", "\\u003c")
+    key, key_path = _key(study, pairs), path.with_suffix(".key.json")
+    _check_free(key_path, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # the key first: a page without one would be in vain
+    write_whole(key_path, json.dumps(key, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", data))
+    return key_path
+
+
+def _content(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """What the page shows: every image once, and the pairs by the numbers of their images."""
     images = list(dict.fromkeys(file for pair in pairs for file in (*pair.photos, *pair.pictures)))
     number = {file: i for i, file in enumerate(images)}
     shown = [
@@ -42,31 +57,22 @@ def write_page(pairs: Sequence[Pair], path: Path) -> Path:
         }
         for pair in pairs
     ]
-    content = {"pairs": shown, "images": [_data_uri(load(file)) for file in images]}
-    study = hashlib.blake2b(json.dumps(content).encode(), digest_size=6).hexdigest()
-    key = {
-        "study": study,
-        "first": str(pairs[0].first),
-        "pairs": [
-            {
-                "subject": pair.subject,
-                "prompt": pair.prompt,
-                "seed": pair.seed,
-                "left": str(pair.sides[0]),
-                "right": str(pair.sides[1]),
-            }
-            for pair in pairs
-        ],
-    }
-    # "<" is written so that no text in the data can end the script element
-    data = json.dumps({"study": study, **content}).replace("<", "\\u003c")
-    key_path = path.with_suffix(".key.json")
-    _check_free(key_path, key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # the key first: a page without one would be in vain
-    write_atomically(key_path, json.dumps(key, indent=1, ensure_ascii=False) + "\n")
-    write_atomically(path, TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", data))
-    return key_path
+    return {"pairs": shown, "images": [_data_uri(load(file)) for file in images]}
+
+
+def _key(study: str, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Who made which picture."""
+    sides = [
+        {
+            "subject": pair.subject,
+            "prompt": pair.prompt,
+            "seed": pair.seed,
+            "left": str(pair.sides[0]),
+            "right": str(pair.sides[1]),
+        }
+        for pair in pairs
+    ]
+    return {"study": study, "first": str(pairs[0].first), "pairs": sides}
 
 
 def _check_free(key_path: Path, key: Mapping[str, Any]) -> None:

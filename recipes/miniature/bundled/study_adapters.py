@@ -1,0 +1,121 @@
+"""Adapters that differ in one thing only: mechanism, number of queries, norm, steps, examples or seed.
+
+Run as ``python -m recipes.miniature.bundled.study_adapters FOLDER --mechanism decoupled``. All of them learn
+from the same triplets on the bundled pipeline. A run that was cut off goes on when it is started again, and one that
+is complete is left as it is.
+"""
+
+import argparse
+import json
+import logging
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffusers_nested.errors import NestedAdapterError
+from diffusers_nested.mechanisms import MECHANISMS
+from diffusers_nested.miniature import load_pipeline, path
+from diffusers_nested.vision import load_vision_tower
+
+from .adapters import ALPHA, QFORMER, STEPS, TRIPLETS, WORDS, fit, new_adapter, settings
+
+_NOTE, _COMPLETE = "study.json", "complete"
+
+
+@dataclass(frozen=True)
+class StudyAdapter:
+    """What one adapter of a study is.
+
+    Attributes:
+        name: "people" or "pets".
+        mechanism: How subjects enter a layer.
+        num_queries: Subject tokens per photo.
+        alpha: Norm of a subject's value, None for none; without meaning for a mechanism that sets no norm.
+        steps: Of the optimiser; by default as many as the bundled adapter had.
+        seed: Of the first weights, the order of the triplets and the noise.
+        triplets: How many examples there are.
+        photo_is_target: Whether the photo of an example is the picture to be learned itself, not another one.
+    """
+
+    name: str = "people"
+    mechanism: str = "nested"
+    num_queries: int = QFORMER["num_queries"]
+    alpha: float | None = ALPHA
+    steps: int | None = None
+    seed: int = 0
+    triplets: int = TRIPLETS
+    photo_is_target: bool = False
+
+
+def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_file: Path | None = None) -> Path:
+    """Train an adapter, or go on with it, and leave it in ``folder`` as ``load_nested_adapter`` takes it.
+
+    Args:
+        folder: Of this adapter alone.
+        wanted: What it is to be.
+        cache_file: Where the encoded triplets are kept for other adapters with the same examples; the first one
+            writes it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        NestedAdapterError: The folder holds a run with other settings.
+    """
+    _check_folder(folder, wanted)
+    if (folder / _COMPLETE).exists():
+        return folder
+    pipeline, tower = load_pipeline(), load_vision_tower(str(path(wanted.name) / "image_encoder"))
+    changes: dict[str, Any] = {"num_queries": wanted.num_queries}
+    if MECHANISMS[wanted.mechanism].has_norm:
+        changes["alpha"] = wanted.alpha
+    torch.manual_seed(wanted.seed)
+    adapter = new_adapter(pipeline, tower, wanted.name, wanted.mechanism, **changes)
+    config = settings(folder, wanted.steps or STEPS[wanted.name], wanted.seed, cache_file)
+    fit(pipeline, tower, adapter, config, wanted.name, wanted.triplets, wanted.photo_is_target)
+    for part in ("image_encoder", "feature_extractor"):
+        shutil.copytree(path(wanted.name) / part, folder / part, dirs_exist_ok=True)
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    (folder / _COMPLETE).touch()
+    return folder
+
+
+def _check_folder(folder: Path, wanted: StudyAdapter) -> None:
+    """Note what the folder's adapter is to be, or compare it with what was noted."""
+    note = folder / _NOTE
+    if not note.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(asdict(wanted), indent=2) + "\n")
+    noted = StudyAdapter(**json.loads(note.read_text()))
+    if noted != wanted:
+        raise NestedAdapterError(f"{folder} holds {noted}, but {wanted} was asked for. Choose another folder.")
+
+
+def _read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="of this adapter alone")
+    parser.add_argument("--name", default="people", choices=sorted(WORDS))
+    parser.add_argument("--mechanism", default="nested", choices=sorted(MECHANISMS))
+    parser.add_argument("--num_queries", type=int, default=QFORMER["num_queries"])
+    parser.add_argument("--alpha", type=_number_or_none, default=ALPHA, help="a number or none (default: %(default)s)")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--triplets", type=int, default=TRIPLETS)
+    parser.add_argument("--photo_is_target", action="store_true", help="learn from the pictures themselves")
+    parser.add_argument("--cache_file", type=Path, help="encoded triplets, shared by adapters with the same ones")
+    return parser.parse_args()
+
+
+def _number_or_none(text: str) -> float | None:
+    return None if text == "none" else float(text)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    given = vars(_read_arguments())
+    place, cache = given.pop("folder"), given.pop("cache_file")
+    train_study_adapter(place, StudyAdapter(**given), cache)

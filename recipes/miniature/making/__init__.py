@@ -1,1 +1,0 @@
-"""How the models of the miniature world are trained."""

@@ -1,0 +1,63 @@
+"""What the miniature's models learn from: scenes, pictures, masks and latents."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from diffusers_nested.miniature.drawing import render, subject_masks
+from diffusers_nested.miniature.world import Scene, random_scene, random_subjects
+
+from ..bundled.base import encode_pictures
+from ..bundled.data import to_pixels
+
+PICTURES = 60_000
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """N scenes, pictures (N, 32, 32, 3), masks (N, 2, 32, 32) of up to two subjects, and latents (N, 4, 16, 16)."""
+
+    scenes: list[Scene]
+    pixels: np.ndarray
+    masks: np.ndarray
+    latents: Tensor
+
+
+def draw_pictures(count: int, seed: int) -> tuple[list[Scene], np.ndarray, np.ndarray]:
+    """Scenes by lot, each drawn with details of its own, and where its subjects are."""
+    scenes = draw_scenes(count, seed)
+    pixels = np.stack([render(scene, np.random.default_rng([seed, i])) for i, scene in enumerate(scenes)])
+    masks = np.zeros((count, 2, 32, 32), bool)
+    for i, scene in enumerate(scenes):
+        masks[i, : len(scene.subjects)] = subject_masks(scene, np.random.default_rng([seed, i]))
+    return scenes, pixels, masks
+
+
+def draw_scenes(count: int, seed: int) -> list[Scene]:
+    """Scenes by lot."""
+    rng = np.random.default_rng(seed)
+    return [random_scene(rng, random_subjects(rng)) for _ in range(count)]
+
+
+def load_pictures(folder: Path, vae: AutoencoderKL, count: int = PICTURES, seed: int = 2) -> Pictures:
+    """The training set; it is drawn and encoded once, and kept in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn, latents = folder / "pictures.pt", folder / "latents.pt"
+    if not drawn.exists():
+        _, pixels, masks = draw_pictures(count, seed)
+        _save({"pixels": torch.from_numpy(pixels), "masks": torch.from_numpy(masks)}, drawn)
+    kept = torch.load(drawn, weights_only=True, mmap=True)
+    if not latents.exists():
+        _save(encode_pictures(vae, to_pixels(kept["pixels"].numpy())), latents)
+    encoded = torch.load(latents, weights_only=True)
+    return Pictures(draw_scenes(count, seed), kept["pixels"].numpy(), kept["masks"].numpy(), encoded)
+
+
+def _save(values: object, path: Path) -> None:
+    """Whole or not at all."""
+    torch.save(values, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)

@@ -1,0 +1,78 @@
+"""From image features to subject tokens: a Q-Former (arXiv 2501.01407, section 3.3)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Blip2QFormerConfig, Blip2QFormerModel
+
+from ..errors import NestedAdapterError
+from ..files.limits import MAX_ATTENTION
+
+
+class QFormer(nn.Module):
+    """Q-Former (as in BLIP-2) whose N learned queries read image features into N subject tokens."""
+
+    def __init__(
+        self,
+        image_feature_dim: int,
+        num_queries: int,
+        token_dim: int,
+        hidden_size: int,
+        num_layers: int,
+        num_heads: int,
+        intermediate_size: int,
+    ) -> None:
+        super().__init__()
+        config = Blip2QFormerConfig(
+            hidden_size=hidden_size,
+            num_hidden_layers=num_layers,
+            num_attention_heads=num_heads,
+            intermediate_size=intermediate_size,
+            encoder_hidden_size=image_feature_dim,
+            cross_attention_frequency=1,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        self.queries = nn.Parameter(torch.randn(1, num_queries, hidden_size) * 0.02)
+        self.qformer = Blip2QFormerModel(config)
+        self.to_tokens = nn.Sequential(nn.Linear(hidden_size, token_dim), nn.LayerNorm(token_dim))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "QFormer":
+        """The encoder of an adapter's configuration."""
+        own = {name.removeprefix("qformer_"): value for name, value in config.items() if name.startswith("qformer_")}
+        return cls(config["image_feature_dim"], config["num_queries"], config["token_dim"], **own)
+
+    @staticmethod
+    def check_config(config: Mapping[str, Any]) -> None:
+        """Raise unless settings that are each in their range can be together.
+
+        Raises:
+            NestedAdapterError: Names the settings.
+        """
+        width, heads, queries = config["qformer_hidden_size"], config["qformer_num_heads"], config["num_queries"]
+        if width % heads:
+            raise NestedAdapterError(f"qformer_hidden_size {width} must be a multiple of qformer_num_heads {heads}.")
+        if heads * queries**2 > MAX_ATTENTION:
+            raise NestedAdapterError(
+                f"num_queries {queries} with qformer_num_heads {heads} asks for {heads * queries**2:.1e} attention "
+                f"weights in each block, heads · num_queries², more than {MAX_ATTENTION:.1e}. One of them must be "
+                "smaller."
+            )
+
+    @staticmethod
+    def estimated_parameters(config: Mapping[str, Any]) -> int:
+        """About how many parameters it has, without building it: an upper bound that is close for large ones."""
+        hidden, inner = config["qformer_hidden_size"], config["qformer_intermediate_size"]
+        # in each block: self-attention 4 h², attention to the image 2 h² + 2 h f, two linear layers 2 h i, or twice two
+        block = 6 * hidden**2 + 2 * hidden * config["image_feature_dim"] + 4 * hidden * inner + 32 * (hidden + inner)
+        tokens = hidden * (config["num_queries"] + config["token_dim"]) + 4 * config["token_dim"]
+        return config["qformer_num_layers"] * block + tokens
+
+    def forward(self, image_features: Tensor) -> Tensor:
+        """Image features (B, L, image_feature_dim) -> subject tokens (B, N, token_dim)."""
+        queries = self.queries.expand(len(image_features), -1, -1)
+        read = self.qformer(query_embeds=queries, encoder_hidden_states=image_features)
+        return self.to_tokens(read.last_hidden_state)

@@ -1,0 +1,52 @@
+"""What a repository says of its files, without downloading them."""
+
+from typing import Any
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError, NotASafetensorsRepoError, SafetensorsParsingError
+
+from ..errors import AdapterLoadError
+from .failures import download_errors
+from .source import Source
+
+# whatever the client's reader makes of a header that is none
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    NotASafetensorsRepoError,
+    SafetensorsParsingError,
+)
+
+
+def file_sizes(source: Source) -> dict[str, int | None]:
+    """Every file of a repository, with its bytes if the Hub says how many.
+
+    Raises:
+        DownloadError: The Hub cannot be asked.
+    """
+    with download_errors(source.location, "the list of files", source.revision):
+        info = HfApi(token=source.token).model_info(source.location, revision=source.revision, files_metadata=True)
+    return {file.rfilename: file.size for file in info.siblings or ()}
+
+
+def remote_parameters(source: Source, filename: str) -> dict[str, int] | None:
+    """Number of parameters by type of a file of weights, from its header alone; None if the Hub does not give it.
+
+    Raises:
+        AdapterLoadError: It is not a safetensors file.
+    """
+    api: Any = HfApi(token=source.token)
+    try:
+        header = api.parse_safetensors_file_metadata(source.location, filename, revision=source.revision)
+    except (HTTPError, OSError):
+        return None
+    except _UNREADABLE as error:
+        raise AdapterLoadError(
+            f"{filename} of {source.location} is not a whole safetensors file ({type(error).__name__}: {error}). Its "
+            "owner must publish it again."
+        ) from error
+    return {str(dtype): count for dtype, count in header.parameter_count.items()}

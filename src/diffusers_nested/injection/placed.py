@@ -1,0 +1,194 @@
+"""Subjects on their way into a layer: projected once per call, placed at rows and words, seen by one layer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..attention import SubjectValues
+from ..mechanisms import Mechanism
+from .masks import masks_at, share_out
+
+
+class Dial:
+    """The scale of one layer, as a 0-d tensor that is filled in place.
+
+    A compiled UNet reads the tensor, so a new value needs no new compilation.
+    """
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+        with torch.inference_mode(False):  # a tensor made in inference mode could not be filled outside of it
+            self.tensor: Tensor = torch.tensor(value, dtype=torch.float32)
+
+    def set(self, value: float) -> None:
+        """Turn the dial, also in the middle of a call."""
+        self.value = value
+        self.tensor.fill_(value)
+
+    def to(self, device: torch.device) -> Tensor:
+        """The tensor, moved to the device for good."""
+        if self.tensor.device != device:
+            with torch.inference_mode(False):
+                self.tensor = self.tensor.to(device)
+        return self.tensor
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What subjects have in common whose rows are computed together.
+
+    Subjects of one kind differ in their tokens, log-weights and masks only.
+
+    Attributes:
+        adapter: Name of the adapter.
+        mechanism: How the subject enters a layer.
+        alpha: Norm of the nested values in units of the word's own.
+        dials: Layer path -> scale. Not compared: they follow from the adapter and the scale.
+        num_tokens: N, of all images together.
+        scale: The subject's own; None for the adapter's.
+        steps: First and last part of the denoising steps in which the subject acts, from 0 to 1.
+        is_weighted: Whether the subject has log-weights.
+        is_masked: Whether the subject has a mask.
+    """
+
+    adapter: str
+    mechanism: Mechanism
+    alpha: float | None
+    dials: Mapping[str, Dial] = field(compare=False)
+    num_tokens: int
+    scale: float | None = None
+    steps: tuple[float, float] = (0.0, 1.0)
+    is_weighted: bool = False
+    is_masked: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectedSubject:
+    """A subject whose tokens are projected for every layer.
+
+    Attributes:
+        kind: With which subjects it can be computed together.
+        layers: Layer path -> what the layer reads: (K̆, V̆) or (V̆,), each (1 or rows, N, inner width), or
+            (tokens,) for a mechanism without projections.
+        log_weights: (1, N), added to the nested logits; None for equal weights.
+        mask: Where in the image the subject acts, (h, w) from 0 to 1; None for everywhere.
+    """
+
+    kind: Kind
+    layers: Mapping[str, tuple[Tensor, ...]]
+    log_weights: Tensor | None = None
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedSubject:
+    """One subject at its words in some rows, or a subject of the same kind for each row.
+
+    Attributes:
+        subjects: One for all rows, or one for each.
+        positions: (rows, T), 1 at the subject's word.
+    """
+
+    subjects: tuple[ProjectedSubject, ...]
+    positions: Tensor
+
+    def at_layer(self, path: str, heads: int, mask: Tensor | None) -> SubjectValues:
+        """The subject as one layer sees it, given its mask there, (rows or 1, S)."""
+        kind, read = self.subjects[0].kind, self.subjects[0].layers[path]
+        if len(self.subjects) > 1:
+            columns = zip(*[subject.layers[path] for subject in self.subjects], strict=True)
+            read = [torch.cat(column) for column in columns]
+        if kind.mechanism.projection is not None:
+            read = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in read]  # (rows, N, H · d) -> (rows, H, N, d)
+        return SubjectValues(
+            key=read[0] if len(read) > 1 else None,
+            value=read[-1],
+            positions=self.positions,
+            scale=kind.dials[path].to(read[-1].device),
+            alpha=kind.alpha,
+            log_weights=self._log_weights() if kind.is_weighted else None,
+            mask=mask,
+        )
+
+    def _log_weights(self) -> Tensor:
+        return torch.cat([one.log_weights for one in self.subjects if one.log_weights is not None])
+
+
+@dataclass(frozen=True, eq=False)
+class LayerGroup:
+    """Rows of the UNet's batch and the subjects that act on them, as one layer sees them.
+
+    Attributes:
+        rows: Their numbers; None for all rows.
+        others: The numbers of all other rows; None if there are none.
+        subjects: As the mechanism takes them; for one without projections the values are still tokens, (rows, N, D).
+        mechanism: How they enter the layer.
+        batch: How many rows the UNet was given; None if that is not known.
+    """
+
+    rows: Tensor | None
+    others: Tensor | None
+    subjects: tuple[SubjectValues, ...]
+    mechanism: Mechanism
+    batch: int | None = None
+
+
+class RowGroup:
+    """Rows of the UNet's batch whose subjects are of the same kinds.
+
+    Args:
+        placed: Their subjects.
+        rows: Their numbers; None for all rows.
+        others: The numbers of all other rows.
+        size: Height and width of the latents that the UNet is given; needed for masks only.
+        batch: How many rows the UNet is given, where the rows are numbered.
+
+    Attributes:
+        kinds: Of the subjects.
+    """
+
+    def __init__(
+        self,
+        placed: Sequence[PlacedSubject],
+        rows: Tensor | None = None,
+        others: Tensor | None = None,
+        size: tuple[int, int] = (0, 0),
+        batch: int | None = None,
+    ) -> None:
+        self._rows, self._others, self._batch = rows, others, batch
+        self._placed = placed
+        self._size = size
+        self.kinds = [one.subjects[0].kind for one in placed]
+        self._is_masked = any([kind.is_masked for kind in self.kinds])
+        self._known: dict[tuple[str, tuple[bool, ...]], LayerGroup] = {}
+        self._masks: dict[int, list[Tensor | None]] = {}
+
+    def at_layer(self, path: str, heads: int, level: int, acting: Sequence[bool]) -> LayerGroup | None:
+        """The group in one layer, None if none of its subjects acts there.
+
+        Args:
+            path: The layer.
+            heads: Of the layer.
+            level: How often the UNet has halved the latents there.
+            acting: Which of the subjects act in this step.
+        """
+        on = tuple([now and kind.dials[path].value > 0 for kind, now in zip(self.kinds, acting, strict=True)])
+        if not any(on):
+            return None
+        if (path, on) not in self._known:
+            masks = self._masks_at(level) if self._is_masked else [None] * len(on)
+            parts = zip(self._placed, masks, on, strict=True)
+            subjects = [one.at_layer(path, heads, mask) for one, mask, acts in parts if acts]
+            self._known[path, on] = LayerGroup(
+                self._rows, self._others, tuple(subjects), self.kinds[0].mechanism, self._batch
+            )
+        return self._known[path, on]
+
+    def _masks_at(self, level: int) -> list[Tensor | None]:
+        """Masks of the subjects at a level of the UNet, each (rows or 1, S)."""
+        if level not in self._masks:
+            sized = [masks_at([one.mask for one in placed.subjects], self._size, level) for placed in self._placed]
+            self._masks[level] = share_out(sized, [placed.positions for placed in self._placed])
+        return self._masks[level]

@@ -1,0 +1,105 @@
+"""The subjects of one pipeline call, placed on whatever rows reach the UNet."""
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import NestedAdapterError, RowsNotFoundError
+from .placed import Kind, PlacedSubject, ProjectedSubject, RowGroup
+from .rows import RowFinder
+from .steps import StepCounter
+
+# The subjects of a prompt, each with the positions of its word.
+Subjects = Sequence[tuple[ProjectedSubject, tuple[int, ...]]]
+# Or why they cannot stand in it, which matters only if its rows reach the UNet.
+Prompt = Subjects | NestedAdapterError
+
+
+class Placement:
+    """The subjects of one pipeline call, placed anew whenever other rows reach the UNet.
+
+    Args:
+        prompts: Per prompt, its subjects and their token positions, numbered as the finder does.
+        finder: Tells which row belongs to which prompt.
+        counter: Tells which denoising step a UNet call belongs to; needed only if a subject acts in some of them.
+    """
+
+    def __init__(self, prompts: Sequence[Prompt], finder: RowFinder, counter: StepCounter | None = None) -> None:
+        self._prompts = list(prompts)
+        self._finder = finder
+        self._counter = counter
+        self._placed: dict[Hashable, tuple[RowGroup, ...]] = {}
+
+    def add(self, prompts: Sequence[Prompt], positive: Tensor, negative: Tensor | None) -> None:
+        """Know further prompts, with what ``encode_prompt`` returned for them."""
+        self._prompts += prompts
+        self._finder.add(positive, len(prompts), negative)
+
+    @property
+    def has_acted(self) -> bool:
+        """Whether a row with a prompt has reached the UNet."""
+        return self._finder.has_found
+
+    def groups(self, sample: Tensor, timestep: object, states: Tensor) -> list[tuple[RowGroup, list[bool]]]:
+        """Groups of rows for one call of the UNet, each with which of its subjects act in this step.
+
+        Args:
+            sample: Latents (B, C, h, w), or (B, C, frames, h, w) in a video UNet.
+            timestep: Of the pipeline's loop.
+            states: Prompt embeddings, (B, T, D) or (B · frames, T, D).
+
+        Raises:
+            RowsNotFoundError: There are not as many prompts as latents.
+            NestedAdapterError: A row carries a prompt in which the subjects cannot stand.
+        """
+        if self._counter is not None:
+            self._counter.see(timestep)
+        frames = sample.shape[2] if sample.ndim == 5 else 1
+        if len(states) != len(sample) * frames:
+            # attention without subjects fails at this too, but ours would give one row to all
+            raise RowsNotFoundError(
+                f"{len(states)} rows of prompt embeddings reached the UNet for {len(sample) * frames} latents. A "
+                "callback that drops rows must keep one for each picture; diffusers' CFG cutoff keeps the last one "
+                "only, so use it with a single picture."
+            )
+        rows = tuple(self._finder.find(states, frames))
+        size = (sample.shape[-2], sample.shape[-1])
+        if (rows, size) not in self._placed:
+            self._placed[rows, size] = self._place(rows, size, states)
+        return [(group, [self._acts(kind) for kind in group.kinds]) for group in self._placed[rows, size]]
+
+    def _acts(self, kind: Kind) -> bool:
+        return self._counter is None or self._counter.within(*kind.steps)
+
+    def _place(self, rows: tuple[int | None, ...], size: tuple[int, int], like: Tensor) -> tuple[RowGroup, ...]:
+        together: dict[tuple[Kind, ...], dict[int, Subjects]] = {}
+        for row, number in enumerate(rows):
+            subjects = () if number is None else self._subjects_of(number)
+            if subjects:
+                kinds = tuple([subject.kind for subject, _ in subjects])
+                together.setdefault(kinds, {})[row] = subjects
+        return tuple([_group(members, size, like) for members in together.values()])
+
+    def _subjects_of(self, number: int) -> Subjects:
+        prompt = self._prompts[number]
+        if isinstance(prompt, NestedAdapterError):
+            raise prompt
+        return prompt
+
+
+def _group(members: Mapping[int, Subjects], size: tuple[int, int], like: Tensor) -> RowGroup:
+    """One group of rows, given with their subjects; slot by slot these are of the same kind."""
+    placed = []
+    for slot in zip(*members.values(), strict=True):
+        positions = torch.zeros(len(members), like.shape[1], dtype=like.dtype)
+        for i, (_, where) in enumerate(slot):
+            positions[i, list(where)] = 1
+        subjects = tuple([subject for subject, _ in slot])
+        alone = len(set(map(id, subjects))) == 1
+        placed.append(PlacedSubject(subjects[:1] if alone else subjects, positions.to(like.device)))
+    others = [row for row in range(len(like)) if row not in members]
+    if not others:
+        return RowGroup(placed, size=size, batch=len(like))
+    numbers = [torch.tensor(some, device=like.device) for some in (list(members), others)]
+    return RowGroup(placed, *numbers, size=size, batch=len(like))

@@ -1,0 +1,226 @@
+"""One pipeline call with subjects: checked and projected before denoising, released after it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from torch import Tensor
+
+from ..compat import uncompiled
+from ..errors import NestedAdapterError, RowsNotFoundError, SubjectError
+from ..injection import Gate, Groups, Placement, Prompt, RowFinder, StepCounter
+from ..subjects import ResolvedSubject, resolve_subjects
+from .loop_steps import count_steps, has_several_loops
+from .prompt_words import PROMPTS, count_prompts, find_positions
+from .state import NestedState, loaded_on, require_state
+
+_NO_STEP = (
+    "The call has no denoising step, so that no subject can act: `num_inference_steps`, together with `strength`, "
+    "`denoising_start` or `denoising_end`, leaves none. Give more steps, or a larger part of them."
+)
+_CALLBACKS = ("callback_on_step_end", "callback")
+
+
+class NestedCall:
+    """The subjects of one call, from the check of the arguments to the end of denoising.
+
+    Args:
+        pipeline: A pipeline with a loaded adapter.
+        nested: Values of the nested keywords.
+        arguments: Arguments of the call, by name.
+        may_write: Whether something besides callbacks may write into the prompt's embeddings on their way.
+
+    Raises:
+        NestedAdapterError: Anything about the subjects is wrong; nothing has been changed then.
+    """
+
+    def __init__(
+        self, pipeline: Any, nested: Mapping[str, Any], arguments: Mapping[str, Any], may_write: bool = False
+    ) -> None:
+        self.pipeline = pipeline
+        self._state = require_state(pipeline)
+        self._state.injector.check_in_place()
+        self._prompts = {name: arguments.get(name) for name in PROMPTS}
+        self._resolved = resolve_subjects(
+            nested["nested_adapter_image"],
+            nested["nested_adapter_image_embeds"],
+            nested["nested_adapter_token"],
+            num_prompts=count_prompts(self._prompts),
+            adapter_tokens=self._state.subject_tokens,
+        )
+        self._positions = self._find(pipeline, self._resolved, self._prompts)
+        distinct = _distinct(self._resolved)
+        for subject in distinct:
+            _check_width(self._state, subject)
+        for row in self._resolved:
+            _check_same_mechanism(self._state, row)
+        with self.gate.lock:  # another call may be moving the same adapter
+            self._projected = {id(one): self._state.loaded[one.adapter_name].project(pipeline, one) for one in distinct}
+        self._is_watched = may_write or any([arguments.get(name) is not None for name in _CALLBACKS])
+        self._denoising_end = arguments.get("denoising_end")
+        self._shown_steps: int | None = None  # by the pipeline's progress bar
+        windows = [one.steps for one in distinct if one.steps != (0.0, 1.0)]
+        self._counter = StepCounter(self._total_steps, windows, has_several_loops(pipeline)) if windows else None
+        self._placement: Placement | None = None
+        self._was_reached = False
+
+    @property
+    def gate(self) -> Gate:
+        """The gate of the UNet in which the subjects act."""
+        return self._state.injector.gate
+
+    @property
+    def adapters(self) -> set[str]:
+        """The names of the adapters in use."""
+        return {subject.adapter_name for subject in _distinct(self._resolved)}
+
+    def place(self, pipeline: Any, arguments: Mapping[str, Any]) -> list[Prompt]:
+        """Find the subjects' words in prompts that are about to be encoded.
+
+        The first time these are the call's own prompts. Later ones are a callback's; that a word is missing in them
+        matters only once their rows reach the UNet.
+
+        Args:
+            pipeline: Which encodes them.
+            arguments: Of its ``encode_prompt``, by name.
+
+        Raises:
+            NestedAdapterError: A word cannot be placed in a prompt of the call itself.
+        """
+        prompts = {name: arguments.get(name) for name in PROMPTS}
+        if prompts["prompt"] is None and prompts["prompt_embeds"] is None:
+            prompts = self._prompts
+        if self._placement is None:
+            known = pipeline is self.pipeline and all([prompts[name] is self._prompts[name] for name in PROMPTS])
+            positions = self._positions if known else self._find(pipeline, self._resolved, prompts)
+            return self._placed(self._resolved, positions)
+        try:
+            resolved = _for_later_prompts(self._resolved, count_prompts(prompts))
+            return self._placed(resolved, self._find(pipeline, resolved, prompts))
+        except NestedAdapterError as error:
+            return [error] * count_prompts(prompts)
+
+    def record(self, placed: Sequence[Prompt], positive: Tensor, negative: Tensor | None) -> None:
+        """Take note of what ``encode_prompt`` returned for them: rows to look for in the UNet."""
+        if self._placement is None:
+            finder = RowFinder(positive, len(placed), negative, self._is_watched)
+            self._placement = Placement(placed, finder, self._counter)
+        else:
+            self._placement.add(placed, positive, negative)
+
+    def begin_loop(self, total: int | None) -> None:
+        """Take note that the pipeline begins to denoise, in so many steps by its progress bar."""
+        self._shown_steps = total
+        if self._counter is not None:
+            self._counter.restart()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Let the subjects act in the pipeline's UNet; all that was projected is released at the end.
+
+        Raises:
+            NestedAdapterError: No subject could act, in any step.
+        """
+        try:
+            with self.gate.serve(self.pipeline.unet, self):
+                yield
+        except Exception as error:
+            if self._shown_steps == 0:  # pipelines fail at their empty latents then, without a word of why
+                raise RowsNotFoundError(_NO_STEP) from error
+            raise
+        else:
+            self._check_acted()
+        finally:
+            self._projected, self._placement = {}, None
+
+    def groups(self, sample: Tensor, timestep: object, states: Tensor) -> Groups:
+        """Groups of rows for one forward pass of the UNet; see ``Placement.groups``."""
+        self._was_reached = True
+        if self._placement is None:
+            raise RowsNotFoundError(
+                f"{type(self.pipeline).__name__} reached its UNet without calling encode_prompt, so the rows of the "
+                "prompt are not known. Nested adapters need a pipeline that calls encode_prompt."
+            )
+        return self._placement.groups(sample, timestep, states)
+
+    def _placed(
+        self, resolved: Sequence[Sequence[ResolvedSubject]], positions: Sequence[Sequence[tuple[int, ...]]]
+    ) -> list[Prompt]:
+        """The subjects of each prompt, each with its positions there."""
+        placed: list[Prompt] = []
+        for row, found in zip(resolved, positions, strict=True):
+            placed.append([(self._projected[id(subject)], where) for subject, where in zip(row, found, strict=True)])
+        return placed
+
+    def _find(
+        self, pipeline: Any, resolved: Sequence[Sequence[ResolvedSubject]], prompts: Mapping[str, Any]
+    ) -> list[list[tuple[int, ...]]]:
+        """Positions of the subjects in prompts, by the tokenizers that the UNet's family has."""
+        return find_positions(pipeline, self._state.backbone, resolved, prompts)
+
+    def _total_steps(self) -> int:
+        return count_steps(self.pipeline, self._denoising_end, self._shown_steps)
+
+    def _check_acted(self) -> None:
+        if not self._was_reached:
+            raise RowsNotFoundError(_NO_STEP)
+        if self._placement is not None and not self._placement.has_acted:
+            raise RowsNotFoundError(
+                "No row with the prompt reached the UNet, negative prompts only, so that no subject could act. "
+                "Use a guidance that computes the prompt."
+            )
+        if self._counter is not None:
+            self._counter.check_used()
+
+
+@contextmanager
+def plainly(pipeline: Any) -> Iterator[None]:
+    """A call without subjects, in which those of a call around it or beside it do not act."""
+    unet = getattr(pipeline, "unet", None)
+    state = loaded_on(uncompiled(unet))
+    with nullcontext() if state is None else state.injector.gate.serve(pipeline.unet, None):
+        yield
+
+
+def _for_later_prompts(
+    resolved: Sequence[Sequence[ResolvedSubject]], num_prompts: int
+) -> Sequence[Sequence[ResolvedSubject]]:
+    """The subjects of prompts that are encoded in the middle of a call."""
+    for subject in _distinct(resolved):
+        if subject.token_indices is not None:
+            raise SubjectError(
+                f"The subject {subject.token!r} stands at token_indices {list(subject.token_indices)} of the call's "
+                "prompt; where it stands in a prompt that is encoded on the way is not known. Name it by its word."
+            )
+    if num_prompts == len(resolved):
+        return resolved
+    if len({tuple(map(id, row)) for row in resolved}) > 1:
+        raise SubjectError(
+            f"{num_prompts} prompts were encoded in the middle of a call with {len(resolved)} prompts that have "
+            "subjects of their own. Encode one for each of them, in their order."
+        )
+    return [resolved[0]] * num_prompts
+
+
+def _check_width(state: NestedState, subject: ResolvedSubject) -> None:
+    width = state.loaded[subject.adapter_name].adapter.config["token_dim"]
+    if subject.embeds is not None and subject.embeds.shape[-1] != width:
+        raise SubjectError(
+            f"nested_adapter_image_embeds have shape {tuple(subject.embeds.shape)}; the adapter "
+            f"{subject.adapter_name!r} expects (images, tokens, {width}), as encode_nested_adapter_image returns."
+        )
+
+
+def _check_same_mechanism(state: NestedState, row: Sequence[ResolvedSubject]) -> None:
+    """The mechanisms change the same attention, and the paper says of none how it would go together with another."""
+    found = {state.loaded[subject.adapter_name].adapter.config["mechanism"]: subject.token for subject in row}
+    if len(found) > 1:
+        listed = ", ".join(f"{token!r} by {mechanism!r}" for mechanism, token in found.items())
+        raise SubjectError(
+            f"The subjects of one prompt enter it by different mechanisms: {listed}. Use adapters of one mechanism for "
+            "all subjects of a prompt."
+        )
+
+
+def _distinct(resolved: Sequence[Sequence[ResolvedSubject]]) -> list[ResolvedSubject]:
+    return list({id(subject): subject for row in resolved for subject in row}.values())

@@ -1,0 +1,107 @@
+"""Where in a call's prompts its subjects stand, looked up by one thread at a time."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from threading import RLock
+from typing import Any
+
+from ..backbones import Backbone
+from ..errors import PromptTokenError
+from ..prompts import pair_prompts, word_positions
+from ..subjects import ResolvedSubject
+
+PROMPTS = ("prompt", "prompt_2", "prompt_embeds")
+# One prompt at a time through the tokenizers: how they pad and cut is state, which threads that share them share.
+ENCODING = RLock()
+
+
+def one_at_a_time(encode: Callable[..., Any]) -> Callable[..., Any]:
+    """A pipeline's ``encode_prompt`` that waits for that of any other thread."""
+
+    @wraps(encode)
+    def encode_prompt(*args: Any, **kwargs: Any) -> Any:
+        with ENCODING:
+            return encode(*args, **kwargs)
+
+    return encode_prompt
+
+
+def named_arguments(call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, those that a pipeline takes as ``**kwargs`` among them."""
+    signature = inspect.signature(call)
+    given = dict(signature.bind_partial(*args, **kwargs).arguments)
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            given.update(given.pop(name, {}))
+    return given
+
+
+def count_prompts(prompts: Mapping[str, Any]) -> int:
+    """How many prompts a call has.
+
+    Raises:
+        PromptTokenError: None at all.
+    """
+    if prompts["prompt"] is None and prompts["prompt_embeds"] is None:
+        raise PromptTokenError(
+            "A call with a subject needs `prompt`, or `prompt_embeds` with Subject(token_indices=…)."
+        )
+    if prompts["prompt"] is None:
+        return len(prompts["prompt_embeds"])
+    return 1 if isinstance(prompts["prompt"], str) else len(prompts["prompt"])
+
+
+def find_positions(
+    pipeline: Any, backbone: Backbone, resolved: Sequence[Sequence[ResolvedSubject]], prompts: Mapping[str, Any]
+) -> list[list[tuple[int, ...]]]:
+    """Token positions of every subject of every prompt, checked not to overlap.
+
+    Raises:
+        PromptTokenError: A word is not there or was cut off, or two subjects share a position.
+    """
+    if prompts["prompt"] is None:
+        length = prompts["prompt_embeds"].shape[1]
+        found = [[_given_positions(subject, length) for subject in row] for row in resolved]
+    else:
+        tokenizers = backbone.tokenizers_of(pipeline)
+        length = tokenizers[-1].model_max_length
+        pairs = pair_prompts(prompts["prompt"], prompts["prompt_2"])
+        with ENCODING:
+            found = [
+                [
+                    word_positions(*pair, subject.token, tokenizers, pipeline.maybe_convert_prompt)
+                    if subject.token_indices is None
+                    else _given_positions(subject, length)
+                    for subject in row
+                ]
+                for pair, row in zip(pairs, resolved, strict=True)
+            ]
+    for row, places in zip(resolved, found, strict=True):
+        _check_apart(row, places)
+    return found
+
+
+def _given_positions(subject: ResolvedSubject, length: int) -> tuple[int, ...]:
+    if subject.token_indices is None:
+        raise PromptTokenError(
+            f"The prompt is given as embeddings, so the word {subject.token!r} cannot be looked up. "
+            f"Pass Subject(..., token_indices=[...]), positions from 0 to {length - 1}."
+        )
+    if max(subject.token_indices) >= length:
+        raise PromptTokenError(
+            f"token_indices {list(subject.token_indices)} go beyond the prompt's {length} positions, 0 to {length - 1}."
+        )
+    return subject.token_indices
+
+
+def _check_apart(row: Sequence[ResolvedSubject], places: Sequence[tuple[int, ...]]) -> None:
+    for i, (one, where) in enumerate(zip(row, places, strict=True)):
+        for other, elsewhere in list(zip(row, places, strict=True))[:i]:
+            masked = one.mask is not None and other.mask is not None
+            if set(where) & set(elsewhere) and not masked:
+                raise PromptTokenError(
+                    f"The subjects {other.token!r} and {one.token!r} share the positions "
+                    f"{sorted(set(where) & set(elsewhere))} of the prompt. Give each subject a word of its own, or a "
+                    "mask to both."
+                )
