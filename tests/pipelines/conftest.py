@@ -27,11 +27,10 @@ def adapters_of(tmp_path_factory):
     return save
 
 
-@pytest.fixture
-def adapters(request, adapters_of):
-    """Folders of two adapters, "person" and "pet", for the test's case, by default for SDXL."""
-    parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
-    return adapters_of("nested", parameters["case"].family if "case" in parameters else "sdxl")
+@pytest.fixture(scope="session")
+def adapters(adapters_of):
+    """Folders of two adapters for SDXL, "person" and "pet"."""
+    return adapters_of("nested")
 
 
 def pytest_addoption(parser):

@@ -26,6 +26,12 @@ SDXL, SD15 = (
 TOLERANCE = 1e-4
 
 
+@pytest.fixture
+def adapters(case, adapters_of):
+    """Those of the case's family."""
+    return adapters_of(case.mechanism, case.family)
+
+
 @pytest.mark.parametrize(("case", "other"), [(SDXL, "sd15"), (SD15, "sdxl")], ids=str)
 def test_an_adapter_of_the_other_family_is_refused(case, other, adapters_of):
     pipeline = case.build()

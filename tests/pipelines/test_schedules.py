@@ -116,9 +116,9 @@ KINDS += [
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
 @pytest.mark.parametrize(("case", "scheduler"), KINDS, ids=lambda value: str(getattr(value, "__name__", value)))
-def test_the_same_steps_in_every_pipeline(case, scheduler, adapters):
+def test_the_same_steps_in_every_pipeline(case, scheduler, adapters_of):
     """One subject in the first half of the steps taken, another in the second, whether denoising ends early or not."""
-    pipeline = case.build()
+    pipeline, adapters = case.build(), adapters_of(case.mechanism, case.family)
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     pipeline.load_nested_adapter([adapters["person"], adapters["pet"]])
     subjects = [Subject(photo(1), token="person", end=0.5), Subject(photo(2), token="pet", start=0.5)]

@@ -207,7 +207,7 @@ def test_an_adapter_of_sdxls_size_is_for_sdxl(folder):
     ],
 )
 def test_an_adapter_of_stable_diffusion_says_so(folder, token_dim, title, base_model):
-    publication = prepare_publication(folder, "alice/nested")
+    publication = prepare_publication(folder, "alice/nested", load=LOAD)
     layers = {f"block{i}.attn2": 1280 for i in range(16)}
     config = {**publication.facts.config, "base_family": "sd15", "layers": layers, "token_dim": token_dim}
     facts = replace(publication.facts, config=config)
@@ -226,7 +226,7 @@ def test_an_adapter_of_stable_diffusion_says_so(folder, token_dim, title, base_m
 
 
 def test_an_unknown_family_is_refused(folder):
-    facts = prepare_publication(folder, "alice/nested", base_model=BASE).facts
+    facts = prepare_publication(folder, "alice/nested", load=LOAD, base_model=BASE).facts
     with pytest.raises(PublishError, match="base_family is 'sd9', expected 'sdxl' or 'sd15'"):
         write_card(replace(facts, config={**facts.config, "base_family": "sd9"}))
 

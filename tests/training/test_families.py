@@ -23,11 +23,10 @@ def pipeline(request) -> StableDiffusionPipeline:
 
 def test_an_adapter_learns(train, settings, triplets):
     common = {"max_train_steps": 40, "logging_steps": 20, "checkpointing_steps": 100, "lr_scheduler": "constant"}
-    config = settings(**common, learning_rate=3e-2, proportion_empty_prompts=0.2)
+    config = settings(**common, learning_rate=3e-2)
     adapter = train(config, triplets[:2])
     assert adapter.config["base_family"] == "sd15"
-    first, last = read_log(config.folder / "log.jsonl")
-    assert last["loss_right"] < first["loss_right"] < first["loss_none"]
+    assert read_log(config.folder / "log.jsonl")[-1]["gain_over_none"] > 0.003
 
 
 def test_a_file_of_features_is_read_again(train, settings, triplets, tmp_path):
