@@ -1,10 +1,10 @@
-"""The errors of the package: each says what, the value got, what was expected, and what to do."""
+"""The package's errors. Each message says what went wrong, what was given, what was expected, and what to do."""
 
 from enum import Enum
 
 
 class Remedy(Enum):
-    """What to do, in words of Python, as a part of a message: the command line puts words of its own in its place."""
+    """The remedy in a message, in terms of Python; the command line replaces it with its own wording."""
 
     ANOTHER_WORD = (
         "Write it there as a whole word, or name a word that is there: nested_adapter_token, the key of the dict of "
@@ -16,7 +16,7 @@ class Remedy(Enum):
     )
     ADAPTER_NAME = "Pass another adapter_name=..., or unload it first with unload_nested_adapter."
     NO_IMAGE_ENCODER = "Or pass image_encoder_folder=None and give `nested_adapter_image_embeds`."
-    SUBFOLDER = "Name a folder or repository that holds one, and the folder within it as subfolder=..."
+    SUBFOLDER = "Name a folder or repository that holds one, and pass the folder within it as subfolder=..."
     WEIGHTS = (
         "Check variant=... and weight_name=..., and that the weights were saved as safetensors: no other format is "
         "read."
@@ -31,11 +31,11 @@ class NestedAdapterError(ValueError):
 
 
 class DependencyError(NestedAdapterError, ImportError):
-    """A package that this one needs is not installed, or its version is too old."""
+    """A required package is missing or too old."""
 
 
 class AdapterLoadError(NestedAdapterError):
-    """An adapter cannot be loaded: files missing or damaged, or made for another UNet."""
+    """An adapter cannot be loaded: its files are missing or damaged, or it was made for another UNet."""
 
 
 class DownloadError(AdapterLoadError, OSError):
@@ -43,7 +43,7 @@ class DownloadError(AdapterLoadError, OSError):
 
 
 class PublishError(NestedAdapterError):
-    """An adapter cannot be published: it is not whole, something about it is not said, or the Hub refuses it."""
+    """An adapter cannot be published: it is incomplete, its description lacks something, or the Hub refuses it."""
 
 
 class PromptTokenError(NestedAdapterError):
@@ -51,7 +51,7 @@ class PromptTokenError(NestedAdapterError):
 
 
 class SubjectError(NestedAdapterError):
-    """What was given as a subject (images, embeddings, weights, names) cannot be used."""
+    """The images, embeddings, weights or names given for a subject cannot be used."""
 
 
 class ScaleError(NestedAdapterError):
@@ -63,4 +63,4 @@ class ProcessorReplacedError(NestedAdapterError):
 
 
 class RowsNotFoundError(NestedAdapterError):
-    """The prompt's embeddings were not found among the rows that reached the UNet."""
+    """None of the rows that reached the UNet holds the prompt's embeddings."""

@@ -1,4 +1,4 @@
-"""The pipeline, folders and caches that tests of the Hub share."""
+"""Fixtures for tests that load from the Hub."""
 
 from hub.fixtures import cache, folder, only_pipeline, pipeline, saved_adapter
 

@@ -1,4 +1,4 @@
-"""What the Hub answers and what is said of it; names that no server need be asked about; damaged downloads."""
+"""Answers of the Hub and their messages; names that are refused without a request; damaged downloads."""
 
 import re
 from itertools import product
@@ -15,7 +15,7 @@ from hub.server import Fault
 from hub.steps import check_untouched, published
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-# What is said of a status, and of no answer at all; no other of these is.
+# The message for each status, and for no answer at all; each message matches only its own.
 SAID = {
     403: "token that may read",
     404: "Check the name",
@@ -29,7 +29,7 @@ SAID = {
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    """The client waits between its attempts."""
+    """Skip the pauses between the client's attempts."""
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
 
 
@@ -90,7 +90,7 @@ def test_what_can_be_no_repository_is_said_at_once(hub, pipeline, name, tmp_path
 
 def test_a_file_is_said_at_once(hub, folder, pipeline, monkeypatch, capsys):
     monkeypatch.chdir(folder.parent)
-    name = f"{folder.name}/{WEIGHTS}"  # as a repository's name may look
+    name = f"{folder.name}/{WEIGHTS}"  # looks like a repository id
     for read in (pipeline.load_nested_adapter, NestedAdapter.from_pretrained):
         with pytest.raises(AdapterLoadError, match=f"is a file.*weight_name='{WEIGHTS}'"):
             read(name)
@@ -155,7 +155,7 @@ def test_names_that_are_too_long(hub, folder, pipeline, cache, where, keyword):
 
 
 def flip(path: Path, at: int = -1) -> None:
-    """Damage the cached file behind a link, of the same size."""
+    """Damage the cached file behind a link without changing its size."""
     data = bytearray(path.read_bytes())
     data[at] ^= 0xFF
     path.resolve().write_bytes(bytes(data))

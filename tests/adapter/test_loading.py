@@ -1,4 +1,4 @@
-"""Loading by name, over HTTP: from which commit, with which rights, and what a failed load leaves behind."""
+"""Loading by name over HTTP: commits, permissions, and what a failed load leaves behind."""
 
 import json
 import re
@@ -41,7 +41,9 @@ def test_a_name_gives_the_adapter_of_the_folder(hub, folder, pipeline, cache):
 def test_the_second_load_downloads_nothing(hub, folder, pipeline, cache):
     published(hub, folder)
     pipeline.load_nested_adapter("alice/nested", cache_dir=cache)
-    assert len(hub.downloads()) == len(set(hub.downloads())) == 5  # two models with their configs, and preprocessing
+    assert (
+        len(hub.downloads()) == len(set(hub.downloads())) == 5
+    )  # two models with their configs, and the preprocessing
     pipeline.unload_nested_adapter()
     hub.requests.clear()
     pipeline.load_nested_adapter("alice/nested", cache_dir=cache)
@@ -59,7 +61,7 @@ def test_force_download_downloads_again(hub, folder, pipeline, cache):
 
 
 def scaled(folder: Path, factor: float) -> None:
-    """Change the weights so that another picture comes out."""
+    """Change the weights so that they give another picture."""
     state = load_file(folder / WEIGHTS)
     save_file({name: value * factor if "queries" in name else value for name, value in state.items()}, folder / WEIGHTS)
 
@@ -83,7 +85,7 @@ def test_revisions(hub, folder, pipeline, cache):
 
 
 def test_all_files_are_of_one_commit(hub, folder, pipeline, cache):
-    """A commit that comes in between does not mix: the files are asked for by the commit of the first."""
+    """A commit in between does not mix files: all are requested at the commit of the first."""
     sha = published(hub, folder)
     pipeline.load_nested_adapter("alice/nested", cache_dir=cache)
     asked = {
@@ -117,14 +119,14 @@ def test_a_gated_repository_needs_a_granted_request(hub, folder, pipeline, cache
 
 @pytest.mark.parametrize("cut", [WEIGHTS, "image_encoder/model.safetensors"])
 def test_a_download_that_was_cut_goes_on(hub, folder, pipeline, cache, cut, monkeypatch):
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # so that something of a small file has arrived
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # so that part of a small file arrives
     published(hub, folder)
     hub.faults.append(Fault("GET", cut))
     pipeline.load_nested_adapter("alice/nested", cache_dir=cache)
     parts = [request for request in hub.requests if request.method == "GET" and request.path.endswith(cut)]
     assert [request.status for request in parts] == [200, 206]
     size = (folder / cut).stat().st_size
-    assert size <= sum(request.sent for request in parts) < size + 1000  # at most the chunk under way comes twice
+    assert size <= sum(request.sent for request in parts) < size + 1000  # at most one chunk is sent twice
     assert generate(pipeline).shape == (16, 16, 3)
 
 
@@ -155,7 +157,7 @@ class TestOffline:
             pipeline.load_nested_adapter("alice/nested", cache_dir=cache, local_files_only=True)
 
     def test_that_a_file_is_not_there_is_known_from_before(self, hub, folder, pipeline, cache):
-        """The image encoder is another repository's: that the adapter has none is remembered too."""
+        """The image encoder is in another repository; the cache also remembers that the adapter has none."""
         move_encoder(folder, hub)
         published(hub, folder)
         pipeline.load_nested_adapter("alice/nested", cache_dir=cache)
@@ -263,7 +265,7 @@ def test_a_shared_image_encoder_is_not_read_a_second_time(hub, folder, pipeline,
     published(hub, folder)
     pipeline.load_nested_adapter("alice/nested", cache_dir=cache)
     (weights,) = cache.glob("models--alice--towers/snapshots/*/models/image_encoder/model.safetensors")
-    weights.resolve().write_bytes(b"no longer readable")  # whoever loads it again fails
+    weights.resolve().write_bytes(b"no longer readable")  # loading it again would fail
     pets = tiny.adapter(pipeline.unet, seed=5, subject_token="pet", image_encoder="alice/towers/models/image_encoder")
     pets.save_pretrained(tmp_path / "pets")
     published(hub, tmp_path / "pets", "alice/pets")
@@ -294,7 +296,7 @@ def test_a_vision_tower_by_its_name(hub, folder):
         load_vision_tower("alice/nothing/image_encoder")
 
 
-# What cannot be loaded: how the repository is changed, keywords, what the message names, and what the cause is.
+# What cannot be loaded: the change to the repository, keywords, what the message names, and the cause.
 
 
 def no_adapter(folder: Path) -> None:

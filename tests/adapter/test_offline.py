@@ -1,4 +1,4 @@
-"""HF_HUB_OFFLINE=1 is read when huggingface_hub is imported, so it is tried in a process of its own."""
+"""HF_HUB_OFFLINE=1 is read when huggingface_hub is imported, so the test runs in a separate process."""
 
 import os
 import subprocess

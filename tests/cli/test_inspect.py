@@ -1,4 +1,4 @@
-"""`diffusers-nested inspect`, on folders and on repositories."""
+"""`diffusers-nested inspect` on folders and repositories."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def test_folder_that_is_no_adapter(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 class OneRepository(BaseHTTPRequestHandler):
-    """Just enough of the Hub's protocol: "user/people" at one commit, its files in parts."""
+    """Just enough of the Hub's protocol: "user/people" at one commit, with range requests."""
 
     protocol_version = "HTTP/1.1"
 
@@ -119,7 +119,7 @@ def server() -> Iterator[ThreadingHTTPServer]:
 def inspect(
     server: ThreadingHTTPServer, home: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess:
-    """In a process of its own: huggingface_hub reads its settings when it is imported."""
+    """Run in a separate process, as huggingface_hub reads its settings when it is imported."""
     settings = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(home), **environment}
     command = [sys.executable, "-m", "diffusers_nested.cli", "inspect", *arguments]
     return subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
@@ -129,9 +129,9 @@ def test_repository(server: ThreadingHTTPServer, tmp_path: Path):
     done = inspect(server, tmp_path, "user/people")
     assert done.returncode == 0, done.stderr
     check(done.stdout, "user/people")
-    assert not done.stderr  # nor what transformers says of torchvision
+    assert not done.stderr  # not even the note of transformers on torchvision
     whole = [path for command, path in server.asked if command == "GET" and path.endswith(".safetensors")]
-    assert len(whole) == 2  # a part of each
+    assert len(whole) == 2  # a range of each
     assert not list(tmp_path.rglob("*.safetensors"))
     offline = inspect(server, tmp_path, "user/people", HF_HUB_OFFLINE="1")
     assert offline.returncode == 0, offline.stderr

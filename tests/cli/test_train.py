@@ -86,7 +86,7 @@ def test_help_describes_every_flag(capsys: pytest.CaptureFixture, monkeypatch: p
         expected = "(required)" if field.default is MISSING else f"(default: {default})"
         assert flags[f"--{field.name}"].rstrip().endswith(expected), field.name
     assert all(entry.count("(default: ") + entry.count("(required)") == 1 for entry in flags.values())
-    assert "Highest learning rate, reached after the warm-up (default: 0.0001)" in flags["--learning_rate"]
+    assert "Maximum learning rate, reached after the warm-up (default: 0.0001)" in flags["--learning_rate"]
     assert all(name in flags["--mechanism"] for name in MECHANISMS)
 
 

@@ -136,7 +136,7 @@ def test_a_metric_that_returns_something_else(settings, returns):
 
 def test_two_metrics_of_one_column(settings):
     metrics = {"text": "miniature-text", "text shirt": {"kind": "contestants:Odd", "returns": 0.5}}
-    with pytest.raises(NestedAdapterError, match="'text shirt', which another metric"):
+    with pytest.raises(NestedAdapterError, match="'text shirt', as another metric"):
         evaluate(settings(metrics=metrics, y="text", prompts=["a {} wearing a red shirt"]))
 
 

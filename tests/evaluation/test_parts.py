@@ -64,7 +64,7 @@ def test_a_line_that_is_no_row_is_named(tmp_path, changed):
     bad = {key: value for key, value in {**row("x", 1), **changed}.items() if value is not ...}
     RowWriter(tmp_path, 0).append([row("x", 0), bad, row("x", 2)])
     before = (tmp_path / "rows-00000.jsonl").read_bytes()
-    with pytest.raises(NestedAdapterError, match=rf"rows-00000\.jsonl, line 2, .*{name}.*made again"):
+    with pytest.raises(NestedAdapterError, match=rf"rows-00000\.jsonl, line 2, .*{name}.*again"):
         gather_rows(tmp_path, [])
     assert [path.name for path in tmp_path.iterdir()] == ["rows-00000.jsonl"]
     assert (tmp_path / "rows-00000.jsonl").read_bytes() == before

@@ -61,7 +61,7 @@ def mutate(files: Files, rng: random.Random) -> tuple[str, Files]:
 
 def flip_bits(files: Files, name: str, rng: random.Random) -> Files:
     data = bytearray(files[name])
-    reach = rng.choice((len(data), min(len(data), 400)))  # all of it, or what is likely a header
+    reach = rng.choice((len(data), min(len(data), 400)))  # the whole file, or what is likely its header
     for _ in range(rng.randint(1, 8) if reach else 0):
         data[rng.randrange(reach)] ^= 1 << rng.randrange(8)
     return {name: bytes(data)}
@@ -101,7 +101,7 @@ def header_length(files: Files, name: str, rng: random.Random) -> Files:
 
 
 def edit_header(files: Files, name: str, rng: random.Random) -> Files:
-    """As ``edit_json``, of the JSON in a safetensors file."""
+    """Like ``edit_json``, for the JSON in a safetensors file."""
     weights = rng.choice([name for name in sorted(files) if name.endswith(".safetensors")])
     data = files[weights]
     length = int.from_bytes(data[:8], "little")

@@ -1,4 +1,4 @@
-"""Headers of safetensors: what does not add up is refused before a tensor is read."""
+"""Headers of safetensors: inconsistent ones are refused before a tensor is read."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""Rows of JSON in files that may be cut off at any byte."""
+"""Rows of JSON in files that may be truncated at any byte."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One piece of work at a time in a folder."""
+"""Locks that keep a folder to one process at a time."""
 
 import subprocess
 import sys

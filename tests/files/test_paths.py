@@ -1,4 +1,4 @@
-"""Names in an index, and links, do not lead out of a folder; downloads in the Hub's cache are links that may."""
+"""Names in an index and links must not lead out of a folder, except for the links in the Hub's cache."""
 
 import json
 from pathlib import Path
@@ -99,7 +99,7 @@ def test_links_within_the_folder_and_to_the_folder(adapter: NestedAdapter, tmp_p
 
 
 def as_in_the_cache(folder: Path, cache: Path, shared: bool) -> Path:
-    """A folder as huggingface_hub keeps it: links to blobs, which may be links to a store of the whole cache."""
+    """A folder as in huggingface_hub's cache: links to blobs, which may be links to a store for the whole cache."""
     snapshot = cache / "models--user--adapter" / "snapshots" / ("0" * 40)
     blobs = cache / "models--user--adapter" / "blobs"
     blobs.mkdir(parents=True)

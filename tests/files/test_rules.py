@@ -1,4 +1,4 @@
-"""Rules of settings: what each allows, and what the message says."""
+"""Rules for settings: what each one allows, and what its message says."""
 
 import math
 from typing import Any

@@ -20,7 +20,7 @@ def only_pipeline() -> StableDiffusionXLPipeline:
 
 @pytest.fixture
 def pipeline(only_pipeline: Any) -> Iterator[Any]:
-    """With nothing loaded."""
+    """A pipeline without adapters."""
     yield only_pipeline
     if only_pipeline.nested_adapters:
         only_pipeline.unload_nested_adapter()
@@ -34,7 +34,7 @@ def saved_adapter(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(saved_adapter: Path, tmp_path: Path) -> Path:
-    """An adapter with its image encoder, to be changed as the test likes."""
+    """An adapter with its image encoder, which tests may modify."""
     return Path(shutil.copytree(saved_adapter, tmp_path / "adapter"))
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the Hub do over and over."""
+"""Steps that the tests of the Hub share."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ ALICE, BOB = "token-alice", "token-bob"
 
 
 def generate(pipeline, **keywords) -> np.ndarray:
-    """A picture in two steps; of the subject of a photo, unless `keywords` say otherwise."""
+    """A picture in two denoising steps, of the subject in a photo unless `keywords` say otherwise."""
     settings = {"nested_adapter_image": tiny.photo(3), "num_inference_steps": 2, "output_type": "np"}
     generator = torch.Generator().manual_seed(0)
     return pipeline(PROMPT, generator=generator, height=16, width=16, **{**settings, **keywords}).images[0]
 
 
 def published(hub: HubServer, folder: Path, repo_id: str = "alice/nested", **changes) -> str:
-    """The folder as a repository that is simply there."""
+    """Put a folder on the Hub as a repository, without publishing it."""
     repo = hub.repos.setdefault(repo_id, Repo())
     for name, value in changes.items():
         setattr(repo, name, value)
@@ -29,7 +29,7 @@ def published(hub: HubServer, folder: Path, repo_id: str = "alice/nested", **cha
 
 
 def check_untouched(pipeline, processors: dict) -> None:
-    """Nothing was loaded: the plain class, and the processors that were there."""
+    """Assert that nothing was loaded: the plain class and the original processors."""
     assert not pipeline.nested_adapters
     assert "_nested_original" not in type(pipeline).__dict__
     now = pipeline.unet.attn_processors

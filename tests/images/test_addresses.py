@@ -1,4 +1,4 @@
-"""Paths and addresses in the place of images: opened with every check that files get."""
+"""Paths and URLs instead of images: opened with the same checks as files."""
 
 import io
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def upside_down() -> bytes:
 
 
 side = int((3 * (Image.MAX_IMAGE_PIXELS or 0)) ** 0.5)
-# address -> (status, what is there)
+# path -> (status, content)
 PAGES = {
     "/me.png": (200, encoded(photo(1))),
     "/me": (200, encoded(photo(1).resize((24, 24)), "jpeg")),
@@ -45,7 +45,7 @@ PAGES = {
 }
 
 
-OVER = Event()  # until then, a page that hangs hangs
+OVER = Event()  # set when requests that hang may end
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -138,7 +138,7 @@ def test_what_the_server_does_not_give_is_refused(site: str, page: str):
 
 @pytest.mark.parametrize("address", ["http://", "http://127.0.0.1:1/me.png", "https://["])
 def test_addresses_that_lead_nowhere_are_refused(address: str):
-    with pytest.raises(SubjectError, match="Check the address"):
+    with pytest.raises(SubjectError, match="Check the URL"):
         only(address)
 
 
@@ -158,7 +158,7 @@ def test_a_file_without_end_is_not_taken(site: str, monkeypatch: pytest.MonkeyPa
     "text", ["a photo of a king", "a photo. Of a king", "king " * 1000], ids=lambda text: text[:20]
 )
 def test_a_sentence_is_told_from_a_path(text: str):
-    with pytest.raises(SubjectError, match=r"reads like a text.*nested_adapter_token") as error:
+    with pytest.raises(SubjectError, match=r"If it is a prompt.*nested_adapter_token") as error:
         resolve({"person": text}, adapters=ONE)
     assert len(str(error.value)) < 500
 

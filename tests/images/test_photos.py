@@ -1,4 +1,4 @@
-"""Photos, from files and in memory: upright, in RGB, and refused if they are damaged or bombs."""
+"""Photos from files and in memory: turned upright, in RGB, refused if damaged or too large."""
 
 import io
 import os
@@ -20,7 +20,7 @@ from tiny_pipeline import photo
 
 
 def opened(file: Path) -> Image.Image:
-    """As by a user who has been warned of bombs: nothing of it is read yet."""
+    """Open a file as users do who ignore warnings about bombs; its pixels are not loaded yet."""
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:
@@ -29,13 +29,13 @@ def opened(file: Path) -> Image.Image:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-# Every way in which we open a photo ourselves.
+# All ways in which the package opens a photo.
 OPENERS = {
     "open_photo": open_photo,
     "data": load_image,
     "command line": lambda file: read_images([f"person={file}"])["person"][0],
 }
-# Every way in which a photo that the user opened comes to us.
+# All ways in which a photo that the user opened is passed on.
 OPENED = {
     "encoder": lambda file: to_pil(opened(file)),
     "data, opened": lambda file: load_image(opened(file)),
@@ -53,7 +53,7 @@ def read(request: pytest.FixtureRequest):
     return request.param
 
 
-# EXIF's orientation -> how the stored picture is to be turned
+# EXIF orientation -> how to turn the stored picture
 TURNED = {
     1: lambda pixels: pixels,
     2: lambda pixels: pixels[:, ::-1],
@@ -78,7 +78,7 @@ def test_photos_are_upright(read, tmp_path: Path, orientation: int):
 @pytest.mark.parametrize("kind", ["png", "webp", "tiff"])
 @pytest.mark.parametrize("change", [Image.Image.copy, lambda image: image.convert("RGB"), to_pil])
 def test_copies_of_photos_are_turned_once(tmp_path: Path, kind: str, change):
-    """Pillow keeps the tag in copies, as the pixels are still as they were stored."""
+    """Pillow keeps the tag in copies, as their pixels are still in the stored orientation."""
     stored = photo(3).crop((0, 0, 16, 10))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -138,7 +138,7 @@ def test_transparent_parts_become_white(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", [*FORMATS, "MPO"])
 def test_formats_of_photos_are_read(read, tmp_path: Path, kind: str):
-    """Of several frames the first."""
+    """Of several frames, the first is used."""
     frames = {"save_all": True, "append_images": [Image.new("RGB", (24, 24))]} if kind in ("GIF", "MPO", "WEBP") else {}
     Image.new("RGB", (24, 24), (200, 30, 30)).save(tmp_path / "a", kind, **frames)
     pixels = np.asarray(to_pil(read(tmp_path / "a")), int)
@@ -158,7 +158,7 @@ def test_other_formats_are_refused(read_file, tmp_path: Path, kind: str):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_named_pipes_are_not_opened(read_file, tmp_path: Path):
     os.mkfifo(tmp_path / "a.png")
-    end = os.open(tmp_path / "a.png", os.O_RDWR | os.O_NONBLOCK)  # or the test would wait where it is to fail
+    end = os.open(tmp_path / "a.png", os.O_RDWR | os.O_NONBLOCK)  # otherwise a failing test would block
     try:
         with pytest.raises(SubjectError, match="not a regular file"):
             read_file(tmp_path / "a.png")
@@ -166,7 +166,7 @@ def test_named_pipes_are_not_opened(read_file, tmp_path: Path):
         os.close(end)
 
 
-# A little more than the limit of PIL, at which it warns, and more than twice that, at which it raises.
+# Slightly above PIL's limit, where it warns, and above twice the limit, where it raises.
 @pytest.mark.parametrize("pixels", [1.1, 3])
 def test_bombs_are_refused(read, tmp_path: Path, pixels: float):
     side = int(((Image.MAX_IMAGE_PIXELS or 0) * pixels) ** 0.5)
@@ -189,7 +189,7 @@ def test_ribbons_are_refused(read, tmp_path: Path):
         read(tmp_path / "a.png")
 
 
-# Arrays and tensors of one repeated pixel, which take no memory; and what is to be refused in them.
+# Arrays and tensors that repeat one pixel, and so take no memory; and why they are refused.
 HUGE = int((Image.MAX_IMAGE_PIXELS or 0) ** 0.5) + 1
 LARGE = {
     "bomb": ((HUGE, HUGE), "MAX_IMAGE_PIXELS"),
@@ -233,13 +233,13 @@ def test_opened_files_that_are_cut_off_or_closed(tmp_path: Path, kind: str, give
         warnings.simplefilter("ignore")
         try:
             cut = opened(tmp_path / "b")
-        except OSError:  # this format tells at once
+        except OSError:  # this format fails at once
             cut = None
         with Image.open(tmp_path / "a") as closed:
             pass
         # Pillow holds on to the data of WebP
         for image in filter(None, (cut, None if kind == "webp" else closed)):
-            with pytest.raises(SubjectError, match=r"cannot be read.*whole"):
+            with pytest.raises(SubjectError, match=r"cannot be read.*complete"):
                 give(image)
 
 
@@ -249,10 +249,10 @@ def test_no_file(read_file, tmp_path: Path, name: str):
         read_file(tmp_path / name)
 
 
-@pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")  # Pillow's, of odd metadata
+@pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")  # Pillow warns about odd metadata
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "gif", "tiff", "bmp"])
 def test_damaged_files_give_a_picture_or_our_error(tmp_path: Path, kind: str):
-    """Of formats without checksums a picture may still come out."""
+    """Formats without checksums may still give a picture."""
     buffer = io.BytesIO()
     photo(size=24).save(buffer, kind)
     whole, rng = buffer.getvalue(), np.random.default_rng(7)

@@ -37,7 +37,7 @@ def test_every_mechanism_is_known_by_its_name():
 
 def test_a_name_is_taken_once():
     other = Mechanism("nested", get_mechanism("decoupled").attend)
-    with pytest.raises(NestedAdapterError, match="'nested' already"):
+    with pytest.raises(NestedAdapterError, match="registered as 'nested'"):
         register_mechanism(other)
     assert get_mechanism("nested") is not other
     assert register_mechanism(get_mechanism("nested")) is get_mechanism("nested")

@@ -133,7 +133,7 @@ def test_fewer_prompts_than_the_batch_are_refused_if_their_subjects_differ(pipel
 
     keywords = on_the_way() | {"callback_on_step_end": repeat, "prompt": [PROMPT, PROMPT]}
     assert CASE.run(pipeline, nested_adapter_image=PERSON, **keywords).any()
-    with pytest.raises(SubjectError, match="in the middle of a call"):
+    with pytest.raises(SubjectError, match="during a call"):
         CASE.run(pipeline, nested_adapter_image=people, **keywords)
 
 

@@ -1,4 +1,4 @@
-"""The model card: metadata that can be read again, an example that runs, and the author's words left alone."""
+"""The model card: valid metadata, an example that runs, and the author's text left alone."""
 
 import ast
 import json
@@ -57,7 +57,7 @@ def snippet(text: str) -> str:
 
 
 def test_the_published_example_runs(hub, tmp_path, monkeypatch):
-    """On another machine, with nothing but the names in the card."""
+    """Run the example as on another machine, with only the names in the card."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     published(hub, miniature.path(), "alice/miniature-sdxl")
@@ -85,7 +85,7 @@ def test_metadata(hub, folder):
     assert {"diffusers-nested", "nested-attention"} <= set(metadata["tags"])
     assert metadata["library_name"] == "diffusers-nested"
     assert metadata["metrics"] == ["identity", "place"]
-    data = ModelCard(content).data  # as whoever reads the card reads it
+    data = ModelCard(content).data  # as readers of the card parse it
     got = {result.metric_name: (result.metric_value, result.metric_args) for result in data.eval_results}
     assert got == {
         f"{metric} ({condition})": (mean, {"low": low, "high": high})
@@ -170,7 +170,7 @@ def test_completing_again_changes_nothing_but_what_is_new(folder):
 
 
 def test_results_of_others_stay(folder):
-    """Measured by somebody else on a data set, beside ours."""
+    """A result that somebody else measured, beside ours."""
     task = {"task": {"type": "text-to-image"}, "dataset": {"type": "faces", "name": "Faces"}}
     theirs = [{"name": "nested", "results": [{**task, "metrics": [{"type": "fid", "value": 12.5}]}]}]
     (folder / "README.md").write_text(
@@ -187,7 +187,7 @@ def test_the_card_of_the_repository_is_completed_where_the_folder_has_none(hub, 
     repo = hub.repos["alice/nested"]
     edited = repo.files()["README.md"].decode().replace("## Limits\n", "## Limits\n\nEdited on its page.\n")
     repo.edit(**{"README.md": edited.encode()})
-    NestedAdapter.publish(folder, "alice/nested", token=ALICE)  # the base model, too, is known from there
+    NestedAdapter.publish(folder, "alice/nested", token=ALICE)  # the card provides the base model too
     assert repo.files()["README.md"].decode() == edited
 
 
@@ -270,7 +270,7 @@ HOSTILE = [
 
 
 class Elements(HTMLParser):
-    """The tags of a page with the names of their attributes, and its text."""
+    """Tags of a page with the names of their attributes, and its text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Pictures that go up: the same pixels, colours and turn, and nothing that they say of their maker."""
+"""Uploaded pictures: the same pixels, colors and orientation, but no metadata."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def noise(mode: str) -> Image.Image:
-    """Pixels of any mode, higher than wide."""
+    """Pixels in any mode, taller than wide."""
     made = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 23, 4), np.uint8), "RGBA")
     if mode == "I;16":
         return Image.fromarray(np.arange(37 * 23, dtype=np.uint16).reshape(37, 23) * 70)
@@ -25,7 +25,7 @@ def noise(mode: str) -> Image.Image:
 
 
 def exif(orientation: int = 1) -> bytes:
-    """Place, camera, maker's notes."""
+    """Location, camera and maker notes."""
     made = Image.Exif()
     made[ExifTags.Base.Orientation] = orientation
     made[ExifTags.Base.Make] = SECRET.decode()
@@ -94,11 +94,11 @@ def test_pixels_stay_and_what_else_is_said_goes(tmp_path, name):
         assert new.info.get("transparency") == old.info.get("transparency")
         assert np.array_equal(ImageOps.exif_transpose(new), ImageOps.exif_transpose(old))
     path.write_bytes(cleaned)
-    assert without_metadata(path) is None  # nothing left to take away
+    assert without_metadata(path) is None  # nothing left to remove
 
 
 def test_a_thumbnail_goes(tmp_path):
-    """It may show what was cut off the picture."""
+    """A thumbnail may show parts that were cropped from the picture."""
     path = tmp_path / "a.jpg"
     noise("RGB").save(path)
     data = path.read_bytes()
@@ -117,7 +117,7 @@ def png(width: int, height: int, pixels: bytes) -> bytes:
 
 
 def test_colours_of_16_bits_are_not_rounded(tmp_path):
-    """PIL reads 8 of them, so the file's own bytes must stay."""
+    """PIL reads only 8 bits, so the file's own bytes must be kept."""
     path = tmp_path / "a.png"
     path.write_bytes(png(1, 1, b"\0\x12\x34\x56\x78\x9a\xbc"))
     assert without_metadata(path) is None
@@ -152,5 +152,5 @@ NOT_SHOWN = {
 def test_what_cannot_be_shown_is_named(tmp_path, name):
     path = tmp_path / "a.png"
     NOT_SHOWN[name](path)
-    with pytest.raises(PublishError, match=r"a\.png .*take it out"):
+    with pytest.raises(PublishError, match=r"a\.png .*remove it"):
         without_metadata(path)

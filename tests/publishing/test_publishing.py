@@ -1,4 +1,4 @@
-"""Publishing over HTTP: what becomes a repository, in one commit or not at all."""
+"""Publishing over HTTP: everything in one commit, or nothing at all."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def to_hub(folder: Path, repo_id: str = "alice/nested", **keywords) -> str:
 
 
 def trained_folder(folder: Path) -> Path:
-    """What a run leaves behind, with pictures and an evaluation."""
+    """The output of a training run, with pictures and an evaluation."""
     (folder / "checkpoint-4" / "adapter").mkdir(parents=True)
     shutil.copy(folder / WEIGHTS, folder / "checkpoint-4" / "adapter" / WEIGHTS)
     for name in ("checkpoint-4/state.pt", "optimizer.bin", "model.ckpt", "log.jsonl", "training_config.json", ".env"):
@@ -75,7 +75,7 @@ def test_one_commit_with_what_belongs_to_an_adapter(hub, folder):
 
 
 def test_paths_of_this_machine_stay_here(hub, folder):
-    made = NestedAdapter.from_pretrained(folder)  # the config now holds the folder's path
+    made = NestedAdapter.from_pretrained(folder)  # the config now contains the folder's path
     made.register_to_config(image_encoder=str(folder / "image_encoder"))
     made.save_pretrained(folder)
     assert str(folder) in (folder / "config.json").read_text()
@@ -83,7 +83,7 @@ def test_paths_of_this_machine_stay_here(hub, folder):
     uploaded = hub.repos["alice/nested"].files()
     assert not [name for name, content in uploaded.items() if str(folder).encode() in content]
     assert json.loads(uploaded["config.json"])["image_encoder"] is None
-    assert str(folder) in (folder / "config.json").read_text()  # the folder itself is as it was
+    assert str(folder) in (folder / "config.json").read_text()  # the folder itself is unchanged
 
 
 def test_dry_run_asks_nothing_and_changes_nothing(hub, folder, capsys, caplog):
@@ -99,7 +99,7 @@ def test_dry_run_asks_nothing_and_changes_nothing(hub, folder, capsys, caplog):
     assert size in caplog.text
     written = folder.parent / "card.md"
     written.write_text(capsys.readouterr().out)
-    shutil.copy(written, folder / "README.md")  # and back: the card that was shown is the card that is published
+    shutil.copy(written, folder / "README.md")  # round trip: the card that was shown is published as it is
     to_hub(folder)
     assert hub.repos["alice/nested"].files()["README.md"].decode() == written.read_text()
 
@@ -280,7 +280,7 @@ def test_an_interrupted_publish_is_run_again(hub, folder, pipeline, cache, fault
     to_hub(folder)
     assert repo.messages == ["initial commit", "Upload nested adapter"]
     sent = {request.path.removeprefix("/lfs/") for request in hub.requests if request.method == "PUT"}
-    assert arrived and not sent & arrived  # what had arrived is not sent again
+    assert arrived and not sent & arrived  # files that arrived are not sent again
     pipeline.load_nested_adapter("alice/nested", cache_dir=cache)
 
 
@@ -365,8 +365,8 @@ NOT_READ = {
             "samples": "../secret",
         }.items()
     },
-    "a link to nowhere": (link("LICENSE", "nothing"), "LICENSE is a link to nothing"),
-    "a link to itself": (link("LICENSE", "LICENSE"), "LICENSE is a link to LICENSE"),
+    "a link to nowhere": (link("LICENSE", "nothing"), "LICENSE is a broken link to nothing"),
+    "a link to itself": (link("LICENSE", "LICENSE"), "LICENSE is a broken link to LICENSE"),
     "a card that is no UTF-8": (
         lambda folder: (folder / "README.md").write_bytes(b"# \xff"),
         r"README\.md is not UTF-8",
@@ -471,7 +471,7 @@ def test_an_evaluation_that_no_file_can_hold(hub, folder, extra):
 
 
 def test_a_card_is_shown_on_any_terminal(folder, monkeypatch):
-    """One of Windows has no α."""
+    """On Windows, it may lack α."""
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
     assert main(["publish", str(folder), "alice/nested", "--dry-run", "--base-model", BASE]) == 0

@@ -1,4 +1,4 @@
-"""Publishing to what is there already: nothing stale stays, and nothing of others goes."""
+"""Publishing again: outdated files are removed, and other people's files are kept."""
 
 import json
 import logging
@@ -69,7 +69,7 @@ def test_what_the_new_adapter_lacks_goes_in_the_same_commit(hub, folder, subfold
     name_a_tower(simple)
     with caplog.at_level(logging.INFO, "diffusers_nested"):
         to_hub(simple, subfolder=subfolder)
-    assert len(repo.messages) == 4  # made, published, edited, published again
+    assert len(repo.messages) == 4  # created, published, edited, published again
     files = repo.files()
     kept = {prefix + name for name in (ADAPTER - TOWER) | THEIRS.keys()}
     assert files.keys() == kept | {"top.txt"}
@@ -172,10 +172,10 @@ def test_an_image_encoder_that_another_adapter_reads_is_not_removed(hub, folder)
 
 
 class TestSomebodyElse:
-    """At the same time."""
+    """Somebody else commits at the same time."""
 
     def before(self, hub, method: str, path: str, act) -> None:
-        """Something that happens just before the next such request is answered."""
+        """Do something just before the next such request is answered."""
         take = hub.take_fault
 
         def take_fault(asked: str, at: str):
@@ -191,7 +191,7 @@ class TestSomebodyElse:
         repo = hub.repos["alice/nested"]
         add_everything(folder)
         self.before(hub, "POST", "/commit/", lambda: repo.edit(**{"config.json": b"of somebody else"}))
-        with pytest.raises(PublishError, match="run it again"):
+        with pytest.raises(PublishError, match="try again"):
             to_hub(folder)
         assert repo.files()["config.json"] == b"of somebody else" and HALF not in repo.files()
 
@@ -199,7 +199,7 @@ class TestSomebodyElse:
         other = shutil.copytree(folder, folder.parent / "other")
         add_everything(other)
         self.before(hub, "POST", "/api/repos/create", lambda: to_hub(other))
-        with pytest.raises(PublishError, match="run it again"):
+        with pytest.raises(PublishError, match="try again"):
             to_hub(folder)
         assert HALF in hub.repos["alice/nested"].files()
 
@@ -209,7 +209,7 @@ class TestSomebodyElse:
         add_everything(other)
         self.before(hub, "POST", "/branch/", lambda: to_hub(other, revision="next"))
         (folder / "LICENSE").write_text("MIT")
-        with pytest.raises(PublishError, match="run it again"):
+        with pytest.raises(PublishError, match="try again"):
             to_hub(folder, revision="next")
         assert "LICENSE" not in hub.repos["alice/nested"].files("next")
 
@@ -255,7 +255,7 @@ def test_refused_before_anything_is_changed(hub, folder, name):
 
 
 class TestTheCardOnItsPage:
-    """Edited there, while the folder has a README, too."""
+    """The card is edited on the Hub, and the folder has a README too."""
 
     def edited(self, hub, folder, edit) -> str:
         to_hub(folder)

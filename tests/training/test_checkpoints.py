@@ -75,14 +75,14 @@ def test_checkpoint_of_another_folder(tmp_path: Path):
     elsewhere = tmp_path / "other" / "checkpoint-2"
     assert start(tmp_path / "own", elsewhere) == elsewhere
     fake(tmp_path / "own", "checkpoint-1")
-    with pytest.raises(NestedAdapterError, match="holds checkpoints itself, the last checkpoint-1"):
+    with pytest.raises(NestedAdapterError, match="has checkpoints of its own, the last one checkpoint-1"):
         start(tmp_path / "own", elsewhere)
 
 
 @pytest.mark.parametrize("resume_from", [None, "latest"])
 def test_adapter_of_an_ended_run_is_not_overwritten(tmp_path: Path, resume_from):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(NestedAdapterError, match="would be overwritten"):
+    with pytest.raises(NestedAdapterError, match="would overwrite it"):
         start(tmp_path, resume_from)
     fake(tmp_path, "checkpoint-2")
     assert start(tmp_path, "latest") == tmp_path / "checkpoint-2"
@@ -118,7 +118,7 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog: 
             start(tmp_path, "checkpoint-2")
     (tmp_path / "checkpoint-1" / "state.pt").write_bytes(b"")
     with pytest.raises(
-        NestedAdapterError, match=r"None of the checkpoints.*checkpoint-2/state\.pt.*checkpoint-1/state"
+        NestedAdapterError, match=r"No checkpoint can be resumed.*checkpoint-2/state\.pt.*checkpoint-1/state"
     ):
         start(tmp_path, "latest")
 

@@ -1,4 +1,4 @@
-"""From pictures in any accepted form to subject tokens."""
+"""From pictures in any supported form to subject tokens."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def on_white(colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return share * colors + (1 - share) * 255
 
 
-# What a picture given in these forms must be, exactly.
+# Pictures in these forms must become exactly this.
 EXACT = {
     "uint8 array": (COLORS, COLORS),
     "uint8 array, one channel": (GREYS[..., None], grey_as_rgb(GREYS)),
@@ -109,7 +109,7 @@ def test_transparent_entry_of_a_palette_becomes_white():
 
 
 def test_transparent_color_becomes_white():
-    """As a PNG of mode RGB can name one."""
+    """A PNG of mode RGB can name a transparent color."""
     image = Image.fromarray(np.array([[[10, 20, 30], [40, 50, 60]]], dtype=np.uint8))
     image.info["transparency"] = (10, 20, 30)
     np.testing.assert_array_equal(np.asarray(to_pil(image)), [[[255, 255, 255], [40, 50, 60]]])
@@ -250,7 +250,7 @@ def test_every_row_is_encoded_on_its_own():
 
 
 def test_order_of_image_features_does_not_matter():
-    """The Q-Former attends to all of them, and CLIP's features carry their place within."""
+    """The Q-Former attends to all of them without positions; CLIP's features encode their own."""
     encoder, features = subject_encoder(), torch.randn(2, 7, FEATURES)
     torch.testing.assert_close(encoder(features), encoder(features.flip(1)), rtol=1e-5, atol=1e-6)
 
@@ -264,7 +264,7 @@ def test_gradient_reaches_every_parameter():
     encoder = subject_encoder()
     (encoder(torch.randn(2, 7, FEATURES)) * torch.randn(2, 5, 6)).sum().backward()
     without = [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.any()]
-    # a constant added to all keys of a softmax changes nothing, so that their bias has no gradient but rounding
+    # a softmax ignores a constant added to all keys, so the gradient of their bias is only rounding
     assert encoder.queries.grad.abs().sum(dim=-1).min() > 0
     assert not [name for name in without if not name.endswith("key.bias")]
 

@@ -1,4 +1,4 @@
-"""Which vision tower an adapter reads: one rule, on which loading, inspection and the card agree."""
+"""Which vision tower an adapter reads: loading, inspection and the card follow the same rule."""
 
 import json
 import logging
@@ -19,11 +19,11 @@ from diffusers_nested.publishing import prepare_publication
 from diffusers_nested.vision import load_vision_tower
 from hub.steps import ALICE, published
 
-# Where towers are put; the width of each one's projection, which nobody reads, tells them apart.
+# Places of towers; the width of the projection, which is not used, tells them apart.
 TOWERS = {"beside": 12, "top": 14, "mine": 18, "named": 20, "here": 22}
 NAMED = "alice/towers/models/enc"
 
-# Which towers there are; what the config names; where the adapter is; image_encoder_folder; which tower is read.
+# Existing towers; name in the config; the adapter's folder; image_encoder_folder; the tower that is read.
 DEFAULT = "image_encoder"
 LAYOUTS: dict[str, tuple[set[str], str | None, str | None, str, str | None]] = {
     "its own": ({"beside"}, None, None, DEFAULT, "beside"),
@@ -44,7 +44,7 @@ LAYOUTS: dict[str, tuple[set[str], str | None, str | None, str, str | None]] = {
 
 @pytest.fixture(scope="session")
 def towers(tmp_path_factory) -> dict[str, Path]:
-    """A tower of every kind, with the preprocessing in its own folder."""
+    """One tower for each place, with the preprocessing in its own folder."""
     folders = {}
     for name, width in TOWERS.items():
         folders[name] = tmp_path_factory.mktemp("towers") / name
@@ -116,7 +116,7 @@ def test_all_read_the_same_tower(hub, pipeline, saved_adapter, towers, tmp_path,
             .content
         )
     except PublishError:
-        assert expected in ("top", None)  # one for all is nobody's own to publish
+        assert expected in ("top", None)  # a shared tower is not published with an adapter
     else:
         assert {"beside": "in `image_encoder/`"}.get(expected or "", str(named)) in card
 
@@ -137,7 +137,7 @@ def test_a_name_is_the_hubs_whatever_folders_are_here(
     del hub.repos["alice/towers"]
     with pytest.raises(AdapterLoadError, match="absolute path" if where == "folder" else NAMED):
         pipeline.load_nested_adapter(location, cache_dir=tmp_path / "other")
-    assert load_vision_tower(NAMED).model.config.projection_dim == TOWERS["here"]  # the user's own word is a folder's
+    assert load_vision_tower(NAMED).model.config.projection_dim == TOWERS["here"]  # from the user, it means the folder
 
 
 def test_a_path_is_taken_from_this_machines_own_adapters_only(

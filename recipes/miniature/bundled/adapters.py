@@ -26,7 +26,7 @@ WORDS = {"people": "person", "pets": "pet"}
 STEPS = {"people": 4000, "pets": 2000}
 TRIPLETS = 24_000
 CHECKPOINTING_STEPS = 500
-# The paper's 2 is too small here: in this UNet one head in four, or in two, reads a word, and reads it alone.
+# The paper's 2 is too small here: in this UNet, one head in four or two reads a word, and reads little else.
 ALPHA = 12.0
 QFORMER = {
     "num_queries": 32,
@@ -38,7 +38,7 @@ QFORMER = {
 
 
 def train(folder: Path, name: str, mechanism: str = "nested") -> NestedAdapter:
-    """Train one adapter on the pipeline in ``folder``, resuming if it was cut off."""
+    """Train an adapter on the pipeline in ``folder``, or resume its training."""
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder / "pipeline", add_watermarker=False)
     encoder = ImageEncoder(
         CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder"),
@@ -54,7 +54,7 @@ def train(folder: Path, name: str, mechanism: str = "nested") -> NestedAdapter:
 
 
 def new_adapter(pipeline: Any, encoder: ImageEncoder, name: str, mechanism: str, **changes: Any) -> NestedAdapter:
-    """An adapter for people or pets that nothing has been taught yet; ``changes`` are settings of its class."""
+    """An untrained adapter for people or pets; ``changes`` are settings of its class."""
     norm = {"alpha": ALPHA} if get_mechanism(mechanism).has_norm else {}
     return NestedAdapter.from_unet(
         pipeline.unet,
@@ -67,7 +67,7 @@ def new_adapter(pipeline: Any, encoder: ImageEncoder, name: str, mechanism: str,
 
 
 def settings(output_dir: Path, steps: int, seed: int, cache_file: Path | None = None) -> TrainingConfig:
-    """How the miniature's adapters are trained."""
+    """Settings of the training of the miniature's adapters."""
     return TrainingConfig(
         output_dir=output_dir,
         resolution=32,
@@ -99,7 +99,7 @@ def fit(
     photo_is_target: bool = False,
     caption: CaptionOf = plain_caption,
 ) -> None:
-    """Train an adapter on the first of the triplets of people or pets, resuming if it was cut off."""
+    """Train an adapter on triplets of people or pets, or resume its training."""
     for module in pipeline.unet.modules():
         if isinstance(module, Attention) and not module.is_cross_attention:
             module.set_processor(AttnProcessor())  # explicit softmax: the faster one in training on a CPU

@@ -10,7 +10,7 @@ from diffusers_nested.miniature.world import Scene, random_scene, random_subject
 
 
 def draw_scenes(count: int, seed: int, duo: float = 0.25) -> tuple[list[Scene], list[str], np.ndarray]:
-    """Draw scenes by lot with their captions and pictures.
+    """Draw random scenes with their captions and pictures.
 
     Returns:
         The scenes, the captions, and uint8 pictures of shape (count, 32, 32, 3).

@@ -1,4 +1,4 @@
-"""What the miniature's base and recogniser must be able to do before an adapter is trained.
+"""Gates: what the miniature's base and recogniser must achieve before an adapter is trained.
 
 Run as ``python -m recipes.miniature.bundled.gates RUN_FOLDER``; it writes ``gates.json`` and a sheet
 of samples to the folder. Every number is a share of pictures, on identities never trained on.
@@ -26,7 +26,7 @@ COUNT = 200
 
 
 def reading(recogniser: Recogniser) -> dict[str, float]:
-    """Share of unseen renders of people whose traits are read rightly, in all styles and in photos."""
+    """Share of unseen drawings of people whose traits the recogniser reads correctly, in all styles and in photos."""
     pictures, answers = draw_views(600, 2, seed=100, held_out=True)
     embeddings, read = recogniser.read(pictures.reshape(-1, 32, 32, 3))
     truths = [truth for row in answers for truth in row]
@@ -84,7 +84,7 @@ def following(pipeline: Any, recogniser: Recogniser) -> tuple[dict[str, float], 
 
 
 def check(folder: Path) -> dict[str, float]:
-    """Measure everything, write it down, and return it."""
+    """Measure everything, write the results, and return them."""
     recogniser = Recogniser.from_pretrained(folder / "recogniser").eval()
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder / "pipeline", add_watermarker=False)
     pipeline.set_progress_bar_config(disable=True)

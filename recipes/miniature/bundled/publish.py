@@ -1,4 +1,4 @@
-"""Putting finished models into the package: half precision, safetensors, and a few example portraits.
+"""Putting finished models into the package: fp16 safetensors, and a few example portraits.
 
 Run as ``python -m recipes.miniature.bundled.publish RUN_FOLDER``.
 """
@@ -26,13 +26,13 @@ LIMIT = 25_000_000  # bytes of all weights together
 
 
 def publish(folder: Path) -> int:
-    """Write everything that the package bundles.
+    """Write all weights and portraits of the package.
 
     Returns:
         Size of the weights in bytes.
 
     Raises:
-        RuntimeError: They are larger than the package may carry.
+        RuntimeError: They exceed the size limit of the package.
     """
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder / "pipeline", add_watermarker=False)
     pipeline.to(torch.float16).save_pretrained(WEIGHTS / "pipeline")
@@ -54,7 +54,7 @@ def publish(folder: Path) -> int:
 
 
 def publish_adapter(source: Path, target: Path) -> None:
-    """One adapter with its image encoder, in half precision."""
+    """Write an adapter with its image encoder, in half precision."""
     NestedAdapter.from_pretrained(source).half().save_pretrained(target)
     encoder = CLIPVisionModelWithProjection.from_pretrained(source / "image_encoder")
     encoder.half().save_pretrained(target / "image_encoder")
@@ -74,9 +74,9 @@ def write_examples(folder: Path) -> None:
 
 
 def name_as_on_the_hub(weights: Path) -> None:
-    """Name a text encoder's tensors as all repositories of SDXL do, which every version of transformers reads.
+    """Name a text encoder's tensors as SDXL repositories do, which every version of transformers can read.
 
-    Later versions save them without the prefix, which earlier ones take for other tensors.
+    Later versions save them without the prefix, which earlier ones do not recognise.
     """
     tensors = load_file(weights)
     prefixes = ("text_model.", "text_projection.")
@@ -85,14 +85,14 @@ def name_as_on_the_hub(weights: Path) -> None:
 
 
 def _forget_origin(config: Path) -> None:
-    """Leave out the folder of the run, which means nothing elsewhere."""
+    """Remove the folder of the run from a config."""
     values = json.loads(config.read_text())
     if values.pop("_name_or_path", None) is not None:
         config.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def _say_float32(config: Path) -> None:
-    """Let the weights be read as float32 where no other type is asked for."""
+    """Make float32 the default dtype of the weights."""
     values = json.loads(config.read_text())
     for key in ("dtype", "torch_dtype"):
         if key in values:

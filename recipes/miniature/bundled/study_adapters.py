@@ -1,8 +1,8 @@
-"""Adapters that differ in one thing only: mechanism, number of queries, norm, steps, examples or seed.
+"""Adapters that differ in one setting: mechanism, number of queries, norm, steps, examples or seed.
 
 Run as ``python -m recipes.miniature.bundled.study_adapters FOLDER --mechanism decoupled``. All of them learn
-from the same triplets on the bundled pipeline. A run that was cut off goes on when it is started again, and one that
-is complete is left as it is.
+from the same triplets on the bundled pipeline. An interrupted run resumes when it is started again; a complete one is
+left alone.
 """
 
 import argparse
@@ -27,17 +27,17 @@ _NOTE, _COMPLETE = "study.json", "complete"
 
 @dataclass(frozen=True)
 class StudyAdapter:
-    """What one adapter of a study is.
+    """Settings of an adapter of a study.
 
     Attributes:
         name: "people" or "pets".
         mechanism: How subjects enter a layer.
         num_queries: Subject tokens per photo.
-        alpha: Norm of a subject's value, None for none; without meaning for a mechanism that sets no norm.
-        steps: Of the optimiser; by default as many as the bundled adapter had.
-        seed: Of the first weights, the order of the triplets and the noise.
-        triplets: How many examples there are.
-        photo_is_target: Whether the photo of an example is the picture to be learned itself, not another one.
+        alpha: Norm of a subject's value, None for none; unused by mechanisms without a norm.
+        steps: Optimiser steps; by default as many as for the bundled adapter.
+        seed: Seed of the initial weights, the order of the triplets and the noise.
+        triplets: Number of examples.
+        photo_is_target: Whether the photo of an example is the target itself.
     """
 
     name: str = "people"
@@ -51,13 +51,12 @@ class StudyAdapter:
 
 
 def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_file: Path | None = None) -> Path:
-    """Train an adapter, or go on with it, and leave it in ``folder`` as ``load_nested_adapter`` takes it.
+    """Train an adapter, or resume its training, and save it in ``folder`` for ``load_nested_adapter``.
 
     Args:
-        folder: Of this adapter alone.
-        wanted: What it is to be.
-        cache_file: Where the encoded triplets are kept for other adapters with the same examples; the first one
-            writes it.
+        folder: Folder of this adapter alone.
+        wanted: Its settings.
+        cache_file: File of encoded triplets, shared by adapters with the same examples; the first one writes it.
 
     Returns:
         The folder.
@@ -85,14 +84,14 @@ def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_file: Path | N
 
 
 def _check_folder(folder: Path, wanted: StudyAdapter) -> None:
-    """Note what the folder's adapter is to be, or compare it with what was noted."""
+    """Write down the settings of the folder's adapter, or compare them with those written down."""
     note = folder / _NOTE
     if not note.exists():
         folder.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps(asdict(wanted), indent=2) + "\n")
     noted = StudyAdapter(**json.loads(note.read_text()))
     if noted != wanted:
-        raise NestedAdapterError(f"{folder} holds {noted}, but {wanted} was asked for. Choose another folder.")
+        raise NestedAdapterError(f"{folder} is the folder of {noted}, got {wanted}. Choose another folder.")
 
 
 def _read_arguments() -> argparse.Namespace:

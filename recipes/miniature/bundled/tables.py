@@ -41,7 +41,7 @@ _GATES = (
 
 
 def collect(run: Path, results: Path) -> None:
-    """Keep the summary of a comparison, and the settings that it depends on, as ``results / "NAME.json"``."""
+    """Write a comparison's summary and settings to ``results / "NAME.json"``."""
     settings = json.loads((run / "settings.json").read_text())
     settings["subjects"] = len(settings["subjects"])
     conditions = json.loads((run / "summary.json").read_text())["conditions"]
@@ -50,7 +50,7 @@ def collect(run: Path, results: Path) -> None:
 
 
 def fill(page: str, results: Path) -> str:
-    """The page with every table written anew."""
+    """The page with new tables."""
 
     def table(place: re.Match[str]) -> str:
         values = json.loads((results / f"{place[2]}.json").read_text())

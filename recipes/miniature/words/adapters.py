@@ -33,7 +33,7 @@ def caption(scene: Scene) -> str:
 
 
 def train(pipeline_folder: Path, out: Path, name: str, steps: int, mechanism: str = "nested") -> NestedAdapter:
-    """Train one adapter, or go on with it; ``out`` can then be given to ``load_nested_adapter``."""
+    """Train an adapter, or resume its training; ``load_nested_adapter`` can then load ``out``."""
     pipeline = StableDiffusionXLPipeline.from_pretrained(pipeline_folder, add_watermarker=False)
     tower = load_vision_tower(str(miniature.path(name) / "image_encoder"))
     torch.manual_seed(40)

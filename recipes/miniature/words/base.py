@@ -95,13 +95,13 @@ def recipe_of(steps: int, whole: bool) -> Recipe:
 
 
 def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDiffusionXLPipeline:
-    """Train a variant, or go on with it.
+    """Train a variant, or resume its training.
 
     Args:
         folder: Where the data and the encoders are, or will be.
         name: One of ``VARIANTS``.
-        steps: Up to which step.
-        whole: These are all steps there will be: lower the rate towards the end.
+        steps: The step to stop at.
+        whole: Whether the run ends there, so that the rate falls towards the end.
     """
     variant = VARIANTS[name]
     tokenizer, vae = build_tokenizer(), bundled_vae()
@@ -138,7 +138,7 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
 
 
 def build(folder: Path, variant: Variant, tokenizer: CLIPTokenizer) -> Base:
-    """A base that has not been trained yet, on pre-trained encoders if the variant wants them."""
+    """An untrained base, on pre-trained encoders if the variant uses them."""
     torch.manual_seed(10)
     text = encoders.train(folder, name=variant.words) if variant.words else encoders.TextEncoders(tokenizer)
     torch.manual_seed(11)
@@ -192,7 +192,7 @@ def assemble(base: Base, tokenizer: CLIPTokenizer, vae: AutoencoderKL) -> Stable
 
 
 def from_checkpoint(folder: Path, name: str) -> tuple[StableDiffusionXLPipeline, int]:
-    """The pipeline of a run that is still going on, and how many steps it has.
+    """The pipeline of an unfinished run, and its number of steps.
 
     Its weights are the last ones until the average of them has forgotten the first.
     """

@@ -28,7 +28,7 @@ class Pictures:
 
 
 def draw_pictures(count: int, seed: int) -> tuple[list[Scene], np.ndarray, np.ndarray]:
-    """Scenes by lot, each drawn with details of its own, and where its subjects are."""
+    """Draw random scenes, their pictures, and masks of their subjects."""
     scenes = draw_scenes(count, seed)
     pixels = np.stack([render(scene, np.random.default_rng([seed, i])) for i, scene in enumerate(scenes)])
     masks = np.zeros((count, 2, 32, 32), bool)
@@ -38,13 +38,13 @@ def draw_pictures(count: int, seed: int) -> tuple[list[Scene], np.ndarray, np.nd
 
 
 def draw_scenes(count: int, seed: int) -> list[Scene]:
-    """Scenes by lot."""
+    """Draw random scenes."""
     rng = np.random.default_rng(seed)
     return [random_scene(rng, random_subjects(rng)) for _ in range(count)]
 
 
 def load_pictures(folder: Path, vae: AutoencoderKL, count: int = PICTURES, seed: int = 2) -> Pictures:
-    """The training set; it is drawn and encoded once, and kept in the folder."""
+    """The training set, which is drawn and encoded once and then kept in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn, latents = folder / "pictures.pt", folder / "latents.pt"
     if not drawn.exists():
@@ -58,6 +58,6 @@ def load_pictures(folder: Path, vae: AutoencoderKL, count: int = PICTURES, seed:
 
 
 def _save(values: object, path: Path) -> None:
-    """Whole or not at all."""
+    """Write a file atomically."""
     torch.save(values, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)

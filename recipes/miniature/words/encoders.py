@@ -132,7 +132,7 @@ def _layer(channels_in: int, channels_out: int, stride: int) -> nn.Module:
 
 
 def batch_of(pictures: Pictures, encoder: Encoder, generator: torch.Generator, size: int) -> tuple[Tensor, ...]:
-    """Arguments of ``Contrast`` for a batch by lot, with fresh captions."""
+    """Arguments of ``Contrast`` for a random batch with fresh captions."""
     chosen = torch.randint(len(pictures.scenes), (size,), generator=generator).numpy()
     rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
     ids, at = encoder.padded([describe(pictures.scenes[i], rng, TRAITS) for i in chosen])
@@ -143,7 +143,7 @@ def batch_of(pictures: Pictures, encoder: Encoder, generator: torch.Generator, s
 
 
 def train(folder: Path, regions: float = 1.0, blank: float = 1.0, name: str = "words", steps: int = 0) -> TextEncoders:
-    """Train the encoders, or load them if that is done; what is needed of them stays under ``folder / name``."""
+    """Train the encoders, or load them if they are trained; they are saved under ``folder / name``."""
     recipe = replace(RECIPE, steps=steps or RECIPE.steps)
     tokenizer = build_tokenizer()
     torch.manual_seed(recipe.seed)

@@ -193,7 +193,7 @@ def measure(pipeline: Any, grammar: bool, subjects: int, samples: int, steps: in
 
 
 def main() -> None:
-    """Measure what the command line names, and write it down."""
+    """Measure the base on the command line and write the results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--run", nargs=2, metavar=("RUN_FOLDER", "VARIANT"))

@@ -1,4 +1,4 @@
-"""Adapters: what they are, what their files may say, and how they are loaded."""
+"""Adapters: the model itself, its files, and how it is checked and loaded."""
 
 from .inspection import Inspection, WeightFile, inspect_adapter
 from .model import NestedAdapter

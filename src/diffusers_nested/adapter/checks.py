@@ -1,7 +1,6 @@
-"""What is asked of an adapter's configuration and weights before anything uses them.
+"""Checks of an adapter's configuration, of its fit to a UNet, and of what it computes.
 
-A configuration may come from a stranger, so what it can make us allocate and compute is bounded, by
-``files.limits``, before anything is.
+A configuration may come from a stranger, so ``files.limits`` bounds how much it can make us allocate and compute.
 """
 
 import re
@@ -34,10 +33,10 @@ DEFAULT_ALPHA = 2.0
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Raise if one of the settings of ``NestedAdapter`` is out of its range.
+    """Raise if a setting of ``NestedAdapter`` is out of range.
 
     Args:
-        config: All settings; only ``subject_encoder`` is left out where it is the default.
+        config: All settings; only ``subject_encoder`` may be missing, which means the default.
 
     Raises:
         NestedAdapterError: Names the setting, its value and what was expected.
@@ -53,12 +52,12 @@ def check_config(config: Mapping[str, Any]) -> None:
     if parameters > MAX_PARAMETERS:
         raise NestedAdapterError(
             f"The configuration asks for about {parameters:.2e} parameters, more than {MAX_PARAMETERS:.0e}. "
-            "num_queries, layers, token_dim and the sizes of the Q-Former must be smaller."
+            "Reduce num_queries, layers, token_dim or the sizes of the subject encoder."
         )
 
 
 def estimated_parameters(config: Mapping[str, Any]) -> int:
-    """About how many parameters an adapter has, without building it: an upper bound that is close for large ones."""
+    """Estimate an adapter's parameters without building it: an upper bound that is close for large adapters."""
     projections = 2 * config["token_dim"] * sum(config["layers"].values())
     return _encoder_of(config).estimated_parameters(config) + projections
 
@@ -68,16 +67,16 @@ def _encoder_of(config: Mapping[str, Any]) -> Any:
 
 
 def check_config_fits(config: Mapping[str, Any], unet: nn.Module) -> None:
-    """Raise unless an adapter of this configuration is made for a UNet like this one; nothing is changed.
+    """Raise unless an adapter of this configuration fits a UNet; nothing is changed.
 
     Raises:
-        AdapterLoadError: Another family, other layers, or other widths.
+        AdapterLoadError: The family, the layers or their widths differ.
     """
     family, ours = family_of(unet), config["layers"]
     if config["base_family"] != family:
         own = BACKBONES.get(config["base_family"])
         raise AdapterLoadError(
-            f"The adapter is made for the {config['base_family']!r} family, the UNet is of the {family!r} "
+            f"The adapter is made for the {config['base_family']!r} family, but the UNet is of the {family!r} "
             f"family. Load it into a pipeline of its own family{f', such as {own.text_to_image}' if own else ''}."
         )
     theirs = layer_widths(unet)
@@ -89,19 +88,19 @@ def check_config_fits(config: Mapping[str, Any], unet: nn.Module) -> None:
     widths = {layer.cross_attention_dim for layer in cross_attention_layers(unet).values()}
     if widths != {config["token_dim"]}:
         raise AdapterLoadError(
-            f"The adapter is made for prompt embeddings of width {config['token_dim']}, the UNet reads "
+            f"The adapter is made for prompt embeddings of width {config['token_dim']}, but the UNet reads "
             f"{', '.join(map(str, sorted(widths)))}. Load the adapter that was trained for this base model."
         )
 
 
 def check_projected(projected: Mapping[str, Sequence[Tensor]]) -> None:
-    """Raise unless what the layers read of a subject can be computed with; waits for the device once.
+    """Raise unless a subject's keys and values are finite and of moderate size; synchronizes with the device once.
 
     Args:
-        projected: Layer path -> K̆ and V̆, or what else the mechanism reads.
+        projected: Layer path -> K̆ and V̆, or whatever the mechanism reads.
 
     Raises:
-        NestedAdapterError: There are NaN, infinite or immense values.
+        NestedAdapterError: There are NaN, infinite or very large values.
     """
     ends = torch.stack([end.float() for read in projected.values() for x in read for end in torch.aminmax(x)])
     largest = float(ends.abs().max())
@@ -110,12 +109,12 @@ def check_projected(projected: Mapping[str, Sequence[Tensor]]) -> None:
         raise NestedAdapterError(
             f"What the layers would read of a subject has values up to {largest:g} in {dtype}; finite ones up to "
             f"{MAX_MAGNITUDE:g} are expected. If float16 is too narrow for the adapter, use torch.bfloat16 or "
-            "torch.float32; else its weights, or the embeddings that were given, are damaged."
+            "torch.float32; otherwise its weights or the given embeddings are damaged."
         )
 
 
 def first_difference(ours: Mapping[str, int], theirs: Mapping[str, int]) -> str:
-    """The first layer in which an adapter and a UNet differ, as a sentence; empty if none does."""
+    """A sentence about the first layer in which adapter and UNet differ; empty if there is none."""
     for path in sorted(ours.keys() | theirs.keys()):
         if ours.get(path) != theirs.get(path):
             return (
@@ -134,13 +133,13 @@ def _is_layers(value: Any) -> bool:
 
 
 def _is_path(value: Any) -> bool:
-    """Of a module: no part of it may be an attribute that every module has, such as "training"."""
+    """Whether this can be a module's path: no part may be an attribute of every module, such as "training"."""
     is_path = isinstance(value, str) and len(value) <= MAX_TEXT and _PATH.fullmatch(value) is not None
-    return is_path and not any(map(_EVERY_MODULE_HAS.__contains__, value.split(".")))
+    return is_path and _EVERY_MODULE_HAS.isdisjoint(value.split("."))
 
 
 def _parents(path: str) -> list[str]:
-    """The modules around a module: ``a`` and ``a.b`` of ``a.b.c``."""
+    """The enclosing modules: ``a`` and ``a.b`` for ``a.b.c``."""
     return list(accumulate(path.split(".")[:-1], "{}.{}".format))
 
 

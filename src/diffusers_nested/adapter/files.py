@@ -1,4 +1,4 @@
-"""The files of an adapter: its configuration as it is read, and where its weights are."""
+"""The files of an adapter: reading its configuration, and locating its weights."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -17,29 +17,29 @@ _REQUIRED = ("layers", "token_dim", "image_feature_dim")
 
 
 def read_config(path: Path, kind: str, source: str, settings: Collection[str]) -> dict[str, Any]:
-    """The settings in a config.json; their values are not checked yet.
+    """The settings in a config.json; ``check_config`` then checks their values.
 
     Args:
         path: The file.
-        kind: The class that it must name.
+        kind: The class name that it must contain.
         source: Where it comes from, for messages.
-        settings: Names of the settings that the class knows.
+        settings: Names of the known settings.
 
     Raises:
-        AdapterLoadError: It is no JSON, of another class or a newer format, or a setting is missing or unknown.
+        AdapterLoadError: It is not JSON, is of another class or a newer format, or a setting is missing or unknown.
     """
     config = read_json(path, MAX_CONFIG_BYTES)
     _check_whole(config, kind, source, settings)
-    # what diffusers keeps for itself in a config (names that begin with _) is not taken from a stranger
+    # entries that diffusers uses internally (their names begin with _) are not accepted from strangers
     return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
 def _check_whole(config: Any, kind: str, source: str, settings: Collection[str]) -> None:
     found = config.get("_class_name") if isinstance(config, Mapping) else None
     if found != kind:
-        what = "configuration of no class" if found is None else shown(found).strip("'")
+        what = "configuration without a class" if found is None else shown(found).strip("'")
         raise AdapterLoadError(
-            f"{source} holds a {what}, not a {kind}. Name a folder or repository whose config.json says {kind}."
+            f"{source} contains a {what}, not a {kind}. Give a folder or repository whose config.json says {kind}."
         )
     version = config.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
@@ -59,15 +59,15 @@ def _check_whole(config: Any, kind: str, source: str, settings: Collection[str])
 
 
 def find_adapter_weights(source: Source, weight_name: str | None, variant: str | None) -> Files:
-    """The files of an adapter's weights, downloaded if need be; see ``files.weights.find_weights``.
+    """Locate an adapter's weights, and download them if necessary; see ``find_weights``.
 
     Args:
         source: Where the adapter is.
-        weight_name: File of the weights, if not the one that diffusers writes.
+        weight_name: Name of the file, if it differs from the one that diffusers writes.
         variant: Such as ``"fp16"``.
 
     Raises:
-        AdapterLoadError: There are no such weights, or not all of them, or the index is not valid.
+        AdapterLoadError: The weights are missing or incomplete, or the index is invalid.
     """
     if weight_name is None:
         weights, index = (
@@ -79,7 +79,7 @@ def find_adapter_weights(source: Source, weight_name: str | None, variant: str |
     path = None if name is None else source.find(source.within(name))
     if path is None:
         raise AdapterLoadError(
-            f"{source.location} has no file {shown(weight_name)}. Name a .safetensors file that it has."
+            f"{source.location} has no file {shown(weight_name)}. Give the name of a .safetensors file in it."
         )
     return {path: None}
 

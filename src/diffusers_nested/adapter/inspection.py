@@ -1,4 +1,4 @@
-"""What an adapter is, without loading its weights."""
+"""Facts about an adapter, gathered without loading its weights."""
 
 import posixpath
 from collections import Counter
@@ -18,9 +18,9 @@ class WeightFile:
     """A file of weights.
 
     Attributes:
-        name: Its path from the adapter's folder.
-        size: Its bytes; None if the Hub does not say.
-        parameters: Number of parameters by type, such as ``{"F16": 475_890}``; None if the header cannot be had.
+        name: Its path, relative to the adapter's folder.
+        size: Its size in bytes; None if the Hub does not provide it.
+        parameters: Number of parameters by type, such as ``{"F16": 475_890}``; None if the header is unavailable.
     """
 
     name: str
@@ -30,14 +30,14 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of an adapter.
+    """What is known about an adapter.
 
     Attributes:
-        adapter: The adapter on the meta device: its ``config``, and tensors that take no memory.
-        files: Its files of weights, those of the image encoder included if it is in the same source.
-        image_encoder: The one that loading it reads: ``image_encoder/``, its own, or another's place; or why none can
-            be told.
-        is_complete: Whether ``files`` are all that the source has, and not only those that were downloaded.
+        adapter: The adapter on the meta device, with its ``config`` and tensors that take no memory.
+        files: Its weight files, including those of an image encoder in the same source.
+        image_encoder: The image encoder that would be loaded: its own ``image_encoder/``, the place of another one,
+            or why none can be determined.
+        is_complete: Whether ``files`` lists everything in the source, not just what has been downloaded.
     """
 
     adapter: NestedAdapter
@@ -47,13 +47,13 @@ class Inspection:
 
 
 def inspect_adapter(source: Source) -> Inspection:
-    """Read an adapter's configuration, and what its files of weights say of themselves.
+    """Read an adapter's configuration and the headers of its weight files.
 
     Args:
-        source: Where it is. Of a repository only configurations are downloaded, and the headers of the weights.
+        source: Where it is. From a repository, only configurations and headers are downloaded.
 
     Raises:
-        AdapterLoadError: It is not an adapter that this version reads, or the header of a file is damaged.
+        AdapterLoadError: It is not an adapter that this version can read, or the header of a file is damaged.
     """
     source, config_file = source.pinned(source.within(CONFIG_NAME))
     top = config_file.parents[source.within(CONFIG_NAME).count("/")]
@@ -64,16 +64,16 @@ def inspect_adapter(source: Source) -> Inspection:
         return Inspection(adapter, _files_in(top, folders, source), image_encoder, is_complete=True)
     try:
         return Inspection(adapter, _files_on_hub(folders, source), image_encoder, is_complete=True)
-    except DownloadError:  # the config came from the cache: say what else is there
+    except DownloadError:  # the config came from the cache: list what else is cached
         return Inspection(adapter, _files_in(top, folders, source), image_encoder, is_complete=False)
 
 
 def _image_encoder(adapter: NestedAdapter, source: Source) -> tuple[Tower | None, str]:
-    """The tower, and what is said of it."""
+    """The tower and its description."""
     try:
         tower = locate_image_encoder(adapter.config, source)
     except AdapterLoadError as error:
-        return None, f"cannot be told: {error}"
+        return None, f"cannot be determined: {error}"
     if tower is None:
         return None, "none: give embeddings"
     if tower.source is not source:
@@ -102,5 +102,5 @@ def _files_on_hub(folders: list[str], source: Source) -> tuple[WeightFile, ...]:
 
 
 def _shown_name(name: str, source: Source) -> str:
-    """From the adapter's folder, of a path from the top of the source."""
+    """A path relative to the top of the source, made relative to the adapter's folder."""
     return posixpath.relpath(name, source.subfolder or ".")

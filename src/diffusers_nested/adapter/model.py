@@ -1,4 +1,4 @@
-"""NestedAdapter: what is trained and published for one domain (arXiv 2501.01407, section 3.3)."""
+"""NestedAdapter, the model that is trained and published for one domain (arXiv 2501.01407, section 3.3)."""
 
 import inspect
 from collections.abc import Mapping
@@ -24,43 +24,42 @@ from .checks import DEFAULT_ALPHA, FORMAT_VERSION, check_config, check_config_fi
 from .files import find_adapter_weights, read_config
 from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS
 
-# The tower of IP-Adapter's "plus" checkpoints, which users of diffusers mostly have already.
+# The tower of IP-Adapter's "plus" checkpoints, which most users of diffusers already have.
 DEFAULT_IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"
 
 
 class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
-    """An encoder from image features to subject tokens, and what each layer reads of them.
+    """An encoder from image features to subject tokens, with a projection of the tokens for each layer.
 
-    Build one with ``from_unet``, load one with ``from_pretrained``. The weights of the layers are keyed by
-    the layer's path in the UNet (``projections.down_blocks.1.….attn2.key.weight``), never by position.
+    Create one with ``from_unet`` or load one with ``from_pretrained``. The layers' weights are keyed by the layer's
+    path in the UNet (``projections.down_blocks.1.….attn2.key.weight``), never by position.
 
     Args:
         layers: Path of every cross-attention layer -> its inner width (heads · d).
         token_dim: Width of a subject token; the width of the UNet's prompt embeddings.
         image_feature_dim: Width of the vision tower's features.
         num_queries: N, the number of subject tokens per image (paper: 1024 for faces, 256 for pets).
-        subject_token: The word of the prompt that a subject takes by default.
-        alpha: Norm of a subject's value in units of the word's own (paper: 2); None sets no norm, as it must be for
-            mechanisms that replace no value.
-        mechanism: How subjects enter a layer: "nested", or one that it is compared with.
+        subject_token: The word in the prompt that stands for the subject by default.
+        alpha: Norm of a subject's value relative to the word's own value (paper: 2). None leaves the norm as it is,
+            and is required for mechanisms that replace no value.
+        mechanism: How subjects enter a layer: ``"nested"``, or one of the mechanisms that it is compared with.
         qformer_hidden_size: Width of the Q-Former.
-        qformer_num_layers: Blocks of the Q-Former; each attends to the image.
-        qformer_num_heads: Heads of the Q-Former.
+        qformer_num_layers: Number of blocks in the Q-Former; each attends to the image.
+        qformer_num_heads: Number of attention heads in the Q-Former.
         qformer_intermediate_size: Width of the Q-Former's feed-forward layers.
-        image_encoder: Where the vision tower is on the Hub, ``user/repo`` or ``user/repo/sub/folder``; used when
-            the adapter brings none of its own. An adapter that stays on this machine may give the absolute path of a
-            folder.
+        image_encoder: The vision tower on the Hub, ``user/repo`` or ``user/repo/sub/folder``, for adapters that come
+            without one. An adapter that stays on this machine may give the absolute path of a folder.
         base_family: Family of UNets that the adapter is made for.
-        format_version: Version of this configuration's format.
-        subject_encoder: Kind of the encoder from image features to subject tokens; there is "qformer".
+        format_version: Version of the configuration's format.
+        subject_encoder: Kind of encoder from image features to subject tokens; currently only ``"qformer"``.
 
     Raises:
-        NestedAdapterError: A value is out of its range, or the mechanism is unknown.
+        NestedAdapterError: A value is out of range, or the mechanism is unknown.
     """
 
-    # A configuration without it means the default, as it did before there was a choice.
+    # The default is not written, so that the files of such adapters stay as they were.
     ignore_for_config = ["subject_encoder"]  # noqa: RUF012 (as diffusers has it)
-    # Where it was loaded from, and so where its image encoder is; None if it was made in this process.
+    # Where the adapter was loaded from, and where its image encoder is; None if it was created in this process.
     origin: Source | None = None
 
     @register_to_config
@@ -94,16 +93,16 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
 
     @classmethod
     def from_unet(cls, unet: nn.Module, *, image_feature_dim: int, **config: Any) -> "NestedAdapter":
-        """A new adapter for a UNet, every layer starting from the UNet's own key and value weights.
+        """Create an adapter for a UNet; each layer starts from the UNet's own key and value weights.
 
         Args:
-            unet: The UNet that the adapter is for; it is read, not changed.
+            unet: The UNet that the adapter is for; it is not changed.
             image_feature_dim: Width of the vision tower's features.
-            **config: The other settings of the class, such as ``num_queries`` and ``subject_token``. ``alpha`` is
-                None by default for a ``mechanism`` that replaces no value.
+            **config: Other settings of the class, such as ``num_queries`` and ``subject_token``. ``alpha`` defaults
+                to None for a ``mechanism`` that replaces no value.
 
         Raises:
-            NestedAdapterError: The UNet is of no family that adapters exist for, or a setting is out of its range.
+            NestedAdapterError: The UNet is of an unknown family, or a setting is out of range.
         """
         config.setdefault("base_family", backbone_of(unet).name)
         mechanism = get_mechanism(config.get("mechanism", "nested"))
@@ -118,10 +117,10 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
         return adapter
 
     def encode(self, image_features: Tensor) -> Tensor:
-        """Subject tokens of images (section 3.3).
+        """Encode image features into subject tokens (section 3.3).
 
         Args:
-            image_features: Tokens of the vision tower before pooling, (batch, L, image_feature_dim).
+            image_features: Features of the vision tower before pooling, (batch, L, image_feature_dim).
 
         Returns:
             (batch, num_queries, token_dim).
@@ -135,14 +134,14 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
         return self.encoder(image_features)
 
     def project(self, tokens: Tensor) -> dict[str, tuple[Tensor, ...]]:
-        """What every layer reads of a subject, such as K̆ and V̆ (section 3.2).
+        """Project subject tokens to what each layer reads, such as K̆ and V̆ (section 3.2).
 
         Args:
-            tokens: Subject tokens (batch, N, token_dim); of several images of one subject, one after another.
+            tokens: Subject tokens (batch, N, token_dim); those of several images of a subject are concatenated.
 
         Returns:
-            Layer path -> (K̆, V̆), each (batch, N, inner width of the layer); or (V̆,), or just (tokens,), as the
-            mechanism has it.
+            Layer path -> (K̆, V̆), each (batch, N, inner width of the layer); (V̆,) or (tokens,) for mechanisms that
+            read only those.
         """
         width = self.config["token_dim"]
         if tokens.ndim != 3 or tokens.shape[-1] != width:
@@ -155,14 +154,14 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
         return {path: self._projection(path)(tokens) for path in self.config["layers"]}
 
     def forward(self, image_features: Tensor) -> dict[str, tuple[Tensor, ...]]:
-        """``project(encode(image_features))``: what training runs, one subject per row."""
+        """``project(encode(image_features))``, as used in training: one subject per row."""
         return self.project(self.encode(image_features))
 
     def check_fits(self, unet: nn.Module) -> None:
-        """Raise unless the adapter is made for a UNet like this one; nothing is changed.
+        """Raise unless the adapter fits a UNet; nothing is changed.
 
         Raises:
-            AdapterLoadError: Another family, other layers, or other widths.
+            AdapterLoadError: The family, the layers or their widths differ.
         """
         check_config_fits(self.config, unet)
 
@@ -183,31 +182,32 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
         force_download: bool = False,
         proxies: dict[str, str] | None = None,
     ) -> "NestedAdapter":
-        """Load an adapter; all that its files say of themselves is checked before a weight is read.
+        """Load an adapter. Its files are checked before any weight is read.
 
-        Only safetensors are read, and no weights are downloaded before the configuration is known to fit.
+        Only safetensors are read, and weights are downloaded only once the configuration is known to be valid and to
+        fit the ``unet``.
 
         Args:
-            pretrained_model_name_or_path: A folder, or a repository of the Hub.
+            pretrained_model_name_or_path: A folder, or a repository on the Hub.
             subfolder: Folder within it.
-            weight_name: File of the weights, if not the one that ``save_pretrained`` writes.
+            weight_name: Name of the weight file, if it differs from the one that ``save_pretrained`` writes.
             variant: Such as ``"fp16"``, for ``diffusion_pytorch_model.fp16.safetensors``.
-            torch_dtype: Type of the weights; by default float32.
+            torch_dtype: Type of the weights; float32 by default.
             unet: A UNet that the adapter must fit.
             revision: Branch, tag or commit of the repository.
-            token: Access token of the Hub.
-            cache_dir: Folder of downloads.
+            token: Access token for the Hub.
+            cache_dir: Folder for downloads.
             local_files_only: Download nothing.
-            force_download: Download again.
-            proxies: Only None: huggingface_hub takes proxies from the environment.
+            force_download: Download files even if they are cached.
+            proxies: Must be None: huggingface_hub reads proxies from the environment.
 
         Raises:
-            AdapterLoadError: Not an adapter, of a newer format, made for another UNet, or with tensors missing, left
-                over, of other shapes, or not finite. If the Hub does not give a file, it is an ``OSError`` too.
+            AdapterLoadError: It is not an adapter, has a newer format or is made for another UNet, or tensors are
+                missing, unexpected, of other shapes or not finite. Failed downloads are an ``OSError`` too.
         """
         if proxies is not None:
             raise AdapterLoadError(
-                "proxies cannot be passed: huggingface_hub takes them from the environment. Set HTTPS_PROXY instead."
+                "proxies must be None: huggingface_hub reads proxies from the environment. Set HTTPS_PROXY instead."
             )
         source = Source(
             str(pretrained_model_name_or_path), subfolder, revision, token, cache_dir, local_files_only, force_download
@@ -224,7 +224,7 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
         torch_dtype: torch.dtype | None = None,
         unet: nn.Module | None = None,
     ) -> "NestedAdapter":
-        """As ``from_pretrained``: the one way on which adapters are loaded."""
+        """Like ``from_pretrained``, from a ``Source``; all loading goes through here."""
         source, config_file = source.pinned(source.within(CONFIG_NAME))
         with damaged_downloads(config_file.parent):
             adapter = cls.from_config_file(config_file, source.location)
@@ -238,14 +238,14 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
 
     @classmethod
     def from_config_file(cls, path: Path, source: str) -> "NestedAdapter":
-        """An adapter of a checked configuration on the meta device: its tensors have shapes but take no memory.
+        """Build an adapter from a config.json on the meta device: its tensors have shapes but take no memory.
 
         Args:
-            path: A config.json.
+            path: The config.json.
             source: Where it comes from, for messages.
 
         Raises:
-            AdapterLoadError: It is not that of an adapter which this version reads.
+            AdapterLoadError: It is not the configuration of an adapter that this version can read.
         """
         config = read_config(path, cls.__name__, source, list(inspect.signature(cls).parameters))
         try:
@@ -259,7 +259,7 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
 
 
 def _add_modules(root: nn.Module, modules: Mapping[str, nn.Module]) -> None:
-    """Put modules below another, each at its path; those on the way are made."""
+    """Add modules below another, each at its path, creating those in between."""
     for path, module in modules.items():
         inner, (*parents, name) = root, path.split(".")
         for parent in parents:

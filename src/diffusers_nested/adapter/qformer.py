@@ -41,13 +41,13 @@ class QFormer(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "QFormer":
-        """The encoder of an adapter's configuration."""
+        """Build the encoder for an adapter's configuration."""
         own = {name.removeprefix("qformer_"): value for name, value in config.items() if name.startswith("qformer_")}
         return cls(config["image_feature_dim"], config["num_queries"], config["token_dim"], **own)
 
     @staticmethod
     def check_config(config: Mapping[str, Any]) -> None:
-        """Raise unless settings that are each in their range can be together.
+        """Raise unless the settings, each of them in range, fit together.
 
         Raises:
             NestedAdapterError: Names the settings.
@@ -57,14 +57,13 @@ class QFormer(nn.Module):
             raise NestedAdapterError(f"qformer_hidden_size {width} must be a multiple of qformer_num_heads {heads}.")
         if heads * queries**2 > MAX_ATTENTION:
             raise NestedAdapterError(
-                f"num_queries {queries} with qformer_num_heads {heads} asks for {heads * queries**2:.1e} attention "
-                f"weights in each block, heads · num_queries², more than {MAX_ATTENTION:.1e}. One of them must be "
-                "smaller."
+                f"num_queries {queries} with qformer_num_heads {heads} needs {heads * queries**2:.1e} attention "
+                f"weights in each block (heads · num_queries²), more than {MAX_ATTENTION:.1e}. Reduce one of them."
             )
 
     @staticmethod
     def estimated_parameters(config: Mapping[str, Any]) -> int:
-        """About how many parameters it has, without building it: an upper bound that is close for large ones."""
+        """Estimate the parameters without building the encoder: an upper bound that is close for large ones."""
         hidden, inner = config["qformer_hidden_size"], config["qformer_intermediate_size"]
         # in each block: self-attention 4 h², attention to the image 2 h² + 2 h f, two linear layers 2 h i, or twice two
         block = 6 * hidden**2 + 2 * hidden * config["image_feature_dim"] + 4 * hidden * inner + 32 * (hidden + inner)

@@ -1,7 +1,7 @@
-"""The encoders from image features to subject tokens; an adapter's ``subject_encoder`` says which it has.
+"""The available encoders from image features to subject tokens, by the config's ``subject_encoder``.
 
-Each is a module from features (B, L, image_feature_dim) to tokens (B, N, token_dim), with ``from_config``,
-``check_config`` and ``estimated_parameters`` as ``QFormer`` has them.
+Each maps features (B, L, image_feature_dim) to tokens (B, N, token_dim), and has ``from_config``, ``check_config`` and
+``estimated_parameters`` like ``QFormer``.
 """
 
 from .qformer import QFormer

@@ -1,4 +1,4 @@
-"""``diffusers-nested inspect``: what an adapter is, without loading its weights."""
+"""``diffusers-nested inspect``: facts about an adapter, without loading its weights."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-HELP = "Print what an adapter is: its word, sizes, image encoder and files. Weights are not loaded."
+HELP = "Show an adapter's word, sizes, image encoder and files, without loading its weights."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Look, and write what there is to the standard output."""
+    """Inspect the adapter, and write the result to the standard output."""
     from ..adapter import inspect_adapter
     from ..files.source import Source
 
@@ -44,7 +44,9 @@ def describe(name: str, found: Any) -> str:
         "format version": config["format_version"],
     }
     lines = [f"{label:<16}{value}" for label, value in rows.items()]
-    lines.append("weights" if found.is_complete else "weights that are downloaded; the Hub cannot be asked for others")
+    lines.append(
+        "weights" if found.is_complete else "weights that are downloaded; the Hub cannot be reached for others"
+    )
     lines += [_describe_file(file) for file in found.files] or ["  none"]
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""What a command computes with: devices, number types, adapters, pipelines."""
+"""What commands compute with: devices, number types, adapters and pipelines."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ DTYPES = ("float32", "float16", "bfloat16")
 
 
 def usable_device(name: str | None) -> str:
-    """The device of this name, or the best there is.
+    """The device of this name, or the best one available.
 
     Raises:
-        NestedAdapterError: There is none, or nothing can be computed on it.
+        NestedAdapterError: It does not exist, or cannot be used for computations.
     """
     import torch
 
@@ -25,14 +25,12 @@ def usable_device(name: str | None) -> str:
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises all of them for devices
         gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         there = ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
-        raise NestedAdapterError(
-            f"--device {name!r}: nothing can be computed there. Usable: {', '.join(there)}."
-        ) from error
+        raise NestedAdapterError(f"--device {name!r} cannot be used. Choose one of {', '.join(there)}.") from error
     return name
 
 
 def check_offload(device: str) -> None:
-    """Raise unless models can wait in main memory for their turn on the device.
+    """Raise unless models can be offloaded to main memory while they are not in use.
 
     Raises:
         NestedAdapterError: There is no GPU, or accelerate is not installed.
@@ -40,17 +38,19 @@ def check_offload(device: str) -> None:
     from diffusers.utils import is_accelerate_available
 
     if device == "cpu":
-        raise NestedAdapterError("--offload keeps models in main memory until the GPU needs them; here is no GPU.")
+        raise NestedAdapterError(
+            "--offload keeps models in main memory until the GPU needs them, but there is no GPU. Leave it out."
+        )
     if not is_accelerate_available():
         raise missing_extra("--offload needs", "train")
 
 
 def adapter_words(adapters: Sequence[str]) -> list[str]:
-    """The word of each adapter, from its configuration alone.
+    """The word of each adapter, read from its configuration.
 
     Raises:
         AdapterLoadError: One cannot be read.
-        NestedAdapterError: Two have the same word.
+        NestedAdapterError: Two of them have the same word.
     """
     from ..adapter import NestedAdapter
     from ..files import CONFIG_NAME
@@ -59,27 +59,29 @@ def adapter_words(adapters: Sequence[str]) -> list[str]:
     words: dict[str, str] = {}
     for adapter in adapters:
         if Path(adapter).is_file():
-            raise NestedAdapterError(f"--adapter {adapter} is a file. Name the folder that holds it and a config.json.")
+            raise NestedAdapterError(
+                f"--adapter {adapter} is a file. Give the folder that contains it and a config.json."
+            )
         _, config_file = Source(adapter).pinned(CONFIG_NAME)
         word = NestedAdapter.from_config_file(config_file, adapter).config["subject_token"]
         if word in words:
             raise NestedAdapterError(
-                f"--adapter {words[word]} and --adapter {adapter} are both for the word {word!r}. Name one of them."
+                f"--adapter {words[word]} and --adapter {adapter} both have the word {word!r}. Give only one of them."
             )
         words[word] = adapter
     return list(words)
 
 
 def load_pipeline(name: str, dtype: str, **settings: Any) -> Any:
-    """A pipeline that adapters can act in, on the CPU.
+    """Load a pipeline that supports adapters, on the CPU.
 
     Args:
         name: Repository or folder.
         dtype: Name of its number type.
-        settings: Of the pipeline's class.
+        settings: Keywords for the pipeline's class.
 
     Raises:
-        NestedAdapterError: It cannot be loaded, or is of another kind.
+        NestedAdapterError: It cannot be loaded, or is not an SDXL pipeline.
     """
     import torch
     from diffusers import AutoPipelineForText2Image

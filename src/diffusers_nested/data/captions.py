@@ -1,4 +1,4 @@
-"""Where the subject's word stands in the captions, checked before training starts."""
+"""Positions of the subject's word in captions, checked before training starts."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,17 +14,17 @@ def caption_positions(
     tokenizers: Sequence[CLIPTokenizer | None],
     convert: Convert | None = None,
 ) -> dict[str, tuple[int, ...]]:
-    """Positions of the word in every caption, each distinct caption being read once.
+    """Find the positions of the word in every caption; each distinct caption is read once.
 
     Args:
         captions: Captions of a training set, or prompts.
         word: The adapter's ``subject_token``.
-        tokenizers: Those of the pipeline.
+        tokenizers: The pipeline's.
         convert: The pipeline's ``maybe_convert_prompt``.
 
     Raises:
-        PromptTokenError: A caption does not contain the word, or not within what the text encoder reads; the
-            message names the caption.
+        PromptTokenError: A caption does not contain the word, or only after what the text encoder reads; the message
+            quotes the caption.
     """
     found: dict[str, tuple[int, ...]] = {}
     for number, caption in enumerate(captions):

@@ -14,7 +14,7 @@ _COLUMNS = ("input_file_name", "file_name", "text")
 
 
 class TripletFolder(Dataset[Triplet]):
-    """Triplets of a folder laid out as datasets' ``imagefolder``.
+    """Triplets from a folder, laid out like an ``imagefolder`` of datasets.
 
     ``metadata.jsonl`` holds one JSON object per line: ``{"input_file_name": "crops/1.png", "file_name":
     "photos/1.png", "text": "a photo of a person"}``, with the target under ``file_name`` and paths relative to
@@ -24,7 +24,7 @@ class TripletFolder(Dataset[Triplet]):
         root: The folder.
 
     Raises:
-        NestedAdapterError: The folder or its metadata are missing, a line is not as described, or a file that it
+        NestedAdapterError: The folder or its metadata are missing, a line is not as described, or a file that a line
             names does not exist.
     """
 

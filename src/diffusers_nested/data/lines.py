@@ -1,4 +1,4 @@
-"""Text files with one thing per line, as people write them by hand."""
+"""Handwritten text files with one item per line."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ from ..errors import NestedAdapterError
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a UTF-8 file that hold something, with their numbers, without space around them.
+    """Read the lines of a UTF-8 file that are not blank, stripped, with their numbers.
 
-    Lines end at a newline only (with or without a carriage return before it): a text may hold the other characters
-    that Unicode counts as ends of lines. A byte order mark at the beginning, as some editors write it, is not text.
+    Lines end only at a newline, with or without a carriage return: texts may contain the other characters that Unicode
+    counts as line ends. A byte order mark, as some editors write it, is skipped.
 
     Raises:
         NestedAdapterError: A line is not in UTF-8; the message has its number.

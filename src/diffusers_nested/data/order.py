@@ -1,4 +1,4 @@
-"""The order of a training set, as a pure function of the seed and of how far training has come.
+"""The order of a training set, as a pure function of the seed and the step.
 
 Nothing is remembered between steps, so a resumed run needs no state of a random generator and skips no data.
 """
@@ -10,20 +10,20 @@ import torch
 
 
 def seeded_generator(*key: Hashable) -> torch.Generator:
-    """A generator on the CPU whose numbers depend on the key alone; other keys give unrelated numbers."""
+    """A generator on the CPU whose numbers depend on the key alone; different keys give unrelated numbers."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
 
 class EndlessOrder:
-    """Batches of indices: every epoch is a new permutation, and batches run on across its end.
+    """Batches of indices: every epoch is a new permutation, and batches continue across its end.
 
     Args:
         length: Examples in the training set.
         batch_size: Examples in a batch.
-        seed: Seed of the run, or several numbers and words instead.
+        seed: Seed of the run, or a tuple of numbers and words.
         process_index: Which of several processes this is.
-        num_processes: How many share the training set; their batches do not overlap within an epoch.
+        num_processes: How many processes share the training set; their batches do not overlap within an epoch.
     """
 
     def __init__(

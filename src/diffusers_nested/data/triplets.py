@@ -9,13 +9,13 @@ from typing import Any, Protocol
 # Compared by identity: arrays and tensors have no single truth value.
 @dataclass(frozen=True, eq=False)
 class Triplet:
-    """A subject, a caption with the subject's word, and the picture that the two should give.
+    """A photo of a subject, a caption with the subject's word, and the picture that the two should produce.
 
     Attributes:
-        input_image: Shows the subject, such as the aligned crop of a face. A path, a PIL image, an array (H, W, C) or
-            a tensor (C, H, W). A path is opened only when the image is needed.
-        text: Caption of the target; contains the adapter's ``subject_token``.
-        target_image: What is to be generated, in the same forms.
+        input_image: Shows the subject, for example as an aligned crop of the face. A path, a PIL image, an array
+            (H, W, C) or a tensor (C, H, W). A path is opened only when the image is needed.
+        text: Caption of the target, with the adapter's ``subject_token``.
+        target_image: The picture to generate, in the same forms.
     """
 
     input_image: Path | Any
@@ -26,8 +26,8 @@ class Triplet:
 class Triplets(Protocol):
     """A training set: a list of triplets, or a ``Dataset`` that returns them.
 
-    Training goes through all captions once before it starts, so ``__getitem__`` should be cheap: hand out paths
-    rather than opened images.
+    Training reads all captions before it starts, so ``__getitem__`` should be cheap: return paths rather than opened
+    images.
     """
 
     def __len__(self) -> int:
@@ -35,10 +35,10 @@ class Triplets(Protocol):
         ...
 
     def __getitem__(self, index: int, /) -> Triplet:
-        """One triplet, the same at every call."""
+        """One triplet, the same every time."""
         ...
 
 
 def each(triplets: Triplets) -> Iterator[Triplet]:
-    """All triplets in order; unlike ``iter``, it needs no IndexError at the end."""
+    """All triplets in order; unlike ``iter``, without relying on an IndexError at the end."""
     return (triplets[i] for i in range(len(triplets)))

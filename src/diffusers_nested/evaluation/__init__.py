@@ -1,4 +1,4 @@
-"""Measuring how well an adapter does what it is for."""
+"""Comparing adapters and other methods, and measuring what they do."""
 
 from .bootstrap import Interval, bootstrap_mean
 from .metrics import Metric, make_metric, register_metric

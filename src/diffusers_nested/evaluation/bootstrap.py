@@ -1,4 +1,4 @@
-"""Means with the interval in which they would fall for other subjects."""
+"""Means with bootstrap intervals over subjects."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,12 +17,12 @@ class Interval(NamedTuple):
 def bootstrap_mean(values: Sequence[Sequence[float]] | np.ndarray, samples: int = 2000, seed: int = 0) -> Interval:
     """Mean over subjects with a percentile bootstrap interval.
 
-    Subjects are drawn with replacement, not pictures: pictures of the same subject are not independent.
+    The bootstrap draws subjects, not pictures, as pictures of the same subject are not independent.
 
     Args:
-        values: One row per subject, its entries the subject's pictures.
-        samples: Bootstrap samples.
-        seed: Seed of the draws.
+        values: One row per subject, with one entry per picture.
+        samples: Number of bootstrap samples.
+        seed: Seed of the bootstrap.
     """
     per_subject = np.asarray(values, dtype=np.float64).reshape(len(values), -1).mean(axis=1)
     drawn = np.random.default_rng(seed).integers(0, len(per_subject), (samples, len(per_subject)))

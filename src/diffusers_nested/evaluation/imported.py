@@ -1,4 +1,4 @@
-"""Things of the user's own modules, named in settings."""
+"""Functions and classes of the user, named in settings."""
 
 import importlib
 import logging
@@ -10,14 +10,14 @@ logger = logging.getLogger(__name__)
 
 
 def import_named(name: str, where: str) -> Any:
-    """What ``"module:name"`` names; the module is imported, which runs its code.
+    """Import ``"module:name"``, which runs the module's code.
 
     Args:
         name: Module and name, with a colon.
-        where: Setting that holds it, for messages.
+        where: The setting that names it, for messages.
 
     Raises:
-        NestedAdapterError: Not of this form, no such module, or nothing of this name that can be called.
+        NestedAdapterError: Not of this form, or there is no such module, or no such function or class in it.
     """
     module, colon, attribute = name.partition(":")
     if not colon or not module or not attribute:

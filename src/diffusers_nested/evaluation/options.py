@@ -1,4 +1,4 @@
-"""Tables of settings: which keys they may have, and of what type."""
+"""Tables of settings: their keys and the types of their values."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ _RULES: Mapping[type, Rule] = {
 
 
 def take(where: str, given: Mapping[str, Any], **expected: Any) -> dict[str, Any]:
-    """The values of a table, with defaults filled in.
+    """Check a table and fill in its defaults.
 
     Args:
         where: Name of the table, for messages.

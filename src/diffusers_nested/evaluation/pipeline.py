@@ -10,15 +10,15 @@ from .worlds import WORLDS
 
 
 def load_pipeline(name: str, device: str, dtype: str | None = None) -> Any:
-    """A pipeline that adapters can act in on a device, without progress bars.
+    """Load a pipeline onto a device, without progress bars.
 
     Args:
         name: Repository, folder, or name of a world.
-        device: Where it computes.
-        dtype: Name of its type; by default float32 on the CPU and float16 elsewhere.
+        device: Its device.
+        dtype: Name of its dtype; by default float32 on the CPU and float16 elsewhere.
 
     Raises:
-        NestedAdapterError: It cannot be loaded, or adapters cannot act in it.
+        NestedAdapterError: It cannot be loaded, or does not support adapters.
     """
     kind = getattr(torch, dtype or ("float32" if device == "cpu" else "float16"))
     if name in WORLDS:
@@ -35,6 +35,8 @@ def load_pipeline(name: str, device: str, dtype: str | None = None) -> Any:
                 f"({', '.join(sorted(WORLDS))})."
             ) from error
     if not hasattr(pipeline, "load_nested_adapter"):
-        raise NestedAdapterError(f"{name} is a {type(pipeline).__name__}. Nested adapters are for {titles()}.")
+        raise NestedAdapterError(
+            f"{name} must be a pipeline of {titles()}, got a {type(pipeline).__name__}. Name another."
+        )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)

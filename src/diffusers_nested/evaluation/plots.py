@@ -1,4 +1,4 @@
-"""The trade-off between prompt and identity: a curve per contestant, a point per scale."""
+"""Plot of the trade-off between prompt and identity: a curve per contestant, a point per scale."""
 
 import io
 from collections import defaultdict
@@ -51,7 +51,7 @@ def trade_off(conditions: Sequence[Mapping[str, Any]], x: str, y: str, path: Pat
 
 
 def _curves(conditions: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, list[tuple[float, Any, Any]]]:
-    """Contestant -> (scale, horizontal score, vertical score) by scale, as far as there are any."""
+    """Contestant -> (scale, horizontal score, vertical score), sorted by scale, where both were measured."""
     curves = defaultdict(list)
     for one in conditions:
         across, up = one["scores"].get(x), one["scores"].get(y)
@@ -77,7 +77,7 @@ def _draw(axes: Any, name: str, points: Sequence[tuple[float, Any, Any]], colour
 
 
 def _title(conditions: Sequence[Mapping[str, Any]], x: str, y: str) -> str:
-    """How many pictures the plot is about, and how many of them could not be measured."""
+    """Numbers of pictures in the plot and of failures."""
     subjects, pictures = (max(one[name] for one in conditions) for name in ("subjects", "pictures"))
     scores = [(column, one["scores"][column]) for one in conditions for column in (x, y) if column in one["scores"]]
     failed = {column: sum(score["failed"] for name, score in scores if name == column) for column in (x, y)}

@@ -1,4 +1,4 @@
-"""Everything that a comparison needs, loaded and checked before its first picture."""
+"""Everything a comparison needs, loaded and checked before its first picture."""
 
 import inspect
 import json
@@ -17,22 +17,22 @@ from .shots import Shot, check_words, load_prompts, plan_shots
 from .sources import load_references
 from .worlds import WORLDS
 
-_OWN = ("prompt", "generator", "output_type", "return_dict", "num_images_per_prompt")  # keywords that it gives itself
+_OWN = ("prompt", "generator", "output_type", "return_dict", "num_images_per_prompt")  # set by the comparison itself
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared, on what, by what.
+    """A comparison that is ready to run.
 
     Attributes:
         settings: As given.
         references: The subjects.
-        shots: The pictures that every contestant makes, in their order.
-        contestants: Who makes them; the plain pipeline first.
-        metrics: What is measured on them.
-        pipeline: What they are made with.
+        shots: The pictures that every contestant makes, in order.
+        contestants: The contestants, the plain pipeline first.
+        metrics: The metrics.
+        pipeline: The pipeline.
         call: Keywords of its call.
-        definition: All that the results depend on, to tell whether a comparison can be gone on with.
+        definition: Everything that the results depend on; a comparison resumes only with the same definition.
     """
 
     settings: EvaluationSettings
@@ -46,13 +46,13 @@ class Comparison:
 
     @property
     def plain(self) -> Plain | None:
-        """The plain pipeline, if metrics need its pictures."""
+        """The plain contestant, if metrics need its pictures."""
         if not any(metric.needs_plain for metric in self.metrics):
             return None
         return next(one for one in self.contestants if isinstance(one, Plain))
 
     def batches(self) -> list[Sequence[Shot]]:
-        """The shots in batches: always the same ones together, whoever makes them and whatever is there already."""
+        """The shots in batches, the same for all contestants and after resuming."""
         size = self.settings.batch_size
         return [self.shots[start : start + size] for start in range(0, len(self.shots), size)]
 
@@ -61,7 +61,7 @@ def prepare(settings: EvaluationSettings, device: str) -> Comparison:
     """Load and check everything.
 
     Raises:
-        NestedAdapterError: Anything does not fit together; no picture has been made then.
+        NestedAdapterError: Something does not fit together; no picture has been made then.
     """
     prompts = load_prompts(settings.prompts)
     references = load_references(settings.subjects)
@@ -81,7 +81,7 @@ def prepare(settings: EvaluationSettings, device: str) -> Comparison:
     check_words(shots, pipeline)
     for contestant in contestants:
         with contestant.loaded(pipeline, call):
-            pass  # that it can be loaded is what is to be known now
+            pass  # only checks that it can be loaded
     definition = _as_json(_definition(settings, prompts, references, contestants, call))
     return Comparison(settings, references, shots, contestants, metrics, pipeline, call, definition)
 
@@ -100,7 +100,7 @@ def _check_together(settings: EvaluationSettings, contestants: Sequence[Contesta
     needy = [metric.name for metric in metrics if metric.needs_plain]
     if needy and not any(isinstance(one, Plain) for one in contestants):
         raise NestedAdapterError(
-            f"metrics.{needy[0]} compares with the plain pipeline, which does not take part. Add a contestant of the "
+            f"metrics.{needy[0]} compares with the plain pipeline, which does not take part. Add a contestant of "
             'kind "plain".'
         )
     missing = [column for column in (settings.x, settings.y) if column not in settings.metrics]
@@ -112,32 +112,32 @@ def _check_together(settings: EvaluationSettings, contestants: Sequence[Contesta
 
 
 def _check_call(call: Mapping[str, Any], pipeline: Any) -> None:
-    """Raise on keywords that the pipeline does not know, or that the comparison gives itself.
+    """Raise on keywords that the pipeline does not have, or that the comparison sets itself.
 
     Raises:
-        NestedAdapterError: Names them.
+        NestedAdapterError: Names the first of them.
     """
     takes = inspect.signature(type(pipeline).__call__).parameters
     own = [name for name in call if name in _OWN or name.startswith("nested_adapter_")]
-    # those of diffusers ignore keywords that they do not know; a class that only hands them on tells nothing
+    # classes that only pass keywords on have no list of them
     unknown = [name for name in call if name not in takes and "prompt" in takes]
     if own or unknown:
-        what = f"{own[0]!r} is given by the comparison itself" if own else f"the pipeline has no {unknown[0]!r}"
-        raise NestedAdapterError(f"call cannot have all of its keywords: {what}. Take it out.")
+        what = f"the comparison itself sets {own[0]!r}" if own else f"the pipeline has no {unknown[0]!r}"
+        raise NestedAdapterError(f"call has a keyword that it cannot have: {what}. Remove it.")
 
 
 def _as_json(definition: dict[str, Any]) -> dict[str, Any]:
-    """What is written down to tell whether a comparison can be gone on with.
+    """The definition, checked to be JSON.
 
     Raises:
-        NestedAdapterError: A setting cannot be written down.
+        NestedAdapterError: A setting cannot be written as JSON.
     """
     for name, value in definition.items():
         try:
             json.dumps(value)
         except (TypeError, ValueError) as error:
             raise NestedAdapterError(
-                f"{name} cannot be written to settings.json: {error}. Use texts, numbers, lists and tables."
+                f"{name} cannot be written to settings.json: {error}. Use strings, numbers, lists and tables."
             ) from error
     return definition
 

@@ -7,11 +7,11 @@ import torch
 
 from ..environment.processes import join_processes, launched_processes
 
-_PATIENCE = timedelta(days=7)  # how long the first to finish wait for the others
+_PATIENCE = timedelta(days=7)  # how long processes wait for each other
 
 
 class Processes:
-    """Which of several processes this is; the only one unless accelerate launched more.
+    """Tells which of several processes this is; there is only one unless accelerate launched more.
 
     Attributes:
         index: Number of this process.
@@ -26,21 +26,21 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes what there is once."""
+        """Whether this is the process that writes what exists once."""
         return self.index == 0
 
     @property
     def device(self) -> str:
-        """Where this process computes."""
+        """Device of this process."""
         if self._device is not None and (self._state is None or self._device != "cuda"):
             return self._device
         if self._state is not None:
-            # "cpu:0" is the CPU that tensors call "cpu"
+            # "cpu:0" is what tensors call "cpu"
             return "cpu" if self._state.device.type == "cpu" else str(self._state.device)
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes are here."""
         if self._state is not None:
             self._state.wait_for_everyone()
 

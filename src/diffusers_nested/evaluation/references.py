@@ -1,4 +1,4 @@
-"""Whom to generate: named subjects with their photos."""
+"""The subjects of a comparison and their photos."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from ..errors import NestedAdapterError
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """One subject of a comparison, or several that appear together.
+    """One subject of a comparison, or several who appear together.
 
     Attributes:
         name: Unique among the subjects; part of the noise's seed and of file names.
-        images: Word of the prompts -> photos of whom it stands for, as paths or images. Paths are opened when the
-            photos are needed.
+        images: Word of the prompts -> photos of its subject, as paths or images. Paths are opened when the photos are
+            needed.
     """
 
     name: str
@@ -31,14 +31,15 @@ class Reference:
         return tuple(self.images)
 
     def photos(self, word: str | None = None) -> list[Image.Image]:
-        """The photos of a word, by default of the only one, as RGB.
+        """The photos of a word, by default of the only one, in RGB.
 
         Raises:
-            NestedAdapterError: Several words to choose from, another word, or a photo that cannot be read.
+            NestedAdapterError: No word is given although there are several, there is no such word, or a photo cannot
+                be read.
         """
         if word is None and len(self.images) > 1:
             raise NestedAdapterError(
-                f"The subject {self.name!r} has photos for the words {', '.join(self.words)}; name one of them with "
+                f"The subject {self.name!r} has photos for the words {', '.join(self.words)}. Choose one of them with "
                 "`word`."
             )
         word = self.words[0] if word is None else word
@@ -50,7 +51,7 @@ class Reference:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest of words and pixels; every photo is read for it."""
+        """A digest of words and pixels; reads every photo."""
         digest = hashlib.blake2b(digest_size=12)
         for word in self.images:
             for photo in self.photos(word):

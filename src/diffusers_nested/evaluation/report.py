@@ -1,4 +1,4 @@
-"""What is written when all pictures are measured: the summary, the plot, the sheets."""
+"""The report of a finished comparison: summary, plot and sheets."""
 
 import json
 import logging

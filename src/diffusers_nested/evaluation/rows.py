@@ -1,4 +1,4 @@
-"""The rows of results: one JSON object per picture, whole or absent, whatever happens on the way."""
+"""The rows of results: one JSON object per picture, complete or absent whatever happens."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,17 +11,17 @@ Row = Mapping[str, Any]
 Key = tuple[str, float, str, str, int]  # contestant, scale, subject, prompt, seed
 _KEY = ("contestant", "scale", "subject", "prompt", "seed")
 RESULTS = "results.jsonl"
-_LARGE = 1e300  # beyond are infinities, and whole numbers that are none of float's
+_LARGE = 1e300  # larger ones are infinite, or integers beyond the range of floats
 
 
 def key_of(row: Row) -> Key:
-    """What tells a row from the others."""
+    """What identifies a row."""
     contestant, scale, subject, prompt, seed = (row[name] for name in _KEY)
     return contestant, float(scale), subject, prompt, seed
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The whole rows of a file; a last one that was cut off in writing is left out.
+    """Read the rows of a file, without a last one that was cut off in writing.
 
     Raises:
         NestedAdapterError: A line is not a row of results; the message has its number.
@@ -32,17 +32,17 @@ def read_rows(path: Path) -> list[Row]:
         if wrong:
             raise NestedAdapterError(
                 f"{path}, line {number}, is not a row of results: {', '.join(wrong)} missing or of another type. "
-                "Delete the line: its picture is made again when the comparison is gone on with."
+                "Delete the line; resuming the comparison makes its picture again."
             )
         rows.append(row)
     return rows
 
 
 class RowWriter:
-    """Appends rows to a file of this process's own.
+    """Appends rows to this process's file.
 
     Args:
-        folder: Of the comparison.
+        folder: The comparison's folder.
         process: Number of the process.
     """
 
@@ -50,18 +50,18 @@ class RowWriter:
         self._path = folder / f"rows-{process:05d}.jsonl"
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Write rows, and see to it that they are on the disk."""
+        """Write rows and sync them to the disk."""
         append_jsonl(self._path, rows)
 
 
 def gather_rows(folder: Path, order: Sequence[Key]) -> None:
-    """Bring the rows of all processes into one file, in the given order.
+    """Merge the rows of all processes into one file, in the given order.
 
-    Whoever is killed in here leaves the rows in at least one file; rows that are in two are the same.
+    If this is killed, every row is still in at least one file; rows in two files are the same.
 
     Args:
-        folder: Of the comparison; no process may be writing.
-        order: The keys of all rows that belong to the comparison, as far as they exist.
+        folder: The comparison's folder; no process may be writing.
+        order: The keys of all rows of the comparison, whether they exist yet or not.
 
     Raises:
         NestedAdapterError: A line in one of the files is not a row of results; nothing has changed then.

@@ -1,4 +1,4 @@
-"""The settings of a comparison, from a TOML file or from Python."""
+"""Settings of a comparison, from a TOML file or from Python."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -65,23 +65,23 @@ class EvaluationSettings:
     """Settings of one comparison; paths are relative to the working directory.
 
     Attributes:
-        output: Folder that receives everything; a comparison that was cut off goes on in it.
+        output: Folder for everything; an interrupted comparison resumes in it.
         subjects: See ``load_references``.
-        prompts: A list; or a file with one per line; or the name of a world. ``{}`` stands for the subject's word.
+        prompts: A list, a file with one per line, or the name of a world. ``{}`` stands for the subject's word.
         contestants: Per name, ``kind`` and what the kind needs; see ``make_contestant``. ``scales`` in the table
-            take the place of ``scales`` below.
-        metrics: Per column, a kind, or a table with ``kind`` and its options; see ``make_metric``.
+            override ``scales`` below.
+        metrics: Per column, a kind or a table with ``kind`` and its options; see ``make_metric``.
         pipeline: Repository or folder of a pipeline, or the name of a world.
-        seeds: Numbers, each giving other noise; or how many.
+        seeds: A list of seeds of the noise, or how many.
         scales: Strengths at which contestants are measured.
         call: Keywords for the pipeline's call, such as ``num_inference_steps``.
         batch_size: Pictures per call.
-        save_pictures: Whether to keep pictures; those of the plain pipeline are kept where metrics need them.
+        save_pictures: Whether to keep pictures. Those of the plain pipeline are kept anyway if metrics need them.
         device: Such as ``"cuda"``; by default CUDA if there is one.
-        dtype: Of the pipeline: ``"float32"``, ``"float16"`` or ``"bfloat16"``; by default float32 on the CPU and
-            float16 elsewhere.
+        dtype: The pipeline's: ``"float32"``, ``"float16"`` or ``"bfloat16"``; by default float32 on the CPU and float16
+            elsewhere.
         x: Column of the horizontal axis of the plot.
-        y: Column of its vertical axis.
+        y: Column of the vertical axis of the plot.
 
     Raises:
         NestedAdapterError: A value is not as described.
@@ -117,7 +117,7 @@ class EvaluationSettings:
         """Strengths at which a contestant is measured.
 
         Raises:
-            NestedAdapterError: Its own are no strengths.
+            NestedAdapterError: Its own scales are not valid.
         """
         table = self.contestants[name]
         own = table.get("scales", self.scales) if isinstance(table, Mapping) else self.scales
@@ -126,14 +126,14 @@ class EvaluationSettings:
 
 
 def read_settings(path: str | Path, **changes: Any) -> EvaluationSettings:
-    """Settings from a TOML file.
+    """Read settings from a TOML file.
 
     Args:
         path: The file; its keys are the fields of ``EvaluationSettings``.
-        **changes: Fields to be set otherwise than in the file.
+        **changes: Fields that override those of the file.
 
     Raises:
-        NestedAdapterError: No such file, not TOML, an unknown or missing key, or a value out of its range.
+        NestedAdapterError: The file does not exist or is not TOML, a key is unknown or missing, or a value is invalid.
     """
     path = Path(path)
     try:
@@ -147,5 +147,5 @@ def read_settings(path: str | Path, **changes: Any) -> EvaluationSettings:
     missing = [key for key in needed if key not in table]
     if unknown or missing:
         faults = [f"unknown: {', '.join(unknown)}"] * bool(unknown) + [f"missing: {', '.join(missing)}"] * bool(missing)
-        raise NestedAdapterError(f"{path} does not fit ({'; '.join(faults)}). Settings are: {', '.join(known)}.")
+        raise NestedAdapterError(f"{path} has wrong settings ({'; '.join(faults)}). It takes: {', '.join(known)}.")
     return EvaluationSettings(**table)

@@ -1,4 +1,4 @@
-"""Contact sheets: a subject's pictures, a row per prompt, a column per contestant and scale."""
+"""Contact sheets of a subject's pictures: a row per prompt, a column per contestant and scale."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,14 +52,14 @@ def _row(sheet: Image.Image, top: int, label: str, files: Sequence[Path]) -> Non
 
 
 def thumbnail(picture: Image.Image, side: int) -> Image.Image:
-    """A picture within a square: small ones are enlarged pixel by pixel, large ones reduced smoothly."""
+    """Fit a picture into a square: small ones are enlarged pixel by pixel, large ones reduced smoothly."""
     enlarged = max(picture.size) < side
     method = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
     return ImageOps.pad(picture, (side, side), method, color=(238, 238, 240))
 
 
 def wrapped(text: str, width: int) -> str:
-    """A text in lines of at most this width in pixels, in the font of labels."""
+    """Break a text into lines of at most this width in pixels, in the font of labels."""
     font, lines = ImageFont.load_default(13), [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

@@ -1,4 +1,4 @@
-"""The pictures of a comparison: who, in which prompt, with which noise."""
+"""The pictures to make in a comparison: subject, prompt and noise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ class Shot:
     """One picture that every contestant makes.
 
     Attributes:
-        reference: Whom it shows.
+        reference: The subject.
         prompt: The prompt, with the subject's word.
-        prompt_index: Number of the prompt in the settings.
-        seed: One of the settings' seeds.
+        prompt_index: Index of the prompt in the settings.
+        seed: One of the seeds in the settings.
     """
 
     reference: Reference
@@ -34,19 +34,19 @@ class Shot:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """What tells a shot from the others."""
+        """What identifies a shot."""
         return self.reference.name, self.prompt, self.seed
 
     def generator(self) -> torch.Generator:
-        """The noise: it follows from subject, prompt and seed alone, and is drawn on the CPU."""
+        """The generator of the noise, on the CPU; it depends on subject, prompt and seed alone."""
         return seeded_generator("noise", *self.key)
 
 
 def load_prompts(given: Any) -> list[str]:
-    """Prompts from a list, a text file with one per line, or the name of a world.
+    """Read prompts from a list, a text file with one per line, or the name of a world.
 
     Raises:
-        NestedAdapterError: The file does not exist or is not in UTF-8, or there are no prompts.
+        NestedAdapterError: The file does not exist or is not UTF-8, or there are no prompts, or two are equal.
     """
     if isinstance(given, str) and given in WORLDS:
         return list(WORLDS[given].prompts)
@@ -54,8 +54,8 @@ def load_prompts(given: Any) -> list[str]:
         path = Path(given)
         if not path.is_file():
             raise NestedAdapterError(
-                f"The file of the prompts, {path}, does not exist. Name a text file with a prompt per line, or give a "
-                "list of prompts."
+                f"The prompt file {path} does not exist. Name a text file with one prompt per line, or give a list of "
+                "prompts."
             )
         prompts = [line for _, line in read_lines(path)]
     elif isinstance(given, Sequence):
@@ -66,31 +66,33 @@ def load_prompts(given: Any) -> list[str]:
         raise NestedAdapterError(f"There are no prompts in {given!r}. Write one per line.")
     wrong = [prompt for prompt in prompts if not isinstance(prompt, str) or not prompt.strip()]
     if wrong or len(set(prompts)) < len(prompts):
-        raise NestedAdapterError(f"Prompts must be texts that differ from each other, got {prompts!r}.")
+        raise NestedAdapterError(f"Prompts must be strings that differ from each other, got {prompts!r}.")
     return prompts
 
 
 def plan_shots(references: Sequence[Reference], prompts: Sequence[str], seeds: Sequence[int]) -> list[Shot]:
-    """All pictures in their order: subject by subject, then prompts, then seeds; ``{}`` becomes the subject's word.
+    """List all pictures in order: by subject, prompt and seed; ``{}`` becomes the subject's word.
 
     Raises:
-        NestedAdapterError: A prompt with ``{}`` for a subject of several words, or two prompts that become one.
+        NestedAdapterError: A prompt has ``{}`` but the subject has several words, or two prompts become the same.
     """
     shots = []
     for reference in references:
         written = [_written(prompt, reference) for prompt in prompts]
         if len(set(written)) < len(written):
-            raise NestedAdapterError(f"For the subject {reference.name!r}, two of the prompts are the same: {written}.")
+            raise NestedAdapterError(
+                f"Two prompts become the same for the subject {reference.name!r}, got {written}. Change one."
+            )
         for index, prompt in enumerate(written):
             shots += [Shot(reference, prompt, index, seed) for seed in seeds]
     return shots
 
 
 def check_words(shots: Sequence[Shot], pipeline: Any) -> None:
-    """Raise unless every prompt contains the words of its subject, as the pipeline reads it.
+    """Raise unless the pipeline finds the words of its subject in every prompt.
 
     Raises:
-        PromptTokenError: Names the prompt, the word and the subject.
+        PromptTokenError: It does not; the message names the prompt and the word.
     """
     tokenizers = backbone_of(inner_unet(pipeline)).tokenizers_of(pipeline)
     for prompt, word in dict.fromkeys((shot.prompt, word) for shot in shots for word in shot.reference.words):

@@ -15,17 +15,16 @@ logger = logging.getLogger(__name__)
 
 
 def load_references(given: Any) -> list[Reference]:
-    """The subjects of a comparison.
+    """Load the subjects of a comparison.
 
     Args:
         given: A list of ``Reference``; a list of ``{"name", "word", "images"}`` with ``images`` a list of files or,
             without ``word``, a dict word -> files; or a dict with either ``source``, such as ``"miniature:people"``,
-            or ``folder`` and ``word``: every picture in it, and every sub-folder with its pictures, is a subject.
-            Beside these, ``count`` takes the first subjects only, and ``photos`` the first photos of each; a source
-            draws as many of both.
+            or ``folder`` and ``word``: every picture and every sub-folder of pictures in it is a subject. ``count`` and
+            ``photos`` limit the number of subjects and of photos per subject; a source draws that many.
 
     Raises:
-        NestedAdapterError: No subjects, two of one name, or a photo that cannot be read.
+        NestedAdapterError: There are no subjects, two have the same name, or a photo cannot be read.
     """
     if isinstance(given, Mapping):
         references = _from_source(given) if "source" in given else _from_folder(given)
@@ -38,7 +37,7 @@ def load_references(given: Any) -> list[Reference]:
     names = [reference.name for reference in references]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise NestedAdapterError(f"Several subjects are called {', '.join(twice)}. Give each a name of its own.")
+        raise NestedAdapterError(f"Several subjects have the name {', '.join(twice)}. Names must differ.")
     for reference in references:
         _ = reference.fingerprint  # reads every photo
     return references
@@ -64,9 +63,9 @@ def _from_folder(given: Mapping[str, Any]) -> list[Reference]:
             name = path.name if path.is_dir() else path.stem
             references.append(Reference(name, {options["word"]: files[: options["photos"]]}))
         elif path.is_dir():
-            raise NestedAdapterError(f"{path} holds no pictures ({', '.join(_SUFFIXES)}), so it is no subject.")
+            raise NestedAdapterError(f"{path} holds no pictures ({', '.join(_SUFFIXES)}). Add some, or remove it.")
         else:
-            logger.info("%s is no picture (%s), and is left out", path, ", ".join(_SUFFIXES))
+            logger.info("ignoring %s, which is not a picture (%s)", path, ", ".join(_SUFFIXES))
     return references[: options["count"]]
 
 
@@ -75,7 +74,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """What is in a folder, but for what systems and editors hide there."""
+    """The files in a folder, without hidden ones."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 

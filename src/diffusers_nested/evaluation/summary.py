@@ -1,4 +1,4 @@
-"""Means of all columns per contestant and scale, with intervals over subjects."""
+"""Means of all columns per contestant and scale, with bootstrap intervals over subjects."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from .rows import Row
 
 
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One entry per contestant and scale, in the order of the rows.
+    """Summarise rows per contestant and scale, in the order of the rows.
 
     Returns:
-        Entries with ``contestant``, ``scale``, ``pictures``, ``subjects`` and, per column, ``mean``, the ends ``low``
-        and ``high`` of its 95 % bootstrap interval over subjects, the number ``measured`` of pictures that these
-        are about, and the number ``failed`` on which the metric failed. Means are of the subjects' means.
+        Entries with ``contestant``, ``scale``, ``pictures``, ``subjects`` and ``scores``: per column, the ``mean`` of
+        the subjects' means, its 95 % bootstrap interval ``low`` to ``high`` over subjects, and how many pictures
+        were ``measured`` and how many ``failed``.
     """
     groups: dict[tuple[str, float], list[Row]] = defaultdict(list)
     for row in rows:
@@ -34,7 +34,7 @@ def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def as_table(conditions: Sequence[Mapping[str, Any]]) -> str:
-    """A summary as a table in Markdown: a row per contestant and scale, mean and interval per column.
+    """Format a summary as a Markdown table: a row per contestant and scale, mean and interval per column.
 
     Args:
         conditions: From ``summarise``.

@@ -1,4 +1,4 @@
-"""The comparison itself: every contestant at every scale makes every picture, and all are measured."""
+"""Running a comparison: every contestant makes every picture at every scale, and all are measured."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,6 +15,7 @@ from ..errors import NestedAdapterError
 from ..files.lock import held
 from ..files.write_whole import write_whole
 from .contestants import Contestant, Generate, Plain
+from .earlier import SETTINGS, check_same
 from .metrics import checked_scores
 from .pictures import is_kept, load, picture_name, save, save_photos
 from .prepare import Comparison, prepare
@@ -24,29 +25,27 @@ from .rows import RESULTS, Key, Row, RowWriter, gather_rows, key_of, read_rows
 from .settings import EvaluationSettings
 from .shots import Shot
 
-SETTINGS = "settings.json"
-
 
 def evaluate(settings: EvaluationSettings) -> Path:
     """Compare contestants, alone or with other processes under ``accelerate launch``.
 
-    Whatever is in the folder already is not made again, so a comparison that was cut off is gone on with by calling
-    this again with the same settings. Several machines need a folder that they share.
+    Existing results are not made again: call this again with the same settings to resume an interrupted comparison.
+    Several machines need a shared folder.
 
     Args:
-        settings: What is compared, on what, by what.
+        settings: Settings of the comparison.
 
     Returns:
         The folder, with ``results.jsonl``, ``summary.json``, the plot and the sheets.
 
     Raises:
-        NestedAdapterError: Anything does not fit together, or the folder is of another comparison or in use; no
-            picture has been made then.
+        NestedAdapterError: Something does not fit together, or the folder belongs to another comparison or is in use;
+            no picture has been made then.
     """
     processes = Processes(settings.device)
     try:
         comparison = prepare(settings, processes.device)
-        _check_same(settings.folder, comparison.definition)  # by all: nobody waits then for one that has given up
+        check_same(settings.folder, comparison.definition)  # in all processes, so that none waits for one that failed
         with _folder(settings.folder, processes):
             _run(settings.folder, comparison, processes)
     finally:
@@ -56,7 +55,7 @@ def evaluate(settings: EvaluationSettings) -> Path:
 
 @contextmanager
 def _folder(folder: Path, processes: Processes) -> Iterator[None]:
-    """The folder, for these processes alone; the first of them sees to that."""
+    """Keep the folder for these processes alone; the main one holds the lock."""
     if not processes.is_main:
         yield
         return
@@ -66,7 +65,7 @@ def _folder(folder: Path, processes: Processes) -> Iterator[None]:
 
 def _run(folder: Path, comparison: Comparison, processes: Processes) -> None:
     if processes.is_main:
-        _check_same(folder, comparison.definition)  # again, as nobody else can change it now
+        check_same(folder, comparison.definition)  # again, now that nobody else can change it
         _start(folder, comparison)
     processes.wait()
     _Sweep(comparison, processes).run()
@@ -77,59 +76,11 @@ def _run(folder: Path, comparison: Comparison, processes: Processes) -> None:
 
 
 def _start(folder: Path, comparison: Comparison) -> None:
-    """What there is once: the settings, the photos, and the rows of earlier runs in one file."""
+    """Write what exists once: settings, photos, and the rows of earlier runs in one file."""
     write_whole(folder / SETTINGS, json.dumps(comparison.definition, indent=1, ensure_ascii=False) + "\n")
     gather_rows(folder, _order(comparison))
     for reference in comparison.references:
         save_photos(folder, reference)
-
-
-def _check_same(folder: Path, definition: dict[str, Any]) -> None:
-    """Raise if the folder's results are of other settings; further contestants may join.
-
-    Raises:
-        NestedAdapterError: Names the settings that differ.
-    """
-    path = folder / SETTINGS
-    if not path.is_file():
-        _check_empty(folder)
-        return
-    earlier = _earlier(path)
-    now = json.loads(json.dumps(definition))
-    changed = [name for name in now if name != "contestants" and now[name] != earlier.get(name)]
-    there = earlier["contestants"]
-    changed += [f"contestants.{name}" for name in there if there[name] != now["contestants"].get(name)]
-    if changed:
-        raise NestedAdapterError(
-            f"{folder} holds results of other settings; these differ: {', '.join(changed)}. Take another folder, "
-            "or the settings that are in its settings.json; contestants may be added."
-        )
-
-
-def _earlier(path: Path) -> dict[str, Any]:
-    """The definition that a folder's results are of."""
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise NestedAdapterError(
-            f"Cannot read {path}: {error}. It says what the results depend on; take another folder if it is lost."
-        ) from error
-    if not isinstance(earlier, dict) or not isinstance(earlier.get("contestants"), dict):
-        raise NestedAdapterError(f"{path} does not hold the settings of a comparison. Take another folder.")
-    return earlier
-
-
-def _check_empty(folder: Path) -> None:
-    """Raise if there are results of settings that are not known.
-
-    Raises:
-        NestedAdapterError: There are.
-    """
-    found = [path.name for path in (folder / RESULTS, *folder.glob("rows-*.jsonl")) if read_rows(path)]
-    if found:
-        raise NestedAdapterError(
-            f"{folder} holds results ({found[0]}) but not {SETTINGS}, which says what they are of. Take another folder."
-        )
 
 
 def _order(comparison: Comparison) -> list[Key]:
@@ -143,7 +94,7 @@ def _order(comparison: Comparison) -> list[Key]:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Pictures that one contestant makes at one scale in one call, and which of them are missing."""
+    """Pictures that one contestant makes at one scale in one call, and those among them that are missing."""
 
     scale: float
     shots: Sequence[Shot]
@@ -151,7 +102,7 @@ class _Batch:
 
 
 class _Sweep:
-    """This process's part of a comparison."""
+    """This process's share of a comparison."""
 
     def __init__(self, comparison: Comparison, processes: Processes) -> None:
         self._comparison = comparison
@@ -161,7 +112,7 @@ class _Sweep:
         self._writer = RowWriter(self._folder, processes.index)
 
     def run(self) -> None:
-        """Make and measure what is missing."""
+        """Make and measure the missing pictures."""
         work = {contestant: self._missing(contestant) for contestant in self._comparison.contestants}
         total = sum(len(batch.shots) for batches in work.values() for batch in batches)
         with tqdm(total=total, desc="Pictures", disable=not self._processes.is_main) as bar:
@@ -175,7 +126,7 @@ class _Sweep:
                         bar.update(len(batch.shots))
 
     def _missing(self, contestant: Contestant) -> list[_Batch]:
-        """The batches of this process that are not complete; they are made whole, with the same pictures together."""
+        """This process's incomplete batches; each is made again as a whole, with the same pictures together."""
         index, count = self._processes.index, self._processes.count
         batches = []
         for scale in contestant.scales:
@@ -215,8 +166,8 @@ class _Sweep:
                 twice = row.keys() & values.keys()
                 if twice:
                     raise NestedAdapterError(
-                        f"metrics.{metric.name} fills the column {min(twice)!r}, which another metric has filled "
-                        "already. Rename one of them."
+                        f"metrics.{metric.name} fills the column {min(twice)!r}, as another metric does. Rename "
+                        "one of them."
                     )
                 row.update(values)
         return [
@@ -240,7 +191,7 @@ class _Sweep:
 
 
 def _checked(pictures: Any, count: int, name: str) -> list[Image.Image]:
-    """The pictures of a contestant, as RGB.
+    """Check the pictures of a contestant, and convert them to RGB.
 
     Raises:
         NestedAdapterError: It returned something else.

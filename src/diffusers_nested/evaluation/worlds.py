@@ -1,4 +1,4 @@
-"""Pipelines that bring their own subjects, prompts and adapters, under a name."""
+"""Worlds: pipelines with subjects, prompts and adapters of their own, registered under a name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ from .references import Reference
 
 @dataclass(frozen=True)
 class World:
-    """What the name of a world stands for in the settings.
+    """A pipeline with its subjects, prompts and adapters.
 
     Attributes:
         name: In the settings, alone (pipeline, prompts) or before a colon ("name:kind" for subjects and adapters).
         pipeline: Makes the pipeline.
-        references: From kind, number of subjects and photos of each to the subjects.
-        adapter: Folder of the adapter of a kind.
+        references: Makes subjects from their kind, their number, and the number of photos of each.
+        adapter: Returns the folder of the adapter of a kind.
         prompts: Prompts, with ``{}`` for the subject's word.
-        call: Keywords of the pipeline's call, unless the settings say otherwise.
+        call: Default keywords of the pipeline's call.
     """
 
     name: str
@@ -34,15 +34,15 @@ WORLDS: dict[str, World] = {}
 
 
 def register_world(world: World) -> None:
-    """Make a world known under its name."""
+    """Register a world under its name."""
     WORLDS[world.name] = world
 
 
 def world_of(name: str) -> World:
-    """The world of that name.
+    """Look up a world by its name.
 
     Raises:
-        NestedAdapterError: There is none.
+        NestedAdapterError: There is none of this name.
     """
     if name not in WORLDS:
         raise NestedAdapterError(f"Unknown world {name!r}. Known: {', '.join(sorted(WORLDS)) or 'none'}.")
@@ -50,12 +50,12 @@ def world_of(name: str) -> World:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """``"world:kind"`` as (world, kind).
+    """Split ``"world:kind"`` into (world, kind).
 
     Raises:
-        NestedAdapterError: It has no colon.
+        NestedAdapterError: It is not of this form.
     """
     world, colon, kind = name.partition(":")
     if not colon or not kind:
-        raise NestedAdapterError(f"{name!r} is not of the form WORLD:KIND, such as 'miniature:people'.")
+        raise NestedAdapterError(f"A kind must be of the form WORLD:KIND, such as 'miniature:people', got {name!r}.")
     return world, kind

@@ -1,6 +1,6 @@
-"""Files that a stranger wrote: what they say of themselves is checked before anything that they hold is used.
+"""Files from strangers: what a file claims about itself is checked before its contents are used.
 
-The only format of weights is safetensors; pickles are never opened.
+Weights are read from safetensors only; pickles are never opened.
 """
 
 from .headers import FLOAT_TYPES, TensorInfo, check_tensors, read_header

@@ -1,4 +1,4 @@
-"""Downloads that are not what the Hub has: said so only where it is so, as nobody else can mend what is published."""
+"""Damaged downloads: cached files that differ from the Hub's. Only for those does downloading again help."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +13,14 @@ _READ = (".json", ".safetensors")
 
 @contextmanager
 def damaged_downloads(*folders: Path) -> Iterator[None]:
-    """Name the remedy in what is wrong with a model's files, if one of them was damaged on its way or on the disk.
+    """Extend an ``AdapterLoadError`` raised inside if a file was damaged during the download or on the disk.
 
     Args:
-        *folders: Of the files; those that are not from the Hub are not looked at.
+        *folders: The folders with the files; only folders in the Hub's cache are examined.
 
     Raises:
-        AdapterLoadError: The one that was raised, with the damaged file's name and ``force_download=True``; or a file
-            cannot be read.
+        AdapterLoadError: The original error, plus the damaged file's name and the remedy ``force_download=True``; or a
+            file cannot be read.
     """
     try:
         yield
@@ -29,8 +29,8 @@ def damaged_downloads(*folders: Path) -> Iterator[None]:
         if damaged is None:
             raise
         raise AdapterLoadError(
-            f"{error} The download of {damaged} is damaged: it is not what the Hub has. Pass force_download=True to "
-            "fetch it again."
+            f"{error} The download of {damaged} is damaged: it differs from the file on the Hub. Pass "
+            "force_download=True to download it again."
         ) from error
     except OSError as error:
         raise AdapterLoadError(f"A file in {folders[0]} cannot be read: {error}. Save or copy it again.") from error

@@ -1,8 +1,8 @@
-"""Headers of safetensors files: what they say of the tensors, before one of them is read.
+"""Headers of safetensors files: the names, types and shapes of the tensors, known before any tensor is read.
 
-safetensors checks a header by itself: that it is JSON of the right form, that types and shapes are known, and that the
-tensors fill the file without gaps and overlaps (https://github.com/huggingface/safetensors#format). What it lets
-through is refused here: a header that is too long, a name that occurs twice, a shape of too many dimensions.
+The safetensors library checks the format itself: valid JSON, known types, and tensors that fill the file without gaps
+or overlaps (https://github.com/huggingface/safetensors#format). This module refuses what it lets through: very long
+headers, duplicate names, and shapes with too many dimensions.
 """
 
 import math
@@ -22,22 +22,22 @@ _GIT_LFS = b"version https://git-lfs"
 
 
 class TensorInfo(NamedTuple):
-    """What a header says of one tensor."""
+    """Type and shape of one tensor, according to the header."""
 
     dtype: str
     shape: tuple[int, ...]
 
     @property
     def numel(self) -> int:
-        """Number of its elements."""
+        """Number of elements."""
         return math.prod(self.shape)
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of a safetensors file by name.
+    """The tensors of a safetensors file, by name.
 
     Raises:
-        AdapterLoadError: The file is cut short, or is no such file, or its header contradicts itself.
+        AdapterLoadError: The file is truncated, is not a safetensors file, or has an inconsistent header.
     """
     text = _header_text(path)
     try:
@@ -48,12 +48,12 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         raise not_whole(path, error) from error
     names = [name for name, _ in parse_json(text, f"The header of {path}", pairs=list)]
     if len(set(names)) < len(names):
-        raise AdapterLoadError(f"The header of {path} has a tensor twice. Download it again.")
+        raise AdapterLoadError(f"The header of {path} lists a tensor twice. Download it again.")
     deep = [name for name, tensor in header.items() if len(tensor.shape) > MAX_DIMENSIONS]
     if deep:
         raise AdapterLoadError(
             f"{path}: the tensor {shown(deep[0])} has {len(header[deep[0]].shape)} dimensions, more than the "
-            f"{MAX_DIMENSIONS} that are read. Download it again."
+            f"{MAX_DIMENSIONS} allowed. Download it again."
         )
     return header
 
@@ -61,16 +61,16 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 def check_tensors(
     found: Mapping[str, TensorInfo], expected: Mapping[str, Sequence[int]], source: str, allow_others: bool = False
 ) -> None:
-    """Raise unless weights are those that a model of this configuration has.
+    """Raise unless the weights are the ones that the model expects.
 
     Args:
-        found: What the headers say.
+        found: The tensors according to the headers.
         expected: Name -> shape.
         source: Where the weights come from, for the message.
-        allow_others: Tensors that are not expected, which will not be read, are no error.
+        allow_others: Ignore unexpected tensors, which will not be read.
 
     Raises:
-        AdapterLoadError: A tensor is missing, left over, of another shape, or not of floating-point numbers.
+        AdapterLoadError: A tensor is missing or unexpected, has another shape, or is not floating-point.
     """
     both = found.keys() & expected.keys()
     problems = {
@@ -89,22 +89,22 @@ def check_tensors(
         if names:
             raise AdapterLoadError(
                 f"The weights of {source} do not match its config.json: the file {what} {len(names)} tensors "
-                f"({names_shown(names)}). The files are damaged or of two different models; download them again."
+                f"({names_shown(names)}). The files are damaged or belong to different models; download them again."
             )
 
 
 def not_whole(path: Path, error: SafetensorError) -> AdapterLoadError:
-    """What safetensors refuses, with the name of the file."""
+    """The error for a file that safetensors refuses."""
     return AdapterLoadError(f"{path} is not a whole safetensors file ({shown(str(error))[1:-1]}). Download it again.")
 
 
 def _header_text(path: Path) -> bytes:
-    """The JSON at the beginning of a file: after 8 bytes with its length N (little-endian), N bytes."""
+    """The JSON at the start of a file: 8 bytes give its length N (little-endian), then N bytes follow."""
     with path.open("rb") as file:
         start = file.read(8)
         length = int.from_bytes(start, "little")
         if start == _GIT_LFS[:8] and file.read(len(_GIT_LFS) - 8) == _GIT_LFS[8:]:
-            raise AdapterLoadError(f"{path} is a pointer of Git LFS, not the file itself. Run `git lfs pull` there.")
+            raise AdapterLoadError(f"{path} is a Git LFS pointer, not the file itself. Run `git lfs pull` there.")
         if MAX_HEADER_BYTES < length <= path.stat().st_size - 8:
             raise AdapterLoadError(f"{path} has a header of {length} bytes, more than {MAX_HEADER_BYTES}.")
         return file.read(min(length, MAX_HEADER_BYTES))

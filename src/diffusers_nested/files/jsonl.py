@@ -1,7 +1,7 @@
-"""Files that grow row by row: one JSON object per line, each there whole or not at all.
+"""Files that grow row by row: one JSON object per line.
 
-A process that is killed while it writes leaves a last line that is torn. It is left out in reading, and cut off before
-the next row is appended; nothing that is whole is ever written anew in place.
+A process killed while writing leaves an incomplete last line. Reading skips it, and appending cuts it off first;
+complete rows are never rewritten in place.
 """
 
 import json
@@ -18,16 +18,17 @@ _BLOCK = 1 << 16  # bytes
 
 
 def read_jsonl(path: Path) -> list[Row]:
-    """The rows of a file, none if it does not exist; a torn last line is left out.
+    """The rows of a file, without an incomplete last line; an empty list if the file does not exist.
 
     Raises:
-        NestedAdapterError: It is no regular file, or another line is not a JSON object; the message has its number.
+        NestedAdapterError: It is not a regular file, or a line other than the last is not a JSON object; the message
+            gives the line's number.
     """
     return [row for _, row in numbered_rows(path)]
 
 
 def numbered_rows(path: Path) -> list[tuple[int, Row]]:
-    """As ``read_jsonl``, each row with the number of its line.
+    """Like ``read_jsonl``, with the line number of each row.
 
     Raises:
         NestedAdapterError: As ``read_jsonl``.
@@ -39,13 +40,13 @@ def numbered_rows(path: Path) -> list[tuple[int, Row]]:
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add rows, and see to it that they are on the disk; a torn last line is cut off first.
+    """Append rows and flush them to the disk, after removing an incomplete last line.
 
-    Only one process may write to a file.
+    Only one process may write to a file at a time.
 
     Raises:
-        NestedAdapterError: It is no regular file.
-        OSError: The rows cannot be written, as on a full disk; the file is as it was.
+        NestedAdapterError: It is not a regular file.
+        OSError: The rows cannot be written, for example on a full disk; the file is unchanged.
     """
     text = _text(rows).encode()
     _check_regular(path)
@@ -63,17 +64,19 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a file of these rows, which takes the place of an earlier one when it is whole."""
+    """Write these rows as a whole new file, replacing an earlier one only once it is complete."""
     write_whole(path, _text(rows))
 
 
 def _check_regular(path: Path) -> None:
     if not path.is_file() and (path.exists() or path.is_symlink()):
-        raise NestedAdapterError(f"{path} is not a regular file. Move it away: rows are kept in a file of this name.")
+        raise NestedAdapterError(
+            f"{path} is not a regular file. Move it away: rows are written to a file of this name."
+        )
 
 
 def _tail(file: Any) -> bytes:
-    """What stands after the last newline."""
+    """Everything after the last newline."""
     size, block = file.seek(0, os.SEEK_END), _BLOCK
     while True:
         start = file.seek(max(size - block, 0))
@@ -84,9 +87,9 @@ def _tail(file: Any) -> bytes:
 
 
 def _whole(data: bytes) -> int:
-    """How many of the bytes are whole lines, the last of which may lack its newline.
+    """Number of bytes that belong to complete lines; the last one may lack its newline.
 
-    No beginning of a JSON object is a JSON object itself.
+    This is unambiguous: no proper prefix of a JSON object is itself a JSON object.
     """
     end = data.rfind(b"\n") + 1
     try:
@@ -106,11 +109,11 @@ def parse_row(line: str | bytes, path: Path, number: int) -> Row:
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise NestedAdapterError(
-            f"{path}, line {number}, is not JSON ({reason}): {line[:80]!r}. Mend the line, or delete it."
+            f"{path}, line {number}, is not JSON ({reason}): {line[:80]!r}. Fix the line, or delete it."
         ) from error
     if not isinstance(row, dict):
         raise NestedAdapterError(
-            f"{path}, line {number}, is not a JSON object: {line[:80]!r}. Mend the line, or delete it."
+            f"{path}, line {number}, is not a JSON object: {line[:80]!r}. Fix the line, or delete it."
         )
     return row
 

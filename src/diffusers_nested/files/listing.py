@@ -1,4 +1,4 @@
-"""What a repository says of its files, without downloading them."""
+"""Facts about the files of a repository, without downloading them."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ..errors import AdapterLoadError
 from .failures import download_errors
 from .source import Source
 
-# whatever the client's reader makes of a header that is none
+# what huggingface_hub raises while parsing an invalid header
 _UNREADABLE = (
     ArithmeticError,
     AttributeError,
@@ -23,10 +23,10 @@ _UNREADABLE = (
 
 
 def file_sizes(source: Source) -> dict[str, int | None]:
-    """Every file of a repository, with its bytes if the Hub says how many.
+    """All files of a repository -> their sizes in bytes; None where the Hub gives no size.
 
     Raises:
-        DownloadError: The Hub cannot be asked.
+        DownloadError: The Hub cannot be reached.
     """
     with download_errors(source.location, "the list of files", source.revision):
         info = HfApi(token=source.token).model_info(source.location, revision=source.revision, files_metadata=True)
@@ -34,7 +34,7 @@ def file_sizes(source: Source) -> dict[str, int | None]:
 
 
 def remote_parameters(source: Source, filename: str) -> dict[str, int] | None:
-    """Number of parameters by type of a file of weights, from its header alone; None if the Hub does not give it.
+    """Number of parameters by type in a file of weights, read from its header; None if the Hub does not provide it.
 
     Raises:
         AdapterLoadError: It is not a safetensors file.

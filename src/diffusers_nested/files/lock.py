@@ -1,4 +1,4 @@
-"""One piece of work at a time in a folder."""
+"""Locks that keep a folder to one process at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,18 +13,18 @@ LOCK = ".lock"
 
 @contextmanager
 def held(folder: Path, what: str, setting: str, patience: float = 0.0) -> Iterator[None]:
-    """Keep others out of a folder, which is made if need be, and removed again if nothing was written to it.
+    """Lock a folder. It is created if necessary, and removed again if nothing was written to it.
 
-    The system keeps the lock for as long as the process lives: what is left of one that was killed does not count.
+    The operating system holds the lock only while the process lives, so a killed process leaves none behind.
 
     Args:
         folder: The folder.
-        what: What works in it, for the message: ``"run"``.
-        setting: What names the folder, for the message: ``"output_dir"``.
-        patience: Seconds to wait for it.
+        what: What uses the folder, for the message: ``"run"``.
+        setting: The setting that names the folder, for the message: ``"output_dir"``.
+        patience: Seconds to wait for the lock.
 
     Raises:
-        NestedAdapterError: Something else works in it, or it cannot be written to.
+        NestedAdapterError: Another process holds the lock, or the folder is not writable.
     """
     is_new, lock = not folder.exists(), FileLock(folder / LOCK, timeout=patience)
     try:
@@ -32,9 +32,9 @@ def held(folder: Path, what: str, setting: str, patience: float = 0.0) -> Iterat
         lock.acquire()
     except Timeout as error:
         raise NestedAdapterError(
-            f"Another {what} works in {folder}. Wait for its end, stop it, or choose another {setting}."
+            f"Another {what} works in {folder}. Wait until it ends, stop it, or choose another {setting}."
         ) from error
-    except (OSError, NotImplementedError) as error:  # the latter where files cannot be locked
+    except (OSError, NotImplementedError) as error:  # the latter on file systems without locks
         raise NestedAdapterError(f"Cannot write to {setting} {folder}: {error}. Choose another one.") from error
     try:
         yield

@@ -1,4 +1,4 @@
-"""Files that are where they seem to be, and names that can only mean one thing."""
+"""Safe paths: files that really are in their folder, and unambiguous names."""
 
 import posixpath
 import re
@@ -10,12 +10,12 @@ from ..errors import AdapterLoadError
 from .json_files import shown
 
 CONFIG_NAME = "config.json"
-# user/name, as the Hub has them; a name without a user, a path and a file are none
+# user/name, as on the Hub; not a bare name, a path or a file
 _REPOSITORY = re.compile(r"(?!.*(--|\.\.|\.git$))\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
 
 
 def is_folder(path: str | PathLike[str]) -> bool:
-    """Whether there is a folder; no name is too long or too strange to ask. The empty name is none."""
+    """Whether this is an existing folder; False for names that no file system accepts, and for the empty name."""
     try:
         return bool(fspath(path)) and Path(path).is_dir()
     except OSError:
@@ -23,7 +23,7 @@ def is_folder(path: str | PathLike[str]) -> bool:
 
 
 def is_file(path: str | PathLike[str]) -> bool:
-    """As ``is_folder``, of a file."""
+    """Like ``is_folder``, for files."""
     try:
         return Path(path).is_file()
     except OSError:
@@ -31,15 +31,15 @@ def is_file(path: str | PathLike[str]) -> bool:
 
 
 def is_download(folder: Path) -> bool:
-    """Whether a folder is, or lies in, a repository as huggingface_hub keeps it: its files are a stranger's."""
+    """Whether a folder is, or lies in, a repository in huggingface_hub's cache, so that its files are a stranger's."""
     return bool(_snapshots(folder.absolute()))
 
 
 def plain_path(name: str | PathLike[str] | None, what: str = "subfolder") -> str | None:
-    """The plain path of something within a folder: ``people`` of ``./people/``; None for the folder itself.
+    """Normalize a path within a folder: ``./people/`` becomes ``people``, the folder itself becomes None.
 
     Args:
-        name: As somebody wrote it.
+        name: The path as the user wrote it.
         what: Its name in messages.
 
     Raises:
@@ -57,30 +57,30 @@ def plain_path(name: str | PathLike[str] | None, what: str = "subfolder") -> str
 
 
 def check_repository(name: str) -> None:
-    """Raise unless a name that is not that of a folder here can be a repository's; nobody is asked.
+    """Raise unless a name that is no local folder can be a repository id; no server is contacted.
 
     Raises:
-        AdapterLoadError: It is a file, or cannot be a repository's name.
+        AdapterLoadError: It is a file, or not a valid repository id.
     """
     if is_file(name):
         raise AdapterLoadError(
-            f"{name} is a file. Name the folder that holds the adapter's config.json, and the file as "
+            f"{name} is a file. Give the folder with the adapter's config.json, and the file as "
             f"weight_name={Path(name).name!r}."
         )
     if not _REPOSITORY.fullmatch(name):
         raise AdapterLoadError(
-            f"There is no folder {shown(name)} here, and it cannot be a repository's id either, such as 'user/name'."
+            f"There is no folder {shown(name)} here, and it is not a repository id such as 'user/name' either."
         )
 
 
 def file_in(folder: Path, name: str) -> Path:
-    """The path of a file that lies in a folder, also by where its links lead.
+    """The path of a file that lies in a folder even after following links.
 
-    A downloaded repository is a folder of links into the cache of huggingface_hub, which are followed.
+    A downloaded repository is a folder of links into huggingface_hub's cache; those links are allowed.
 
     Raises:
         FileNotFoundError: There is no such file.
-        AdapterLoadError: It is a link to somewhere else.
+        AdapterLoadError: It is a link that leads out of the folder.
     """
     path = folder / name
     if not is_file(path):
@@ -88,13 +88,13 @@ def file_in(folder: Path, name: str) -> Path:
     real = path.resolve()
     if not any(real.is_relative_to(root) for root in _roots(folder)):
         raise AdapterLoadError(
-            f"{path} is a link to {real}, outside of the folder. Put the file itself there if it is meant to be read."
+            f"{path} is a link to {real}, outside of the folder. Replace the link by the file itself."
         )
     return path
 
 
 def _roots(folder: Path) -> list[Path]:
-    """Where the files of a folder may really be: in it, or in the cache's store if it is a snapshot in the cache."""
+    """Where links in a folder may lead: into the folder, or into the cache's store if it is a cached repository."""
     folder = folder.resolve()
     roots = [folder]
     for snapshot in _snapshots(folder):
@@ -103,5 +103,5 @@ def _roots(folder: Path) -> list[Path]:
 
 
 def _snapshots(folder: Path) -> list[Path]:
-    """The folder and those that it lies in, as far as each is a repository at a commit in huggingface_hub's cache."""
+    """The folder and its parents that are snapshots of a repository in huggingface_hub's cache."""
     return [inner for inner in (folder, *folder.parents) if is_snapshot(inner)]

@@ -1,4 +1,4 @@
-"""Rules of settings: which values one may have, and the words that say so in a message."""
+"""Rules for settings: which values are allowed, and how an error message describes them."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -11,11 +11,11 @@ from .json_files import shown
 
 @dataclass(frozen=True)
 class Rule:
-    """What a setting may be.
+    """Which values a setting may have.
 
     Attributes:
-        is_valid: Whether a value, of whatever type, is allowed.
-        expected: What is allowed, after "must be": ``"a whole number from 1 to 8"``.
+        is_valid: Whether a value, of any type, is allowed.
+        expected: What is allowed, to follow "must be": ``"a whole number from 1 to 8"``.
     """
 
     is_valid: Callable[[Any], bool]
@@ -25,9 +25,9 @@ class Rule:
         """Raise unless a value is allowed.
 
         Args:
-            name: Of the setting, for the message.
-            value: What somebody wrote.
-            error: What to raise.
+            name: The setting's name, for the message.
+            value: The value to check.
+            error: The class of the error.
 
         Raises:
             NestedAdapterError: Names the setting, its value and what was expected.
@@ -36,7 +36,7 @@ class Rule:
             raise error(f"{name} must be {self.expected}, got {shown(value)}.")
 
     def or_none(self) -> "Rule":
-        """The same rule, which allows None too."""
+        """The same rule, but None is allowed too."""
         return Rule(lambda value: value is None or self.is_valid(value), f"{self.expected}, or None")
 
 
@@ -46,13 +46,13 @@ def check_settings(
     where: str = "",
     error: type[NestedAdapterError] = NestedAdapterError,
 ) -> None:
-    """Raise unless every setting that has a rule follows it; a setting that is not there breaks none.
+    """Raise unless every setting follows its rule; missing settings and settings without a rule are ignored.
 
     Args:
         values: The settings by name.
         rules: The rules by name.
-        where: Where the settings are written, for the message.
-        error: What to raise.
+        where: Where the settings come from, for the message.
+        error: The class of the error.
 
     Raises:
         NestedAdapterError: Names the first setting that breaks its rule, its value and what was expected.
@@ -68,10 +68,12 @@ def known_settings(
     where: str = "",
     error: type[NestedAdapterError] = NestedAdapterError,
 ) -> dict[str, Any]:
-    """Those of somebody else's settings that have a rule; others, and None, mean nothing to us.
+    """The settings that have a rule and are not None, checked; used for files with settings that we do not know.
+
+    The arguments are those of ``check_settings``.
 
     Raises:
-        NestedAdapterError: As ``check_settings``, whose arguments they are.
+        NestedAdapterError: Like ``check_settings``.
     """
     known = {name: value for name, value in values.items() if name in rules and value is not None}
     check_settings(known, rules, where, error)
@@ -79,24 +81,24 @@ def known_settings(
 
 
 def whole(low: int, high: int | None = None) -> Rule:
-    """A whole number from ``low`` to ``high``, both included; True and False are not numbers."""
+    """A whole number from ``low`` to ``high``, both inclusive; True and False do not count as numbers."""
     expected = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
     return Rule(lambda value: _is(value, int) and low <= value and (high is None or value <= high), expected)
 
 
 def number(low: float, high: float | None = None, *, above: bool = False, below: bool = False) -> Rule:
-    """A finite number from ``low`` to ``high``; True and False are not numbers.
+    """A finite number from ``low`` to ``high``; True and False do not count as numbers.
 
     Args:
-        low: The least.
-        high: The most; by default none.
-        above: Whether ``low`` itself is left out.
-        below: Whether ``high`` itself is left out.
+        low: The minimum.
+        high: The maximum; by default there is none.
+        above: Exclude ``low`` itself.
+        below: Exclude ``high`` itself.
     """
     most = sys.float_info.max if high is None else high
 
     def is_valid(value: Any) -> bool:
-        # comparisons of Python are exact: a whole number too large for a float is refused, and so is NaN
+        # Python compares exactly, so NaN and integers beyond the range of floats are refused
         is_inside = _is(value, int, float) and low <= value <= most
         return is_inside and not (above and value == low) and not (below and value == high)
 
@@ -107,10 +109,10 @@ def number(low: float, high: float | None = None, *, above: bool = False, below:
 
 
 def word(longest: int, what: str = "a word") -> Rule:
-    """Printable text of at most so many characters that is not blank.
+    """Printable text that is not blank.
 
     Args:
-        longest: How many characters it may have.
+        longest: The maximum number of characters.
         what: What the setting is, for the message.
     """
 
@@ -121,7 +123,7 @@ def word(longest: int, what: str = "a word") -> Rule:
 
 
 def one_of(*options: str) -> Rule:
-    """One of some names."""
+    """One of the given names."""
     return Rule(lambda value: isinstance(value, str) and value in options, f"one of {', '.join(options)}")
 
 
@@ -129,8 +131,8 @@ def list_of(rule: Rule, count: int | None = None) -> Rule:
     """A list whose values all follow a rule.
 
     Args:
-        rule: Of each value.
-        count: How many there must be; by default one or more.
+        rule: The rule for each value.
+        count: The number of values; by default one or more.
     """
 
     def is_valid(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Where the files of a model are: a folder, or a repository of the Hub and how to reach it."""
+"""Where a model's files are: in a folder, or in a repository on the Hub."""
 
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -16,20 +16,20 @@ from .paths import check_repository, file_in, is_folder, plain_path
 
 @dataclass(frozen=True)
 class Source:
-    """A folder or a repository, and how to reach it.
+    """A folder or a repository, and how to access it.
 
     Args:
-        location: The folder or the repository. A folder goes before a repository of the same name.
-        subfolder: Folder within it; ``people`` is kept of ``./people/``.
-        revision: Branch, tag or commit of a repository.
-        token: Access token of the Hub.
-        cache_dir: Folder of downloads.
+        location: The folder or the repository id. A folder takes precedence over a repository of the same name.
+        subfolder: Folder within it; ``./people/`` is normalized to ``people``.
+        revision: Branch, tag or commit of the repository.
+        token: Access token for the Hub.
+        cache_dir: Folder for downloads.
         local_files_only: Download nothing.
-        force_download: Download again.
-        on_hub: It is a repository, whatever folders there are here.
+        force_download: Download files even if they are cached.
+        on_hub: Treat the location as a repository even if there is a folder of this name.
 
     Raises:
-        AdapterLoadError: The sub-folder leads out of the source.
+        AdapterLoadError: The subfolder leads out of the source.
     """
 
     location: str
@@ -47,22 +47,22 @@ class Source:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the files are on this machine already."""
+        """Whether it is a folder on this machine."""
         return not self.on_hub
 
     def within(self, name: str) -> str:
-        """Path of a file or folder of the sub-folder, from the top of the source."""
+        """Path of a file in the subfolder, relative to the top of the source."""
         return "/".join(filter(None, (self.subfolder, name)))
 
     def find(self, filename: str) -> Path | None:
-        """Path of a file of this source, downloaded if need be; None if the source has no such file.
+        """Local path of a file, downloaded if necessary; None if the source has no such file.
 
         Args:
-            filename: From the top of the source.
+            filename: Path relative to the top of the source.
 
         Raises:
-            AdapterLoadError: The file is a link that leaves its folder, or there is no such source.
-            DownloadError: The repository cannot be read, or it is not known whether it has the file.
+            AdapterLoadError: The file is a link that leads out of its folder, or there is no such source.
+            DownloadError: The repository cannot be read, or it is unknown whether it has the file.
         """
         path = Path(self.location, filename) if self.is_folder else self._download(filename)
         try:
@@ -71,26 +71,26 @@ class Source:
             return None
 
     def pinned(self, filename: str) -> tuple["Source", Path]:
-        """The same source at the commit that it is at now, so that all files are of one commit.
+        """Pin a repository to its current commit, so that all files come from the same one.
 
         Args:
-            filename: A file that it must have, from the top of the source.
+            filename: A file that the source must have, relative to its top.
 
         Returns:
-            The source, and the path of the file.
+            The pinned source, and the local path of the file.
 
         Raises:
-            AdapterLoadError: It has no such file, or cannot be read.
+            AdapterLoadError: There is no such file, or the source cannot be read.
         """
         path = self.find(filename)
         if path is None:
             raise AdapterLoadError(f"{self.location} has no {shown(filename)[1:-1]}. {Remedy.SUBFOLDER}")
-        # the cache keeps a file as …/snapshots/<commit>/<path in the repository>
+        # the cache stores files as …/snapshots/<commit>/<path in the repository>
         commit = path.parents[filename.count("/")].name
         return (self if self.is_folder else replace(self, revision=commit)), path
 
     def anonymous(self) -> "Source":
-        """The place alone, without what belongs to who reaches it, such as a token."""
+        """The same place without the means of access, such as a token."""
         return Source(self.location, self.subfolder, self.revision, on_hub=self.on_hub)
 
     def _download(self, filename: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""The weights of a model: found, checked by their headers, and only then read."""
+"""A model's weights: located, checked by their headers, and only then read."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,19 +17,19 @@ Files = Mapping[Path, Collection[str] | None]
 
 
 def find_weights(source: Source, folder: str | None, name: str, index: str) -> dict[Path, list[str] | None]:
-    """Have the weights of a model on this machine: one file, or all that an index names.
+    """Locate the weights of a model, and download them if necessary: a single file, or the shards of an index.
 
     Args:
         source: Where the model is.
-        folder: Its folder, from the top of the source.
-        name: Name of the weights if they are one file.
-        index: Name of the list of shards otherwise.
+        folder: The model's folder, relative to the top of the source.
+        name: Name of the single file.
+        index: Name of the index, used if there is no single file.
 
     Returns:
-        The files, each with the tensors that the index says it holds, or None if there is no index.
+        Local path -> names of the tensors in it according to the index, or None without an index.
 
     Raises:
-        AdapterLoadError: There are no such weights, or not all of them, or the index is not valid.
+        AdapterLoadError: The weights are missing or incomplete, or the index is invalid.
     """
     prefix = f"{folder}/" if folder else ""
     whole = source.find(prefix + name)
@@ -43,7 +43,7 @@ def find_weights(source: Source, folder: str | None, name: str, index: str) -> d
         path = source.find(prefix + shard)
         if path is None:
             raise AdapterLoadError(
-                f"{source.location} lacks {prefix}{shard}, which {prefix}{index} names. Publish or copy it again."
+                f"{source.location} lacks {prefix}{shard}, which {prefix}{index} lists. Publish or copy it again."
             )
         shards[path] = tensors
     return shards
@@ -52,18 +52,18 @@ def find_weights(source: Source, folder: str | None, name: str, index: str) -> d
 def load_weights(
     model: nn.Module, files: Files, source: str, dtype: torch.dtype | None, allow_others: bool = False
 ) -> None:
-    """Give a model on the meta device its weights.
+    """Load weights into a model on the meta device.
 
     Args:
-        model: The model; its own tensors say which names and shapes are expected.
-        files: See ``find_weights``.
+        model: The model; its tensors define the expected names and shapes.
+        files: The files, as ``find_weights`` returns them.
         source: Where they come from, for messages.
-        dtype: Type of the weights in memory; None for that in the files.
-        allow_others: The files may hold tensors of other models, too, which are not read.
+        dtype: Type of the weights in memory; None keeps the type in the files.
+        allow_others: Ignore tensors in the files that the model does not have.
 
     Raises:
-        AdapterLoadError: A file is damaged, or a tensor is missing, left over, of another shape, no float or not
-            finite.
+        AdapterLoadError: A file is damaged, or a tensor is missing, unexpected, of another shape, not floating-point
+            or not finite.
     """
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     checked = check_files(files, expected, source, allow_others)
@@ -75,19 +75,20 @@ def load_weights(
 def check_files(
     files: Files, expected: Mapping[str, Sequence[int]], source: str, allow_others: bool = False
 ) -> dict[Path, list[str]]:
-    """Raise unless the files hold the expected tensors; only their headers are read.
+    """Raise unless the files contain the expected tensors; only the headers are read.
 
     Args:
-        files: See ``find_weights``.
+        files: The files, as ``find_weights`` returns them.
         expected: Name -> shape.
         source: Where they come from, for messages.
-        allow_others: Other tensors, too, may be there.
+        allow_others: Ignore tensors that are not expected.
 
     Returns:
-        The files, each with the tensors to read from it.
+        Local path -> names of the tensors to read from it.
 
     Raises:
-        AdapterLoadError: A file is damaged, or a tensor is missing, left over, of another shape or no float.
+        AdapterLoadError: A file is damaged, or a tensor is missing, unexpected, of another shape or not
+            floating-point.
     """
     found: dict[str, TensorInfo] = {}
     place: dict[str, Path] = {}
@@ -96,8 +97,8 @@ def check_files(
         if listed is not None and not allow_others and header.keys() != set(listed):
             name = min(header.keys() ^ set(listed))
             raise AdapterLoadError(
-                f"{path} does not hold the tensors that the index says, such as {shown(name)}. The files are damaged "
-                "or of two different adapters; download them again."
+                f"{path} and the index disagree about its tensors, for example {shown(name)}. The files are damaged or "
+                "belong to two different adapters; download them again."
             )
         found |= header
         place |= dict.fromkeys(header, path)
@@ -109,9 +110,9 @@ def _read(path: Path, names: Collection[str], dtype: torch.dtype | None) -> dict
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in names}
-            # copies: what was read lies in the file, which somebody may write to
+            # copies, as what was read is mapped from the file, which may be overwritten
             return {name: tensor.to(dtype or tensor.dtype, copy=True) for name, tensor in tensors.items()}
-    except SafetensorError as error:  # it is not what it was when it was checked
+    except SafetensorError as error:  # the file changed after it was checked
         raise not_whole(path, error) from error
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, and outlast a power cut."""
+"""Atomic writes: a file or folder appears complete or not at all, even after a power cut."""
 
 import os
 import shutil
@@ -8,15 +8,16 @@ from typing import Any
 
 
 def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
-    """Write a file or a folder, which gets its name when all of it is on the disk.
+    """Write a file or folder under a temporary name, and rename it once all of it is on the disk.
+
+    If anything fails, nothing is left behind, and an earlier file of that name is unchanged.
 
     Args:
-        path: Where it goes. A file takes the place of an earlier one; a folder must be new or empty.
-        content: Of a file; or what writes the file or folder to the path that it is given.
+        path: The final path. An existing file is replaced; an existing folder must be empty.
+        content: The content of a file, or a function that writes the file or folder to the path it is given.
 
     Raises:
-        OSError: It cannot be written, as on a full disk. Whatever ``content`` raises comes out as it is, too; then
-            nothing is left, and an earlier file of that name is as it was.
+        OSError: It cannot be written, for example on a full disk. Errors of ``content`` are passed on.
     """
     partial = path.with_name(f".{path.name}.partial")
     _remove(partial)
@@ -35,7 +36,7 @@ def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> 
 
 
 def write_synced(file: Any, data: bytes) -> None:
-    """Write all the bytes to an unbuffered file, and see to it that they are on the disk."""
+    """Write all bytes to an unbuffered file, and flush them to the disk."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
@@ -43,7 +44,7 @@ def write_synced(file: Any, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the name of a new file outlast a power cut, where folders can be synchronised."""
+    """Make the name of a new file survive a power cut, where the system can flush folders."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -54,7 +55,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have a file, or a folder with all that is in it, on the disk."""
+    """Flush a file, or a folder with everything in it, to the disk."""
     if path.is_dir():
         for inner in path.iterdir():
             _sync(inner)

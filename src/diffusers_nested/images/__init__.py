@@ -1,4 +1,4 @@
-"""Pictures from anywhere: opened, checked, and brought to one form."""
+"""Pictures from any source: opened, checked and converted to one form."""
 
 from .addresses import open_address
 from .checks import check_photo, check_picture

@@ -1,4 +1,4 @@
-"""Pictures by their path or by their address in the net, as diffusers' ``load_image`` takes them."""
+"""Pictures given as a path or URL, as in diffusers' ``load_image``."""
 
 import os
 import re
@@ -12,15 +12,15 @@ from ..compat import request_timeout
 from ..errors import SubjectError
 from .photos import open_photo, read_photo
 
-MAX_DOWNLOAD = 256 * 2**20  # bytes of a picture from the net, which a server may make as many as it likes
-_ENDING = re.compile(r"\.\w{1,5}$")  # of a file's name, in which a text does not end
+MAX_DOWNLOAD = 256 * 2**20  # bytes of a downloaded picture; a server could send any amount
+_ENDING = re.compile(r"\.\w{1,5}$")  # of a file name, but not of a prompt
 
 
 def open_address(address: str | PathLike[str]) -> Image.Image:
-    """Read a picture from a path, or from a URL that begins with ``http://`` or ``https://``; see ``open_photo``.
+    """Read a picture from a path, or from a URL with ``http://`` or ``https://``; see ``open_photo``.
 
     Raises:
-        SubjectError: There is no picture at this path or address, or it cannot be used.
+        SubjectError: There is no picture at this path or URL, or it cannot be used.
     """
     name = os.fsdecode(address)
     if name.lower().startswith(("http://", "https://")):
@@ -31,10 +31,10 @@ def open_address(address: str | PathLike[str]) -> Image.Image:
         return open_photo(name)
     remedy = "Check the path, or give the image itself."
     if " " in name and not _ENDING.search(name):
-        remedy = "It reads like a text: that goes into `prompt`, and the subject's word into nested_adapter_token."
+        remedy = "If it is a prompt, pass it as `prompt`, and the subject's word as nested_adapter_token."
     shown = name if len(name) <= 200 else f"{name[:200]}…"
     raise SubjectError(
-        f"There is no image file {shown!r}, nor is it an address that begins with http:// or https://. {remedy}"
+        f"There is no image file {shown!r}, and it is not a URL with http:// or https:// either. {remedy}"
     )
 
 
@@ -52,6 +52,6 @@ def _download(address: str) -> bytes:
                     )
     except requests.RequestException as error:
         raise SubjectError(
-            f"Cannot get the image at {address!r}: {error}. Check the address, or download it and give its path."
+            f"Cannot download the image at {address!r}: {error}. Check the URL, or download it and give its path."
         ) from error
     return bytes(content)

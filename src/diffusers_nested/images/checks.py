@@ -1,4 +1,4 @@
-"""Photos in memory: what can be used, whoever opened or made it."""
+"""Checks of photos in memory, wherever they come from."""
 
 import struct
 from typing import Any
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..errors import SubjectError
 
-MAX_ASPECT = 200  # a picture is resized by its shorter side: one pixel high and 10⁷ wide, it would fill the memory
+MAX_ASPECT = 200  # pictures are resized by the shorter side: one of 1 x 10⁷ pixels would fill the memory
 TOO_LARGE = "Make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
-# What Pillow raises for damaged files, for files that are larger than they say, and for files that were closed.
+# What Pillow raises for damaged files, for decompression bombs, and for closed files.
 DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, KeyError, OverflowError, struct.error)
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _CLOSED = (AssertionError, AttributeError)
@@ -20,16 +20,16 @@ _CHANNELS = (1, 3, 4)
 
 
 def check_photo(image: Any, name: str) -> None:
-    """Raise unless an image in memory can be used; one that was opened but not read yet is read.
+    """Raise unless an image in memory can be used; an image that is opened but not yet loaded is loaded.
 
     Args:
-        image: In the forms of ``photos.to_pil``.
+        image: In one of the forms that ``to_pil`` accepts.
         name: What messages call it.
 
     Raises:
-        SubjectError: The type, shape, mode or range is another, there are more pixels than
+        SubjectError: The type, shape, mode or value range is not supported, there are more pixels than
             ``PIL.Image.MAX_IMAGE_PIXELS``, one side is more than ``MAX_ASPECT`` times the other, or the file of an
-            opened image cannot be read to its end.
+            opened image cannot be read completely.
     """
     if isinstance(image, Image.Image):
         check_picture(image, name)
@@ -47,34 +47,36 @@ def check_photo(image: Any, name: str) -> None:
 
 
 def check_picture(image: Image.Image, name: str) -> None:
-    """Raise unless a PIL image has pixels of 8 bits that can be read, and not too many; they are read then.
+    """Raise unless a PIL image has readable 8-bit pixels, and not too many of them; the image is loaded.
 
     Raises:
-        SubjectError: It has not.
+        SubjectError: It has none, too many, or pixels of another kind.
     """
     check_head(image, name)
     try:
         image.load()
     except (*DAMAGED, *_CLOSED, *BOMBS) as error:
         raise SubjectError(
-            f"{name} is an image that was opened but cannot be read: {error or 'its file was closed'}. Give a whole "
-            "picture file, and keep it open until the image is used."
+            f"{name} was opened but cannot be read: {error or 'its file was closed'}. Give a complete picture file, "
+            "and keep it open until the image is used."
         ) from error
 
 
 def check_head(image: Image.Image, name: str) -> None:
-    """Raise on what can be known of a PIL image before its pixels are read: their number and their mode.
+    """Check what is known about a PIL image before its pixels are loaded: their number and mode.
 
     Raises:
-        SubjectError: There are none or too many, or they are of more than 8 bits.
+        SubjectError: There are no pixels or too many, or they have more than 8 bits.
     """
     if not all(image.size):
-        raise SubjectError(f"{name} has {image.width} x {image.height} pixels: there is nothing in it.")
+        raise SubjectError(
+            f"{name} has {image.width} x {image.height} pixels: it is empty. Give a picture with pixels."
+        )
     _check_count(*image.size, name)
     if image.mode in ("I", "F", "La") or image.mode.startswith("I;"):
         raise SubjectError(
-            f"{name} is of mode {image.mode!r}, and Pillow would cut off all that is beyond 8 bits. Give an array of "
-            "floats from 0 to 1, for 16 bits np.asarray(image) / 65535."
+            f"{name} is of mode {image.mode!r}, which Pillow would truncate to 8 bits. Give an array of floats "
+            "from 0 to 1 instead; for 16 bits, np.asarray(image) / 65535."
         )
 
 
@@ -95,8 +97,8 @@ def check_aspect(width: int, height: int, name: str) -> None:
     """
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise SubjectError(
-            f"{name} has {width} x {height} pixels: one side may be at most {MAX_ASPECT} times the other. Cut out the "
-            "part that matters."
+            f"{name} has {width} x {height} pixels: one side may be at most {MAX_ASPECT} times the other. Crop it to "
+            "the part that matters."
         )
 
 
@@ -120,7 +122,10 @@ def _check_range(image: np.ndarray | Tensor, name: str) -> None:
     expected = "expected uint8 in 0..255 or floats in 0..1"
     is_tensor = isinstance(image, Tensor)
     if is_tensor and (image.is_meta or image.layout != torch.strided):
-        raise SubjectError(f"{name} is a tensor on {image.device} in layout {image.layout}: it has no pixels to read.")
+        raise SubjectError(
+            f"{name} is a tensor on {image.device} in layout {image.layout}: it has no pixels to read. Give a dense "
+            "tensor with values."
+        )
     if image.dtype in (np.uint8, torch.uint8):
         return
     if not (image.is_floating_point() if is_tensor else image.dtype.kind == "f"):

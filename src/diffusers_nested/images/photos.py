@@ -1,4 +1,4 @@
-"""Photos, from files or in memory: checked, upright, and in RGB. They may come from anywhere."""
+"""Photos from files or in memory: checked, turned upright and converted to RGB."""
 
 import os
 import stat
@@ -13,8 +13,8 @@ from torch import Tensor
 from ..errors import SubjectError
 from .checks import BOMBS, DAMAGED, TOO_LARGE, check_aspect, check_head, check_photo
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # those of photos (MPO is JPEG): every decoder is a risk
-_ORIENTATION = 0x0112  # EXIF's tag; its value -> how the stored pixels are to be turned
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # those of photos (MPO is JPEG), as every decoder is a risk
+_ORIENTATION = 0x0112  # the EXIF tag; below: its value -> how to turn the stored pixels
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -28,37 +28,37 @@ _TAGGED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where
 
 
 def open_photo(file: str | PathLike[str]) -> Image.Image:
-    """Read a picture, upright as its EXIF says.
+    """Read a picture, and turn it upright according to its EXIF data.
 
     Args:
         file: Its path.
 
     Returns:
-        The picture, of several frames the first, wholly read, in its own mode.
+        The loaded picture (the first frame if there are several), in its own mode.
 
     Raises:
-        SubjectError: There is no such file, it is not a picture in one of ``FORMATS`` or a damaged one, or it has more
-            pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, a side that is ``MAX_ASPECT`` times the other, or a mode that
+        SubjectError: There is no such file, it is damaged or not in one of ``FORMATS``, or it has more pixels than
+            ``PIL.Image.MAX_IMAGE_PIXELS``, sides that differ by more than a factor of ``MAX_ASPECT``, or a mode that
             ``to_pil`` refuses.
     """
     name = f"The image {os.fspath(file)!r}"
     try:
-        if not stat.S_ISREG(os.stat(file).st_mode):  # opening a named pipe would wait for ever
-            raise SubjectError(f"{name} is not a regular file. Give a whole picture file.")
+        if not stat.S_ISREG(os.stat(file).st_mode):  # opening a named pipe would block forever
+            raise SubjectError(f"{name} is not a regular file. Give a complete picture file.")
     except (OSError, ValueError) as error:
-        raise SubjectError(f"{name} cannot be read: {error}. Give a whole picture file.") from error
+        raise SubjectError(f"{name} cannot be read: {error}. Give a complete picture file.") from error
     return read_photo(file, name)
 
 
 def read_photo(file: str | PathLike[str] | IO[bytes], name: str) -> Image.Image:
-    """Read a picture from an ordinary file, or from one in memory; see ``open_photo``.
+    """Read a picture from a regular file, or from a file in memory; see ``open_photo``.
 
     Args:
         file: Its path, or the file.
         name: What messages call it.
 
     Raises:
-        SubjectError: As ``open_photo``.
+        SubjectError: Like ``open_photo``.
     """
     try:
         with warnings.catch_warnings():
@@ -74,15 +74,15 @@ def read_photo(file: str | PathLike[str] | IO[bytes], name: str) -> Image.Image:
         raise SubjectError(f"{name} is too large to be safe ({error}) {TOO_LARGE}") from error
     except UnidentifiedImageError as error:
         raise SubjectError(
-            f"{name} cannot be read: it is none of {', '.join(FORMATS)}, or damaged. Convert it to PNG or JPEG, or "
+            f"{name} cannot be read: it is damaged, or not one of {', '.join(FORMATS)}. Convert it to PNG or JPEG, or "
             "open it yourself and give the opened image."
         ) from error
     except DAMAGED as error:
-        raise SubjectError(f"{name} cannot be read: {error}. Give a whole picture file.") from error
+        raise SubjectError(f"{name} cannot be read: {error}. Give a complete picture file.") from error
 
 
 def to_pil(image: Any, name: str = "The image") -> Image.Image:
-    """Any accepted image as RGB, upright as its EXIF says; what is transparent becomes white.
+    """Convert an image to RGB, upright according to its EXIF data, with transparency on white.
 
     Args:
         image: A PIL image; a uint8 array (0..255) or a float array (0..1) of shape (H, W) or (H, W, C); or
@@ -90,7 +90,7 @@ def to_pil(image: Any, name: str = "The image") -> Image.Image:
         name: What messages call it.
 
     Raises:
-        SubjectError: As ``check_photo``.
+        SubjectError: Like ``check_photo``.
     """
     check_photo(image, name)
     if not isinstance(image, Image.Image):
@@ -106,7 +106,7 @@ def to_pil(image: Any, name: str = "The image") -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF says, which then says it no longer; Pillow keeps the tag in copies and cuttings, too."""
+    """Turn an image as its EXIF data say, and drop them, as Pillow keeps the tag in copies and crops too."""
     method = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     if method is None:
         return image
@@ -116,7 +116,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _from_array(image: np.ndarray | Tensor) -> Image.Image:
-    """A checked array or tensor as RGB."""
+    """Convert a checked array or tensor to RGB."""
     if isinstance(image, Tensor):
         image = image.detach().cpu().movedim(0, -1)
         image = (image.float() if image.is_floating_point() else image).numpy()

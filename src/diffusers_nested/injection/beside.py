@@ -1,9 +1,9 @@
-"""Subjects beside a processor that is not ours to replace: IP-Adapter's, or one of the user's own.
+"""Subjects beside a processor that we cannot replace: IP-Adapter's, or one of the user's own.
 
-The processor stays where it is. Its layer gets a subclass of its own class, which adds the difference that the
-subjects make to plain text attention, W_o (A_λ V_q − A V). That takes no knowledge of the processor.
+The processor stays in place. Its layer gets a subclass of its own class, which adds the difference that the subjects
+make to plain text attention, W_o (A_λ V_q − A V). This works with any processor.
 
-(A forward hook would be shorter, but a layer that was compiled before the hook came never calls it.)
+(A forward hook would do the same, but a layer compiled before the hook was registered never calls it.)
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from .swap import swap_back, swap_in
 
 
 class ActingLayer:
-    """In front of a layer's class: the layer's output, with what the subjects change in it.
+    """Mixed into a layer's class: adds what the subjects change to the layer's output.
 
     Attributes:
         acting: The groups of rows on which subjects act in this layer and this call of the UNet.
@@ -47,7 +47,7 @@ class Beside:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the layer and its processor are still as they were left."""
+        """Whether the layer still has our class and the same processor."""
         return isinstance(self._layer, ActingLayer) and self._layer.processor is self._processor
 
     def act(self, groups: tuple[LayerGroup, ...]) -> None:
@@ -55,7 +55,7 @@ class Beside:
         vars(self._layer)["acting"] = groups
 
     def remove(self) -> None:
-        """Leave the layer as it was; a processor that somebody has set since stays."""
+        """Leave the layer as it was; a processor set by somebody else since then stays."""
         swap_back(self._layer)
         del vars(self._layer)["acting"]
 
@@ -70,7 +70,7 @@ def _with_subjects(
 ) -> Tensor:
     if encoder_hidden_states is None:
         return out
-    # IP-Adapter hands its image tokens along as (prompt, image tokens)
+    # IP-Adapter passes (prompt, image tokens)
     text = encoder_hidden_states[0] if isinstance(encoder_hidden_states, tuple) else encoder_hidden_states
     check_batch(layer.acting, text)
     for group in layer.acting:
@@ -81,7 +81,7 @@ def _with_subjects(
 def _with_difference(
     out: Tensor, group: LayerGroup, attn: Attention, hidden_states: Tensor, text: Tensor, mask: Tensor | None
 ) -> Tensor:
-    """The output (B, S, C) with W_o (A_λ V_q − A V) added at the group's rows."""
+    """The output (B, S, C) with W_o (A_λ V_q − A V) added in the group's rows."""
     hidden_states, text, mask = at_rows(group.rows, hidden_states, text, mask)
     query, key, value, mask = to_heads(attn, hidden_states, text, mask)
     plain = F.scaled_dot_product_attention(query, key, value, mask)

@@ -1,7 +1,7 @@
-"""Whose forward pass it is: the UNet serves one at a time, each with the subjects of the call that it belongs to.
+"""Lets one forward pass at a time through the UNet, with the subjects of the call that it belongs to.
 
 Pipelines share UNets, threads share pipelines, and a callback may call a pipeline in the middle of another call. A
-call is known by the context that it runs in (PEP 567), which is a thread's own and is put back when the call ends.
+call is identified by its context (PEP 567), which belongs to one thread and is restored when the call ends.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ class Call(Protocol):
         ...
 
     def groups(self, sample: Tensor, timestep: object, states: Tensor) -> Groups:
-        """Groups of rows for one forward pass, each with which of its subjects act in this step."""
+        """Groups of rows for one forward pass, each with a flag per subject: whether it acts in this step."""
         ...
 
 
@@ -35,7 +35,7 @@ _current: ContextVar[Any] = ContextVar("diffusers_nested_call", default=None)
 
 
 def current_call() -> Any:
-    """The innermost call that the caller runs in; None if that one has no subjects, or if there is none."""
+    """The innermost pipeline call around the caller; None if there is none, or if it has no subjects."""
     return _current.get()
 
 
@@ -43,7 +43,7 @@ class Gate:
     """Lets one forward pass at a time through a UNet.
 
     Args:
-        post: Tells the UNet's layers which groups act in the forward pass to come; given none, all are plain.
+        post: Tells the UNet's layers which groups act in the next forward pass; without groups, all rows are plain.
 
     Attributes:
         lock: Held during a forward pass.
@@ -53,12 +53,13 @@ class Gate:
     def __init__(self, post: Callable[[Groups], None]) -> None:
         self._post = post
         self._posted: Groups = []
-        self._served: dict[int, list[Any]] = {}  # id of a module -> how many calls go through it, and what it had
+        # id of a module -> number of calls through it, our stand-in, and what was there before
+        self._served: dict[int, list[Any]] = {}
         self.lock = RLock()
         self.calls: list[Any] = []
 
     def __reduce__(self) -> Any:
-        # a copy of a UNet is in no call, and its lock is its own
+        # a copy of a UNet is in no call and has its own lock
         return Gate, (self._post,)
 
     @contextmanager
@@ -67,7 +68,7 @@ class Gate:
 
         Args:
             unet: The module that the pipeline calls: the UNet, or what wraps it.
-            call: None for a call without subjects, which is a plain one whatever runs around or beside it.
+            call: None for a call without subjects, which stays plain whatever runs around or beside it.
         """
         token = _current.set(call)
         self._enter(unet)
@@ -101,7 +102,7 @@ class Gate:
                 set_own_call(unet, served[2])
 
     def _through(self, unet: nn.Module, compiled: Callable[..., Any] | None) -> Callable[..., Any]:
-        """What stands for the module's call: it comes before hooks, and is no part of what is compiled."""
+        """A stand-in for the module's call, which runs before hooks and is not compiled."""
 
         def through(*args: Any, **kwargs: Any) -> Any:
             call = _current.get()

@@ -1,4 +1,4 @@
-"""Letting subjects act in a UNet's layers, and leaving the UNet without a trace."""
+"""Prepares a UNet's layers for subjects, and leaves them without a trace."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,11 +28,11 @@ class _Site:
 class NestedInjector:
     """Lets subjects act in a UNet's cross-attention layers, from ``inject`` to ``eject``.
 
-    While nothing is bound, the processors that stood there do all the work, so that an injected UNet computes
-    exactly what it computed before. Ejecting leaves the very same objects in the UNet.
+    While no subject acts, the original processors do all the work, so an injected UNet computes exactly what it
+    did before. Ejecting leaves the very same objects in the UNet.
 
     Attributes:
-        gate: Through which the calls of pipelines reach the UNet.
+        gate: Lets the calls of pipelines through to the UNet.
     """
 
     def __init__(self, unet: nn.Module) -> None:
@@ -55,14 +55,14 @@ class NestedInjector:
             self._sites[path] = _Site(layer, levels[path], way(layer))
 
     def eject(self) -> None:
-        """Leave the UNet as it was; a processor that somebody else has set since stays."""
+        """Leave the UNet as it was; a processor set by somebody else since then stays."""
         for site in self._sites.values():
             site.way.remove()
         self._sites = {}
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
-        """The UNet as it is without us, for what replaces its processors; ours return around what it leaves."""
+        """Eject for a while, so that something else may replace processors; inject again afterwards."""
         self.eject()
         try:
             yield
@@ -70,10 +70,10 @@ class NestedInjector:
             self.inject()
 
     def check_in_place(self) -> None:
-        """Raise if something took our processors out.
+        """Raise if something has undone the injection in a layer.
 
         Raises:
-            ProcessorReplacedError: Names the layers and what stands there now.
+            ProcessorReplacedError: Names a layer and the processor found there.
         """
         present = set(self._unet.modules())
         lost = {p: s.layer for p, s in self._sites.items() if s.layer not in present or not s.way.is_in_place}
@@ -87,7 +87,7 @@ class NestedInjector:
 
     @contextmanager
     def bound(self, group: RowGroup) -> Iterator[None]:
-        """Let a group of all rows act in every forward pass inside; for training, where rows are known."""
+        """Let a group act in every forward pass inside; for training, where all rows have subjects."""
         self._post([(group, [True] * len(group.kinds))])
         try:
             yield
@@ -95,7 +95,7 @@ class NestedInjector:
             self._post([])
 
     def _post(self, groups: Sequence[tuple[RowGroup, list[bool]]]) -> None:
-        """Tell every layer the groups of rows that act in it."""
+        """Tell every layer which groups of rows act in it."""
         for path, site in self._sites.items():
             acting = []
             for group, now in groups:

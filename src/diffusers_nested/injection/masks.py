@@ -1,4 +1,4 @@
-"""Masks of subjects, brought from the image to the queries of a layer."""
+"""Subjects' masks, resized from the image to the queries of a layer."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def masks_at(masks: Sequence[Tensor | None], size: tuple[int, int], level: int) -> Tensor | None:
-    """Masks (h, w) of the image as a layer sees them: (masks, S), the mean over what each query covers.
+    """Resize masks (h, w) of the image for a layer: (masks, S), the mean over the area that each query covers.
 
     Args:
-        masks: All None, or none of them.
+        masks: Either all None, or none of them.
         size: Height and width of the latents.
         level: How often the UNet has halved them, odd sizes rounded up.
     """
@@ -26,7 +26,7 @@ def masks_at(masks: Sequence[Tensor | None], size: tuple[int, int], level: int) 
 
 
 def share_out(masks: Sequence[Tensor | None], positions: Sequence[Tensor]) -> list[Tensor | None]:
-    """Masks (rows or 1, S) of subjects; where those of one word overlap to more than 1, each gets its share.
+    """Scale overlapping masks (rows or 1, S) of one word down, so that they sum to 1 at most.
 
     Args:
         masks: One per subject.

@@ -1,4 +1,4 @@
-"""Subjects on their way into a layer: projected once per call, placed at rows and words, seen by one layer."""
+"""Subjects on their way to a layer: projected once per call, placed at rows and words, then seen by each layer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,15 +37,15 @@ class Dial:
 
 @dataclass(frozen=True)
 class Kind:
-    """What subjects have in common whose rows are computed together.
+    """What subjects must have in common for their rows to be computed together.
 
-    Subjects of one kind differ in their tokens, log-weights and masks only.
+    Subjects of one kind differ only in their tokens, log-weights and masks.
 
     Attributes:
         adapter: Name of the adapter.
         mechanism: How the subject enters a layer.
         alpha: Norm of the nested values in units of the word's own.
-        dials: Layer path -> scale. Not compared: they follow from the adapter and the scale.
+        dials: Layer path -> scale. Not compared, as they follow from the adapter and the scale.
         num_tokens: N, of all images together.
         scale: The subject's own; None for the adapter's.
         steps: First and last part of the denoising steps in which the subject acts, from 0 to 1.
@@ -69,7 +69,7 @@ class ProjectedSubject:
     """A subject whose tokens are projected for every layer.
 
     Attributes:
-        kind: With which subjects it can be computed together.
+        kind: What it shares with the subjects it can be computed together with.
         layers: Layer path -> what the layer reads: (K̆, V̆) or (V̆,), each (1 or rows, N, inner width), or
             (tokens,) for a mechanism without projections.
         log_weights: (1, N), added to the nested logits; None for equal weights.
@@ -84,7 +84,7 @@ class ProjectedSubject:
 
 @dataclass(frozen=True, eq=False)
 class PlacedSubject:
-    """One subject at its words in some rows, or a subject of the same kind for each row.
+    """Subjects at their words in some rows: the same one in every row, or one of the same kind for each.
 
     Attributes:
         subjects: One for all rows, or one for each.
@@ -96,17 +96,19 @@ class PlacedSubject:
 
     def at_layer(self, path: str, heads: int, mask: Tensor | None) -> SubjectValues:
         """The subject as one layer sees it, given its mask there, (rows or 1, S)."""
-        kind, read = self.subjects[0].kind, self.subjects[0].layers[path]
+        kind = self.subjects[0].kind
+        read: Sequence[Tensor] = self.subjects[0].layers[path]
         if len(self.subjects) > 1:
             columns = zip(*[subject.layers[path] for subject in self.subjects], strict=True)
             read = [torch.cat(column) for column in columns]
         if kind.mechanism.projection is not None:
             read = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in read]  # (rows, N, H · d) -> (rows, H, N, d)
+        *keys, value = read
         return SubjectValues(
-            key=read[0] if len(read) > 1 else None,
-            value=read[-1],
+            key=keys[0] if keys else None,
+            value=value,
             positions=self.positions,
-            scale=kind.dials[path].to(read[-1].device),
+            scale=kind.dials[path].to(value.device),
             alpha=kind.alpha,
             log_weights=self._log_weights() if kind.is_weighted else None,
             mask=mask,
@@ -118,14 +120,14 @@ class PlacedSubject:
 
 @dataclass(frozen=True, eq=False)
 class LayerGroup:
-    """Rows of the UNet's batch and the subjects that act on them, as one layer sees them.
+    """Rows of the UNet's batch and the subjects that act on them, as seen by one layer.
 
     Attributes:
         rows: Their numbers; None for all rows.
         others: The numbers of all other rows; None if there are none.
-        subjects: As the mechanism takes them; for one without projections the values are still tokens, (rows, N, D).
+        subjects: What the mechanism takes; without projections, the values are still tokens, (rows, N, D).
         mechanism: How they enter the layer.
-        batch: How many rows the UNet was given; None if that is not known.
+        batch: How many rows the UNet was given; None if unknown.
     """
 
     rows: Tensor | None
@@ -142,8 +144,8 @@ class RowGroup:
         placed: Their subjects.
         rows: Their numbers; None for all rows.
         others: The numbers of all other rows.
-        size: Height and width of the latents that the UNet is given; needed for masks only.
-        batch: How many rows the UNet is given, where the rows are numbered.
+        size: Height and width of the UNet's latents; needed for masks only.
+        batch: How many rows the UNet is given; needed if rows are numbered.
 
     Attributes:
         kinds: Of the subjects.
@@ -166,11 +168,11 @@ class RowGroup:
         self._masks: dict[int, list[Tensor | None]] = {}
 
     def at_layer(self, path: str, heads: int, level: int, acting: Sequence[bool]) -> LayerGroup | None:
-        """The group in one layer, None if none of its subjects acts there.
+        """The group as seen by one layer; None if none of its subjects acts there.
 
         Args:
             path: The layer.
-            heads: Of the layer.
+            heads: Number of heads of the layer.
             level: How often the UNet has halved the latents there.
             acting: Which of the subjects act in this step.
         """

@@ -1,4 +1,4 @@
-"""The subjects of one pipeline call, placed on whatever rows reach the UNet."""
+"""Places the subjects of one pipeline call on the rows that reach the UNet."""
 
 from collections.abc import Hashable, Mapping, Sequence
 
@@ -17,12 +17,12 @@ Prompt = Subjects | NestedAdapterError
 
 
 class Placement:
-    """The subjects of one pipeline call, placed anew whenever other rows reach the UNet.
+    """Places the subjects of one pipeline call, again whenever other rows reach the UNet.
 
     Args:
         prompts: Per prompt, its subjects and their token positions, numbered as the finder does.
         finder: Tells which row belongs to which prompt.
-        counter: Tells which denoising step a UNet call belongs to; needed only if a subject acts in some of them.
+        counter: Tells which denoising step a UNet call belongs to; needed only if a subject acts in some steps.
     """
 
     def __init__(self, prompts: Sequence[Prompt], finder: RowFinder, counter: StepCounter | None = None) -> None:
@@ -32,7 +32,7 @@ class Placement:
         self._placed: dict[Hashable, tuple[RowGroup, ...]] = {}
 
     def add(self, prompts: Sequence[Prompt], positive: Tensor, negative: Tensor | None) -> None:
-        """Know further prompts, with what ``encode_prompt`` returned for them."""
+        """Add prompts, with what ``encode_prompt`` returned for them."""
         self._prompts += prompts
         self._finder.add(positive, len(prompts), negative)
 
@@ -42,11 +42,11 @@ class Placement:
         return self._finder.has_found
 
     def groups(self, sample: Tensor, timestep: object, states: Tensor) -> list[tuple[RowGroup, list[bool]]]:
-        """Groups of rows for one call of the UNet, each with which of its subjects act in this step.
+        """Groups of rows for one call of the UNet, each with a flag per subject: whether it acts in this step.
 
         Args:
             sample: Latents (B, C, h, w), or (B, C, frames, h, w) in a video UNet.
-            timestep: Of the pipeline's loop.
+            timestep: The timestep object of the pipeline's loop.
             states: Prompt embeddings, (B, T, D) or (B · frames, T, D).
 
         Raises:
@@ -57,11 +57,11 @@ class Placement:
             self._counter.see(timestep)
         frames = sample.shape[2] if sample.ndim == 5 else 1
         if len(states) != len(sample) * frames:
-            # attention without subjects fails at this too, but ours would give one row to all
+            # plain attention fails here too, but ours would broadcast one row to all
             raise RowsNotFoundError(
                 f"{len(states)} rows of prompt embeddings reached the UNet for {len(sample) * frames} latents. A "
-                "callback that drops rows must keep one for each picture; diffusers' CFG cutoff keeps the last one "
-                "only, so use it with a single picture."
+                "callback that drops rows must keep one per picture; diffusers' CFG cutoff keeps only the last one, "
+                "so use it with a single picture."
             )
         rows = tuple(self._finder.find(states, frames))
         size = (sample.shape[-2], sample.shape[-1])
@@ -89,7 +89,7 @@ class Placement:
 
 
 def _group(members: Mapping[int, Subjects], size: tuple[int, int], like: Tensor) -> RowGroup:
-    """One group of rows, given with their subjects; slot by slot these are of the same kind."""
+    """A group of rows from their subjects, whose kinds agree slot by slot."""
     placed = []
     for slot in zip(*members.values(), strict=True):
         positions = torch.zeros(len(members), like.shape[1], dtype=like.dtype)

@@ -1,7 +1,4 @@
-"""Cross-attention in which subjects act: the processor that stands in the place of a stock one, and its parts.
-
-It owns no weights.
-"""
+"""Cross-attention in which subjects act: the processor that replaces a stock one, and its parts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,14 +15,16 @@ from .placed import LayerGroup
 
 
 class NestedAttnProcessor:
-    """Takes the place of a stock processor: its rows as before, a subject's rows by the mechanism.
+    """Replaces a stock processor: rows with a subject follow the mechanism, all others the stock path.
+
+    It owns no weights.
 
     Args:
-        original: The processor that stood here; acts alone while nothing is bound.
+        original: The processor that it replaces, which does all the work while no subject acts.
 
     Attributes:
         acting: The groups of rows on which subjects act in this layer and this call of the UNet. Plain data, so
-            that a compiled layer takes other subjects of the same shapes as other inputs.
+            other subjects of the same shapes are just other inputs to a compiled layer.
     """
 
     def __init__(self, original: Any) -> None:
@@ -49,11 +48,11 @@ class NestedAttnProcessor:
         first = self.acting[0]
         if first.others is None:
             return project_out(attn, attend_group(attn, first, *heads))
-        # where there are several groups, each writes its own rows over what the first one's others had
+        # with several groups, each overwrites its own rows among the others of the first
         out = torch.empty_like(heads[0])
         out = out.index_copy(0, first.others, attend_plainly(first.others, *heads).to(out.dtype))
         for group in self.acting:
-            assert group.rows is not None  # as it leaves others
+            assert group.rows is not None  # as there are others
             out = out.index_copy(0, group.rows, attend_group(attn, group, *at_rows(group.rows, *heads)).to(out.dtype))
         return project_out(attn, out)
 
@@ -68,7 +67,7 @@ class Replaced:
     def __init__(self, layer: Attention) -> None:
         self._layer = layer
         self._ours = NestedAttnProcessor(layer.processor)
-        layer.set_processor(self._ours)
+        layer.set_processor(self._ours)  # pyright: ignore[reportArgumentType]
 
     @property
     def is_in_place(self) -> bool:
@@ -80,13 +79,13 @@ class Replaced:
         self._ours.acting = groups
 
     def remove(self) -> None:
-        """Put the original processor back; one that somebody else has set since stays."""
+        """Put the original processor back; one set by somebody else since then stays."""
         if self.is_in_place:
             self._layer.set_processor(self._ours.original)
 
 
 def is_replaceable(attn: Attention) -> bool:
-    """Whether a layer does what our processor does when nothing is bound: SDPA and nothing else."""
+    """Whether our processor can replace the layer's: SDPA and nothing else."""
     extras = (attn.group_norm, attn.spatial_norm, attn.norm_q, attn.norm_k, attn.norm_cross)
     plain = all(extra is None for extra in extras) and not attn.residual_connection and not attn.fused_projections
     return type(attn.processor) is AttnProcessor2_0 and plain
@@ -96,7 +95,7 @@ def to_heads(
     attn: Attention, hidden_states: Tensor, text: Tensor, attention_mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Query (B, H, S, d), key and value (B, H, T, d) of a layer, and its mask (B, H, 1, T)."""
-    layer: Any = attn  # whose to_q is a module, and so are its to_k and to_v
+    layer: Any = attn  # typed too loosely: to_q, to_k and to_v are modules
     query = _split(attn, layer.to_q(hidden_states))
     key, value = _keys_and_values(attn, text)
     if attention_mask is not None:
@@ -106,7 +105,7 @@ def to_heads(
 
 
 def check_batch(acting: Sequence[LayerGroup], text: Tensor) -> None:
-    """Raise unless a layer is given the rows that the UNet was given.
+    """Raise unless a layer gets all the rows that the UNet got.
 
     Raises:
         RowsNotFoundError: Something splits the batch on its way through the UNet.
@@ -115,15 +114,15 @@ def check_batch(acting: Sequence[LayerGroup], text: Tensor) -> None:
     if batch is not None and len(text) != batch:
         raise RowsNotFoundError(
             f"A cross-attention layer was given {len(text)} rows of prompt embeddings, but its UNet {batch}: something "
-            "splits the batch inside the UNet, such as a patched `unet.forward`, so the subjects' rows are not known "
-            "there. Split it outside, by one call of the UNet for each part, or generate fewer pictures at once."
+            "splits the batch inside the UNet, such as a patched `unet.forward`, so the subjects' rows are unknown "
+            "there. Split it outside, with one UNet call per part, or generate fewer pictures at once."
         )
 
 
 def attend_group(
     attn: Attention, group: LayerGroup, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 ) -> Tensor:
-    """What the group's rows read, given queries, keys, values and mask of these rows: (rows, H, S, d)."""
+    """What the group's rows read, given their queries, keys, values and mask: (rows, H, S, d)."""
     subjects = group.subjects
     if group.mechanism.projection is None:
         subjects = tuple(_read_by_layer(attn, subject, key.dtype) for subject in subjects)
@@ -131,7 +130,7 @@ def attend_group(
 
 
 def _read_by_layer(attn: Attention, subject: SubjectValues, dtype: torch.dtype) -> SubjectValues:
-    """The subject with the layer's own keys and values of its tokens (rows, N, D), each (rows, H, N, d)."""
+    """The subject's tokens (rows, N, D) as the layer's own keys and values, each (rows, H, N, d)."""
     key, value = _keys_and_values(attn, subject.value.to(dtype))
     return replace(subject, key=key, value=value)
 
@@ -139,7 +138,7 @@ def _read_by_layer(attn: Attention, subject: SubjectValues, dtype: torch.dtype) 
 def _keys_and_values(attn: Attention, text: Tensor) -> tuple[Tensor, Tensor]:
     if attn.norm_cross is not None:
         text = attn.norm_encoder_hidden_states(text)
-    layer: Any = attn  # whose to_k and to_v are None in layers with added projections only, which these are not
+    layer: Any = attn  # to_k and to_v are None only in layers with added projections, unlike these
     return _split(attn, layer.to_k(text)), _split(attn, layer.to_v(text))
 
 
@@ -148,12 +147,12 @@ def _split(attn: Attention, x: Tensor) -> Tensor:
 
 
 def attend_plainly(rows: Tensor | None, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """What some rows read of the prompt, as in the stock processor: (rows, H, S, d)."""
+    """What some rows read of the prompt, as with the stock processor: (rows, H, S, d)."""
     return F.scaled_dot_product_attention(*at_rows(rows, query, key, value, mask))
 
 
 def at_rows(rows: Tensor | None, *tensors: Any) -> Any:
-    """Some rows of tensors of which any may be None; all rows if ``rows`` is None."""
+    """Select rows of tensors, any of which may be None; all rows if ``rows`` is None."""
     return [x if x is None or rows is None else x.index_select(0, rows) for x in tensors]
 
 

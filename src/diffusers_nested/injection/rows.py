@@ -1,6 +1,6 @@
-"""Which rows of a UNet's batch carry the prompt, found by their content.
+"""Finds the rows of a UNet's batch that hold the prompt, by their content.
 
-Pipelines order conditional and unconditional rows in many ways, repeat them, or drop some on the way; the
+Pipelines order conditional and unconditional rows in many ways, repeat them, or drop some during the run. The
 embeddings themselves tell which row is which.
 """
 
@@ -24,17 +24,17 @@ class RowFinder:
     """Finds the prompts of one call among the rows that reach the UNet.
 
     Args:
-        positive: Embeddings of the prompts as ``encode_prompt`` returned them, (P · n, T, D) with the n images
+        positive: Embeddings of the prompts as ``encode_prompt`` returned them, (P · n, T, D), with the n images
             of a prompt next to each other.
         num_prompts: P.
-        negative: Embeddings of the negative prompts, if there are any.
-        is_watched: Whether somebody may write into the embeddings on the way, such as a callback.
+        negative: Embeddings of the negative prompts, if any.
+        is_watched: Whether something, such as a callback, may write into the embeddings during the run.
 
     Attributes:
-        has_found: Whether a row with a prompt has been found yet.
+        has_found: Whether a row with a prompt has been found.
 
     Raises:
-        RowsNotFoundError: A prompt and a negative prompt are the same, so that their rows cannot be told apart.
+        RowsNotFoundError: A prompt and a negative prompt are the same, so their rows cannot be told apart.
     """
 
     def __init__(
@@ -49,32 +49,32 @@ class RowFinder:
             raise RowsNotFoundError(_INDISTINCT)
 
     def add(self, positive: Tensor, num_prompts: int, negative: Tensor | None = None) -> None:
-        """Know further prompts, which are numbered on; those that were known before go first."""
+        """Add prompts, numbered after those already known, which take precedence."""
         first = self._encoded[-1].first + self._encoded[-1].num_prompts if self._encoded else 0
         # copies, as a callback may write into what it was given
         negative = None if negative is None else negative.detach().clone()
         self._encoded.append(_Encoded(positive.detach().clone(), num_prompts, first, negative))
 
     def find(self, encoder_hidden_states: Tensor, frames: int = 1) -> list[int | None]:
-        """Number of the prompt of every row, None for rows of no prompt.
+        """The prompt number of every row, None for rows without a prompt.
 
-        The comparison waits for the device, so its result is kept for as long as the same tensor comes in.
+        The comparison waits for the device, so its result is kept as long as the same tensor comes in.
 
         Args:
             encoder_hidden_states: (rows, T, D).
-            frames: How many rows next to each other belong together, as the frames of a video do.
+            frames: How many consecutive rows belong together, like the frames of a video.
 
         Raises:
-            RowsNotFoundError: No row carries a prompt of this call, nor do all of them carry negative prompts.
+            RowsNotFoundError: No row holds a prompt of this call, and not all of them hold negative prompts.
         """
         known = self._cache.get(id(encoder_hidden_states))
-        version = writes_into(encoder_hidden_states)
+        version = writes_into(encoder_hidden_states)  # None: inference tensors do not count writes
         if known is not None and known[1] == version and not (version is None and self._is_watched):
             return known[2]
         rows = [row for row in self._compare(encoder_hidden_states[::frames]) for _ in range(frames)]
         if len(self._cache) >= _CACHED_TENSORS:
             self._cache.pop(next(iter(self._cache)))
-        # the tensor is kept along, so that its id stays taken
+        # keeping the tensor keeps its id taken
         self._cache[id(encoder_hidden_states)] = (encoder_hidden_states, version, rows)
         return rows
 
@@ -98,14 +98,14 @@ class RowFinder:
                 f"None of the {len(states)} rows that reached the UNet, of shape {tuple(states.shape[1:])}, is one of "
                 f"the call's {len(positive)} prompt embeddings, of shape {tuple(positive.shape[1:])}. Something "
                 "changed the embeddings between encode_prompt and the UNet. Pass them as `prompt_embeds` instead; a "
-                "callback that goes on with another prompt gets its embeddings from pipe.encode_prompt."
+                "callback that switches to another prompt must get its embeddings from pipe.encode_prompt."
             )
         return rows
 
 
 @dataclass(frozen=True, eq=False)
 class _Encoded:
-    """What one call of ``encode_prompt`` returned; its prompts are numbered from ``first`` on."""
+    """What one call of ``encode_prompt`` returned; its prompts are numbered from ``first``."""
 
     positive: Tensor
     num_prompts: int
@@ -113,9 +113,9 @@ class _Encoded:
     negative: Tensor | None
 
     def assign(self, matches: list[list[bool]]) -> list[int | None]:
-        """The prompt of every row, given which embeddings it is equal to."""
+        """The prompt of every row, given which embeddings it equals."""
         images_per_prompt = len(self.positive) // self.num_prompts
-        # Prompts with the same words have the same embeddings: their rows are handed out in turn.
+        # Prompts with the same words have the same embeddings, so their rows are assigned in turn.
         seen: dict[tuple[int, ...], int] = defaultdict(int)
         rows: list[int | None] = []
         for match in matches:
@@ -130,7 +130,7 @@ class _Encoded:
 
 
 def _matches(states: Tensor, known: Tensor | None) -> list[list[bool]]:
-    """Which of the known embeddings each row is."""
+    """Which of the known embeddings each row equals."""
     if known is None or states.shape[1:] != known.shape[1:]:
         return [[] for _ in states]
     return _same(states, known).tolist()

@@ -1,4 +1,4 @@
-"""The scales of all layers, from what a user gives: a number, or numbers by block."""
+"""Turns a user's scale, one number or numbers by block, into the scale of every layer."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,11 +11,11 @@ from ..errors import ScaleError
 
 _ATTENTION = re.compile(r"(down_blocks\.\d+|mid_block|up_blocks\.\d+)\.attentions\.\d+\.")
 _PARTS = ("down", "mid", "up")
-_LARGEST = torch.finfo(torch.float32).max  # beyond it a dial would be infinite
+_LARGEST = torch.finfo(torch.float32).max  # above it, a dial would be infinite
 
 
 def check_scale(value: Any) -> float:
-    """The value as a float.
+    """Return the value as a float.
 
     Raises:
         ScaleError: It is not a finite number of at least 0.
@@ -33,13 +33,13 @@ def expand_scale(scale: Any, paths: Iterable[str]) -> dict[str, float]:
     """The scale of every layer.
 
     Args:
-        scale: One number for all layers, or a dict by block as ``set_ip_adapter_scale`` takes it:
+        scale: One number for all layers, or a dict by block as in ``set_ip_adapter_scale``:
             ``{"down": {"block_2": [0.0, 1.0]}, "mid": 1.0, "up": 0.5}``. A list has one number per attention of
-            the block, or one for all. What the dict does not name is off.
+            the block, or one for all. Blocks that the dict does not name are off.
         paths: The layers' paths.
 
     Raises:
-        ScaleError: A number is out of range, a name is no block of this UNet, or a list is too long or too short.
+        ScaleError: A number is out of range, this UNet has no such block, or a list has the wrong length.
     """
     paths = list(paths)
     if not isinstance(scale, Mapping):
@@ -55,7 +55,7 @@ def expand_scale(scale: Any, paths: Iterable[str]) -> dict[str, float]:
 
 
 def _by_block(scale: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:
-    """Prefixes of paths, and what the dict says for them."""
+    """Path prefixes, each with its value in the dict."""
     for part, blocks in scale.items():
         if part not in _PARTS:
             raise ScaleError(f"Unknown part {part!r} of a UNet; expected one of {', '.join(_PARTS)}.")

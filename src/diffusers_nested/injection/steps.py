@@ -1,4 +1,4 @@
-"""Which denoising step a call of the UNet belongs to, and whether a subject acts in it."""
+"""Tells which denoising step a UNet call belongs to, and whether a subject acts in it."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,13 +8,13 @@ from ..errors import SubjectError
 class StepCounter:
     """Counts the steps of a pipeline's loop from outside.
 
-    The loop hands one timestep object to all UNet calls of a step, so a step begins with a new object. Their
-    values, which lie on the device, are never read.
+    The loop passes the same timestep object to all UNet calls of a step, so a new object means a new step. Their
+    values are on the device and are never read.
 
     Args:
-        total: Gives the number of steps of the loop; asked only once the loop runs.
+        total: Returns the number of steps of the loop; called only once the loop runs.
         windows: Start and end of every subject.
-        has_several_loops: Whether the call denoises several times, so that a subject may wait for a later time.
+        has_several_loops: Whether the call denoises several times, so a subject may act in a later loop only.
     """
 
     def __init__(
@@ -27,15 +27,15 @@ class StepCounter:
         self.restart()
 
     def restart(self) -> None:
-        """Take note that a loop begins."""
+        """Start counting a new loop."""
         self._last: object = None
         self._step = -1
 
     def see(self, timestep: object) -> None:
-        """Take note of a UNet call.
+        """Count a UNet call.
 
         Raises:
-            SubjectError: There are too few steps for one of the subjects to act in any of them.
+            SubjectError: There are so few steps that one of the subjects acts in none of them.
         """
         if self._step < 0:
             total = self._total()
@@ -46,25 +46,25 @@ class StepCounter:
             self._last, self._step = timestep, self._step + 1
 
     def within(self, start: float, end: float) -> bool:
-        """Whether the present step lies between two parts of all steps, as ControlNet's guidance start and end."""
+        """Whether the current step lies between two fractions of all steps, as with ControlNet's guidance."""
         total = self._total()
-        step = self._step % total  # a loop that is run several times over starts anew
+        step = self._step % total  # a loop that runs several times starts over
         return _lies_within(step, total, start, end)
 
     def check_used(self) -> None:
-        """Raise unless every subject acts in a step of the loops so far.
+        """Raise unless every subject has had a step to act in.
 
         Raises:
-            SubjectError: Names one that does not.
+            SubjectError: Names one that has not.
         """
         for start, end in sorted(self._unused):
             total = self._total()
             raise SubjectError(
                 f"A subject with start={start} and end={end} acts in none of the {total} denoising steps. Each "
-                f"step is {1 / total:.3f} of them; a step counts if it lies between start and end as a whole."
+                f"step is {1 / total:.3f} of them and counts only if it lies entirely between start and end."
             )
 
 
 def _lies_within(step: int, total: int, start: float, end: float) -> bool:
-    slack = 1e-6  # 3/10 and 0.1 + 0.2 are the same part of the steps
+    slack = 1e-6  # 3/10 and 0.1 + 0.2 are the same fraction of the steps
     return step / total >= start - slack and (step + 1) / total <= end + slack

@@ -1,11 +1,11 @@
-"""Another class for an object, and back: a mixin in front of its own class, under the same name."""
+"""Gives an object a subclass of its class with a mixin in front, and its own class back."""
 
 from functools import cache
 from typing import Any
 
 
 def swap_in(target: Any, mixin: type) -> None:
-    """Put the mixin in front of an object's class, which keeps its name: diffusers reads it at several places."""
+    """Put a mixin in front of an object's class, which keeps its name: diffusers reads it in several places."""
     cls = type(target)
     if not issubclass(cls, mixin):
         target.__class__ = _mixed(cls, mixin)
@@ -21,7 +21,7 @@ def swap_back(target: Any) -> None:
 @cache
 def _mixed(cls: type, mixin: type) -> type:
     def __reduce_ex__(self: Any, protocol: Any) -> Any:
-        # the class cannot be found by its name, which is that of the original
+        # pickle would find the original class under this name
         return _rebuild, (cls, mixin), self.__dict__
 
     body = {"__module__": cls.__module__, "__doc__": cls.__doc__, "__reduce_ex__": __reduce_ex__}

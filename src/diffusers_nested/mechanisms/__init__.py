@@ -29,14 +29,14 @@ def get_mechanism(name: str) -> Mechanism:
 
 
 def register_mechanism(mechanism: Mechanism) -> Mechanism:
-    """Make a mechanism known by its name, so that adapters can be built, loaded and run with it.
+    """Register a mechanism by its name, so that adapters can be built, loaded and run with it.
 
     Raises:
         NestedAdapterError: Another mechanism has this name.
     """
     if MECHANISMS.setdefault(mechanism.name, mechanism) is not mechanism:
         raise NestedAdapterError(
-            f"There is a mechanism {mechanism.name!r} already. Choose another name than "
+            f"Another mechanism is registered as {mechanism.name!r}. Choose a name other than "
             f"{', '.join(sorted(MECHANISMS))}."
         )
     return mechanism

@@ -1,4 +1,4 @@
-"""What every mechanism consists of, and what several of them share."""
+"""What a mechanism consists of, and what several of them share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ class Mechanism:
     """A way to bring subject tokens into a cross-attention layer.
 
     Attributes:
-        name: What a config calls it.
+        name: Its name in an adapter's config.
         attend: The layer itself: (query, key, value, subjects, attention_mask) -> (B, H, S, d), with queries
             (B, H, S, d), keys and values of the prompt (B, H, T, d), a sequence of ``SubjectValues``, and None or a
-            mask that is added to the prompt's logits. Each subject acts by its own scale, log-weights and mask, and
-            in no row whose positions are all zero.
+            mask that is added to the prompt's logits. Each subject acts with its own scale, log-weights and mask,
+            and not in rows whose positions are all zero.
         projection: Builds a layer's trained part from (token_dim, inner_dim): a module that maps tokens
             (B, N, token_dim) to what the layer reads, a pair (K̆, V̆) or values only (V̆,), each (B, N, inner_dim);
-            ``copy_from(to_k, to_v)`` starts it from the layer's own weights. None if the layer's own keys and values
-            are used, so that nothing is trained but the encoder.
+            its ``copy_from(to_k, to_v)`` initialises it from the layer's own weights. None to use the layer's own
+            keys and values, so that only the encoder is trained.
         has_norm: Whether ``alpha`` sets the norm of a subject's values.
-        scales: The values of the dial at which the mechanism is compared with others.
+        scales: The scales at which the mechanism is compared with others.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ValueProjection(nn.Module):
 
     @torch.no_grad()
     def copy_from(self, to_k: Tensor, to_v: Tensor) -> None:
-        """Start from the layer's own key and value weights, each (inner_dim, token_dim)."""
+        """Initialise from the layer's own key and value weights, each (inner_dim, token_dim)."""
         self.value.weight.copy_(to_v)
 
 
@@ -65,13 +65,13 @@ class KeyValueProjection(ValueProjection):
 
     @torch.no_grad()
     def copy_from(self, to_k: Tensor, to_v: Tensor) -> None:
-        """Start from the layer's own key and value weights, each (inner_dim, token_dim)."""
+        """Initialise from the layer's own key and value weights, each (inner_dim, token_dim)."""
         self.key.weight.copy_(to_k)
         self.value.weight.copy_(to_v)
 
 
 def strength(subject: SubjectValues, like: Tensor) -> Tensor:
-    """Scale times mask of a subject that acts beside the prompt, 0 in rows without it: (B or 1, 1, S or 1, 1)."""
+    """Scale times mask of a subject, 0 in rows without it: (B or 1, 1, S or 1, 1)."""
     amount = dial(subject, like) * subject.positions.to(like.dtype).amax(dim=1)[:, None]  # (B, 1)
     if subject.mask is not None:
         amount = amount * subject.mask.to(like.dtype)  # (B, S)
@@ -79,10 +79,10 @@ def strength(subject: SubjectValues, like: Tensor) -> Tensor:
 
 
 def share_of_tokens(subject: SubjectValues, like: Tensor) -> Tensor | None:
-    """How much each token counts where tokens add to one another, (B or 1, N); None for 1 each.
+    """How much each token counts if tokens add up, (B or 1, N); None for 1 each.
 
-    An image of the largest weight counts as it does alone, so that equal weights change nothing and an image of
-    weight 0 is not there.
+    The image with the largest weight counts as it would alone. So equal weights change nothing, and an image of
+    weight 0 has no effect.
     """
     if subject.log_weights is None:
         return None

@@ -2,11 +2,11 @@
 
     out = softmax(QKᵀ/√d) V + scale · softmax(QK'ᵀ/√d) V'
 
-with K' = W_K' · tokens and V' = W_V' · tokens, trained for every layer. The prompt's attention is as it was; the
-subject is added to it at every query, wherever its word stands. Several subjects add one term each.
+with K' = W_K' · tokens and V' = W_V' · tokens, trained for every layer. The prompt's attention does not change; the
+subject is added at every query, wherever its word is. Several subjects add one term each.
 
 The dial is the scale of the formula; a mask multiplies it. Rows without the subject's word, such as the
-unconditional ones, are left as they are. (IP-Adapter itself adds the attention to an empty image there.)
+unconditional ones, do not change. (IP-Adapter itself adds the attention to an empty image there.)
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def decoupled_attention(
     subjects: Sequence[SubjectValues],
     attention_mask: Tensor | None = None,
 ) -> Tensor:
-    """Cross-attention over the prompt, and one attention more for every subject; see ``Mechanism.attend``."""
+    """Cross-attention over the prompt, plus one attention per subject; see ``Mechanism.attend``."""
     out = F.scaled_dot_product_attention(query, key, value, attention_mask)
     for subject in subjects:
         added = nested_values(query, subject)  # (B, H, S, d), the attention over the subject's tokens

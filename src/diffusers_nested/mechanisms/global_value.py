@@ -2,12 +2,11 @@
 
     V[s*] := W · mean(tokens)
 
-with W trained for every layer. It is nested attention whose inner weights are all equal. Dial, masks and norm are
-those of nested attention: from 0 to 1 the word's own value and the subject's are blended, 1 is the paper's layer, above
-1 it is λ; and ‖V[s*]‖ is set to α times that of the word, if α is given. (The paper says of the norm only that it is
-set for v*, which this value stands for.)
+with W trained for every layer. It is nested attention with equal inner weights. Dial, masks and norm work as in nested
+attention: from 0 to 1 the word's own value and the subject's are blended, 1 is the paper's layer, above 1 it is λ; and
+‖V[s*]‖ is set to α times that of the word, if α is given. (The paper sets the norm of v*, which this value stands for.)
 
-Over several images the mean is that of all their tokens, each counting with its image's weight.
+With several images, the mean runs over all their tokens, weighted by image.
 """
 
 from collections.abc import Sequence

@@ -1,17 +1,17 @@
-"""Multiple tokens: N tokens in the place of the word, all with its key (section 5.2 of arXiv 2501.01407).
+"""Multiple tokens: N tokens in place of the word, all with its key (section 5.2 of arXiv 2501.01407).
 
     K := [K without s*, K[s*], …, K[s*]]       N times
     V := [V without s*, V₁, …, V_N]            Vᵢ = W_V · tokenᵢ
 
-with W_V trained for every layer. Equal keys have equal logits, so the N tokens are never told apart: together they
-get N exp(logit of s*), and what is read there is the mean of the Vᵢ. This is global V with log N added to the logit of
-s*, and computed as such; we add nothing that would take the log N back, as the paper names none. A word of several
-pieces has N tokens for each.
+with W_V trained for every layer. Equal keys have equal logits, so the softmax cannot tell the N tokens apart: together
+they get N exp(logit of s*), and a query reads the mean of the Vᵢ. This is global V with log N added to the logit of s*,
+and is computed that way. We do not compensate for log N, as the paper does not. A word of several pieces has N tokens
+for each.
 
-The dial is that of nested attention. From 0 to 1 the word itself stands there (1 − β)-fold and each of the N tokens
-β-fold; 1 is the paper's layer; above 1 the logit of each of them is raised by λ. If α is given, each Vᵢ has α times
-the norm of V[s*], as each stands for it. The tokens of several images stand side by side; an image of the largest
-weight counts as if it were alone, the others less.
+The dial is that of nested attention. From 0 to 1 the word itself counts (1 − β)-fold and each of the N tokens β-fold;
+1 is the paper's layer; above 1 the logit of each token is raised by λ. If α is given, each Vᵢ has α times the norm of
+V[s*], as each stands for it. The tokens of several images are placed side by side; the image with the largest weight
+counts as it would alone, the others less.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def multiple_tokens_attention(
     subjects: Sequence[SubjectValues],
     attention_mask: Tensor | None = None,
 ) -> Tensor:
-    """Cross-attention in which some prompt tokens are many; see ``Mechanism.attend``."""
+    """Cross-attention in which some prompt tokens are replaced by many; see ``Mechanism.attend``."""
     word_rms = rms(value)[:, None]  # ‖V[s]‖ / √(H d), (B, 1, T)
     shares = [_share(subject, word_rms) for subject in subjects]  # β of each, (B or 1, S or 1, T)
     sums = [_sum(subject, word_rms) for subject in subjects]  # Σ Vᵢ and N of each
@@ -37,7 +37,7 @@ def multiple_tokens_attention(
     count = own + sum(share * number for share, (_, number) in zip(shares, sums, strict=True))  # N at s*, else 1
     counted = count.log()[:, None]  # (B, 1, S or 1, T)
     weights = outer_weights(query, key, subjects, counted if attention_mask is None else attention_mask + counted)
-    weights = weights / count[:, None]  # of a single one of the tokens in each place, (B, H, S, T)
+    weights = weights / count[:, None]  # of a single token in each place, (B, H, S, T)
     out = (weights * own[:, None]).to(value.dtype) @ value
     for subject, share, (total, _) in zip(subjects, shares, sums, strict=True):
         stretch = share if subject.alpha is None else share * word_rms * subject.alpha
@@ -53,7 +53,7 @@ def _share(subject: SubjectValues, like: Tensor) -> Tensor:
 
 
 def _sum(subject: SubjectValues, like: Tensor) -> tuple[Tensor, Tensor | int]:
-    """Σ Vᵢ (B or 1, H, 1, d), of their directions if a norm is set, and their number (B or 1, 1, 1)."""
+    """Σ Vᵢ (B or 1, H, 1, d), of directions if a norm is set, and the number of tokens (B or 1, 1, 1)."""
     values = subject.value.to(like.dtype)
     if subject.alpha is not None:
         values = values / rms(values)[:, None, :, None]

@@ -1,7 +1,7 @@
 """Nested attention, the paper's mechanism (arXiv 2501.01407, section 3.2).
 
-Trained are W_K̆ and W_V̆ of every layer. The dial: from 0 to 1 the word's own value and the subject's are blended, 1
-is the paper's layer, above 1 it is the paper's λ (5.1).
+W_K̆ and W_V̆ are trained for every layer. The dial: from 0 to 1 the word's own value and the subject's are blended, 1
+is the paper's layer, and above 1 it is the paper's λ (5.1).
 """
 
 from ..attention import nested_attention

@@ -2,13 +2,13 @@
 
     out = softmax(Q [K, K̂]ᵀ/√d + [0, log w]) [V, V̂]
 
-where K̂ = f_K(tokens) and V̂ = f_V(tokens) are computed by the layer's own projections, LoRA included. Nothing is
-trained but the encoder.
+where the layer's own projections, LoRA included, give K̂ = f_K(tokens) and V̂ = f_V(tokens). Only the encoder is
+trained.
 
-The dial is the weight w that a subject token has against a word: its logit is raised by log w, which multiplies
-exp(logit). 1 is the plain concatenation of the paper, which has no dial; 0 is off. A mask multiplies w query by query,
-and so do the weights of images, the largest of which counts as 1. The tokens of several subjects, or of several
-images, stand side by side, so that more tokens get more attention.
+The dial is the weight w of a subject token relative to a word: its logit is raised by log w, which multiplies
+exp(logit). 1 is the plain concatenation of the paper, which has no dial; 0 is off. A mask multiplies w query by query;
+so do image weights, the largest of which counts as 1. The tokens of several subjects, or of several images, are placed
+side by side, so more tokens get more attention.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def simple_attention(
         values.append(subject.value.expand(len(key), -1, -1, -1))
         weights = _log_weights(subject, query)
         bias.append(weights.expand(*weights.shape[:-1], subject.key.shape[2]))
-    shape = torch.broadcast_shapes(*(part.shape[:-1] for part in bias))  # of what they differ in, and no more
+    shape = torch.broadcast_shapes(*(part.shape[:-1] for part in bias))  # only the dimensions that differ
     added = torch.cat([part.expand(*shape, -1) for part in bias], dim=-1)  # (B or 1, H or 1, S or 1, T + N + …)
     return F.scaled_dot_product_attention(query, torch.cat(keys, dim=2), torch.cat(values, dim=2), added)
 

@@ -1,4 +1,4 @@
-"""The miniature world: a real, tiny SDXL with adapters, on which everything can be tried on a CPU."""
+"""The miniature world: a real but tiny SDXL with adapters, to try everything on a CPU."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ ADAPTERS = ("people", "pets")
 
 
 def path(name: str = "pipeline") -> Path:
-    """Folder of one of the bundled models.
+    """The folder of a bundled model.
 
     Args:
         name: ``"pipeline"`` (for ``StableDiffusionXLPipeline.from_pretrained``), ``"people"`` or ``"pets"``
@@ -24,41 +24,41 @@ def path(name: str = "pipeline") -> Path:
     """
     known = sorted(folder.name for folder in WEIGHTS.iterdir() if folder.is_dir())
     if name not in known:
-        raise ValueError(f"No bundled model {name!r}. There are: {', '.join(known)}.")
+        raise ValueError(f"A bundled model must be one of {', '.join(known)}, got {name!r}.")
     return WEIGHTS / name
 
 
 def load_pipeline() -> StableDiffusionXLPipeline:
-    """The miniature's pipeline, in float32 and without progress bars.
+    """Load the miniature's pipeline in float32, without progress bars.
 
     Raises:
-        NestedAdapterError: The installed diffusers or transformers cannot read it whole.
+        NestedAdapterError: The installed diffusers or transformers do not load all of its tensors.
     """
     return load_whole_pipeline(path())
 
 
 def load_recogniser() -> Recogniser:
-    """The recogniser of the miniature's people and pets.
+    """Load the recogniser of the miniature's people and pets.
 
     Raises:
-        NestedAdapterError: The installed diffusers cannot read it whole.
+        NestedAdapterError: The installed diffusers does not load all of its tensors.
     """
     return load_whole(Recogniser, path("recogniser")).eval()
 
 
 def examples() -> list[str]:
-    """Names of the bundled portraits, of people and pets that no model was trained on."""
+    """Names of the bundled portraits; they show people and pets that no model was trained on."""
     return sorted(file.stem for file in (Path(__file__).parent / "examples").glob("*.png"))
 
 
 def example(name: str) -> Image.Image:
-    """A bundled portrait by its name.
+    """Open a bundled portrait.
 
     Raises:
         ValueError: There is none of this name.
     """
     if name not in examples():
-        raise ValueError(f"No example {name!r}. There are: {', '.join(examples())}.")
+        raise ValueError(f"An example must be one of {', '.join(examples())}, got {name!r}.")
     with Image.open(Path(__file__).parent / "examples" / f"{name}.png") as image:
         return image.convert("RGB")
 

@@ -15,7 +15,7 @@ class Paintable(Protocol):
 
 
 def draw_place(canvas: Paintable, place: str, rng: np.random.Generator) -> None:
-    """Fill the canvas with a place; ``rng`` chooses the side on which its details stand."""
+    """Fill the canvas with a place; ``rng`` chooses the side of its details."""
     side = int(rng.integers(2))
     _PLACES[place](canvas, side)
 

@@ -1,4 +1,4 @@
-"""Captions of the miniature world: a scene in words, naming some of what can be seen."""
+"""Captions of the miniature world, which name some of what a scene shows."""
 
 import numpy as np
 
@@ -26,16 +26,16 @@ def describe(scene: Scene, rng: np.random.Generator, traits: float = 0.6) -> str
 
     Args:
         scene: What the picture shows.
-        rng: Chooses which traits are named, and where.
-        traits: Probability that a subject's identity is described at all; the rest says only
-            "person" or "pet", so that the plain word stays open.
+        rng: Chooses the traits to name.
+        traits: Probability of describing a subject's identity at all; otherwise the caption only says "person" or
+            "pet", so that the plain word stays open.
     """
     parts = [_subject(subject, look, rng, traits) for subject, look in zip(scene.subjects, scene.looks, strict=True)]
     return " ".join(f"{_STYLE[scene.style]} {' and '.join(parts)} {_PLACE[scene.place]}".split())
 
 
 def plain_caption(scene: Scene) -> str:
-    """The caption without a word on any identity: what an adapter is trained with."""
+    """The caption without any identity, as used to train adapters."""
     return describe(scene, np.random.default_rng(0), traits=0.0)
 
 

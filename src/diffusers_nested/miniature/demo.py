@@ -1,4 +1,4 @@
-"""The demo: one picture of what an adapter does, with people and pets that no model has seen."""
+"""The demo: a poster of what an adapter does, with people and pets that no model has seen."""
 
 import logging
 from typing import Any
@@ -24,11 +24,11 @@ PROMPTS = (
     "a neon picture of a person wearing a green shirt in a room",
 )
 SCALES = (1.0, 2.0, 4.0)
-SEED = 11  # of the noise; the same for all pictures of a row
+SEED = 11  # of the noise, the same for all pictures of a row
 
 
 def draw_demo(seed: int = 4) -> Image.Image:
-    """Generate everything and put it on one poster."""
+    """Generate all pictures and lay them out on one poster."""
     rng = np.random.default_rng(seed)
     people = [random_person(rng, held_out=True) for _ in range(3)]
     pets = [random_pet(rng, held_out=True) for _ in range(2)]
@@ -47,7 +47,7 @@ def draw_demo(seed: int = 4) -> Image.Image:
 
 
 def scenes_panel(pipeline: Any, people: list[Person], rng: np.random.Generator) -> Panel:
-    """Rows of prompts; the plain pipeline, and each person at three scales."""
+    """Rows of prompts: the plain pipeline, and each person at three scales."""
     photos = [render(portrait(person), rng) for person in people]
     seeds = [SEED + i for i in range(len(PROMPTS))]
     columns = [sample(pipeline, PROMPTS, seeds)]
@@ -97,7 +97,7 @@ def more_panel(pipeline: Any, people: list[Person], rng: np.random.Generator) ->
 
 
 def pets_panel(pipeline: Any, people: list[Person], pets: list[Pet], rng: np.random.Generator) -> Panel:
-    """A person with their pet: two adapters, each at its own word."""
+    """People with pets: two adapters, each at its own word."""
     prompts = (
         "a photo of a person and a pet on the beach",
         "a photo of a pet wearing a red shirt and a smiling person in the snow",

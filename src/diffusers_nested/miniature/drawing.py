@@ -15,13 +15,13 @@ WHITE: RGB = (252, 252, 252)
 
 
 class Canvas:
-    """A picture of uint8 colours, shape (32, 32, 3), painted with clipped rectangles."""
+    """A uint8 picture (32, 32, 3), painted with clipped rectangles."""
 
     def __init__(self) -> None:
         self.pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
 
     def box(self, left: int, top: int, width: int, height: int, colour: RGB) -> None:
-        """Fill a rectangle; what lies outside of the picture is cut off."""
+        """Fill a rectangle, clipped to the picture."""
         self.pixels[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)] = colour
 
     def round_box(self, left: int, top: int, width: int, height: int, colour: RGB, cut: int = 1) -> None:
@@ -55,7 +55,7 @@ def render(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 
 
 def subject_masks(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """Where each subject can be seen in the picture that ``render`` draws with an equal ``rng``.
+    """Where each subject is visible in the picture that ``render`` draws with an equal ``rng``.
 
     Returns:
         Boolean array of shape (subjects, 32, 32).
@@ -70,7 +70,7 @@ def subject_masks(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 
 
 class _Stencil(Canvas):
-    """A canvas on which everything is painted white."""
+    """A canvas that paints everything white."""
 
     def box(self, left: int, top: int, width: int, height: int, colour: RGB) -> None:
         """Fill a rectangle, whatever its colour."""
@@ -94,7 +94,7 @@ def _draw_subjects(canvases: Sequence[Canvas], scene: Scene, rng: np.random.Gene
 
 
 def in_style(pixels: np.ndarray, style: str) -> np.ndarray:
-    """A picture as a photo, a watercolor, a pencil drawing or in neon: a map of its colours."""
+    """Turn a picture into a photo, a watercolor, a pencil drawing or neon, by mapping its colours."""
     if style == "photo":
         return pixels
     x = pixels.astype(np.float32)

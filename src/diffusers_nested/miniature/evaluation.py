@@ -24,10 +24,10 @@ _DRAWN["pairs"] = {**_DRAWN["people"], **_DRAWN["pets"]}
 
 
 def references(kind: str, count: int, photos: int) -> list[Reference]:
-    """Subjects that no model of the miniature was trained on.
+    """Draw subjects that no model of the miniature was trained on.
 
-    The first photo of a subject is the portrait in the studio, further ones show it in other scenes. Subjects and
-    photos stay the same whatever the two numbers are.
+    The first photo of a subject is the studio portrait; further ones show it in other scenes. Neither number changes
+    the first subjects and photos.
 
     Args:
         kind: ``"people"``, ``"pets"``, or ``"pairs"`` of a person and a pet.
@@ -35,12 +35,12 @@ def references(kind: str, count: int, photos: int) -> list[Reference]:
         photos: How many photos of each.
 
     Raises:
-        NestedAdapterError: There is no such kind, or no photo is asked for.
+        NestedAdapterError: There is no such kind, or ``photos`` is 0.
     """
     if kind not in _DRAWN or photos < 1:
         raise NestedAdapterError(
-            f"The miniature has no subjects {kind!r} with {photos} photos. There are: {', '.join(_DRAWN)}, with at "
-            "least 1 photo."
+            f"Subjects of the miniature must be of a kind {', '.join(_DRAWN)} with at least 1 photo, got {kind!r} with "
+            f"{photos} photos."
         )
     found = []
     for number in range(count):
@@ -53,13 +53,13 @@ def references(kind: str, count: int, photos: int) -> list[Reference]:
 
 
 def adapter(kind: str) -> Path:
-    """Folder of a bundled adapter.
+    """The folder of a bundled adapter.
 
     Raises:
         NestedAdapterError: There is no such adapter.
     """
     if kind not in ADAPTERS:
-        raise NestedAdapterError(f"The miniature has no adapter {kind!r}, only {', '.join(ADAPTERS)}.")
+        raise NestedAdapterError(f"An adapter of the miniature must be one of {', '.join(ADAPTERS)}, got {kind!r}.")
     return path(kind)
 
 

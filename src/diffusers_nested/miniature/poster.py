@@ -1,4 +1,4 @@
-"""Labelled grids of small pictures, as one large picture."""
+"""Labelled grids of small pictures in one large picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Panel:
     Attributes:
         title: One line above the grid.
         columns: A heading per column.
-        rows: Per row, a label and its pictures (32, 32, 3); None leaves a cell empty.
-        label_width: Pixels for the labels at the left.
+        rows: Per row, a label and pictures (32, 32, 3); None leaves a cell empty.
+        label_width: Width of the labels at the left, in pixels.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Panel:
 
 
 def poster(panels: Sequence[Panel], heading: str, footer: str) -> Image.Image:
-    """Panels below each other, with a heading and a line at the foot."""
+    """Stack panels, with a heading above and a line of text below."""
     width = max(panel.size[0] for panel in panels) + 2 * GAP
     height = 52 + sum(panel.size[1] for panel in panels) + 34
     image = Image.new("RGB", (width, height), PAPER)

@@ -1,4 +1,4 @@
-"""The miniature's recogniser: who is in a picture, and what else can be seen in it."""
+"""The miniature's recogniser: who and what is in a picture."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ from .world import (
     Pet,
 )
 
-# What is read from a picture, with the names of each answer in the order of the logits.
+# The traits that are read from a picture, with their answers in the order of the logits.
 PERSON_TRAITS = {
     "skin": tuple(SKIN),
     "hair": tuple(HAIR),
@@ -56,7 +56,7 @@ TRAITS: dict[str, tuple[str, ...]] = {
 
 
 class Recogniser(ModelMixin, ConfigMixin):
-    """A small convolutional network with an identity embedding and one answer per trait."""
+    """A small convolutional network with an identity embedding and a classifier per trait."""
 
     @register_to_config
     def __init__(self, width: int = 48, embedding_dim: int = 64) -> None:
@@ -101,7 +101,7 @@ class Recogniser(ModelMixin, ConfigMixin):
 
 
 def true_answers(subject: Person | Pet, look: Look, place: str, style: str) -> dict[str, str]:
-    """What there is to be read of a subject in a picture; traits of the other kind are left out."""
+    """The right answers for a subject in a picture, without the traits of the other kind."""
     human = isinstance(subject, Person)
     kind, traits = ("person", PERSON_TRAITS) if human else ("pet", PET_TRAITS)
     scene: dict[str, Any] = {"place": place, "style": style, **vars(look)}
@@ -115,7 +115,7 @@ def true_answers(subject: Person | Pet, look: Look, place: str, style: str) -> d
 
 
 def crop_subject(picture: np.ndarray, index: int) -> np.ndarray:
-    """One half of a picture (32, 32, 3) with two subjects, set on black: index 0 is the left one."""
+    """One half of a picture (32, 32, 3) of two subjects, on black; index 0 is the left one."""
     crop = np.zeros_like(picture)
     crop[:, 8:24] = picture[:, 16 * index : 16 * index + 16]
     return crop

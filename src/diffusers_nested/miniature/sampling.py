@@ -1,4 +1,4 @@
-"""Pictures from the miniature's pipeline in batches, as arrays."""
+"""Pictures of the miniature's pipeline in batches, as arrays."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,9 +16,9 @@ def sample(pipeline: Any, prompts: Sequence[str], seeds: Sequence[int], batch: i
     Args:
         pipeline: The miniature's pipeline.
         prompts: One per picture.
-        seeds: One per picture; the noise depends on nothing else.
+        seeds: One per picture; it alone determines the noise.
         batch: Pictures per call.
-        **keywords: For the pipeline; a list of one entry per picture is cut into batches with the prompts.
+        **keywords: For the pipeline; lists with one entry per picture are split into batches with the prompts.
 
     Returns:
         uint8 pictures (N, 32, 32, 3).

@@ -1,7 +1,7 @@
-"""Loading models of the miniature, every tensor of them.
+"""Loading the miniature's models with all of their tensors.
 
-``from_pretrained`` only warns of tensors that a file lacks, and fills them with noise: a version of transformers that
-names its tensors otherwise would give pictures of nothing.
+``from_pretrained`` only warns of missing tensors and fills them with noise: a version of transformers with other names
+for its tensors would make meaningless pictures.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ _MODELS = {
 
 
 def load_whole_pipeline(folder: Path) -> StableDiffusionXLPipeline:
-    """The miniature's pipeline from its folder, in float32 and without progress bars.
+    """Load the miniature's pipeline from its folder, in float32 and without progress bars.
 
     Raises:
         NestedAdapterError: A model and its file do not hold the same tensors.
@@ -34,7 +34,7 @@ def load_whole_pipeline(folder: Path) -> StableDiffusionXLPipeline:
 
 
 def load_whole(cls: Any, folder: Path) -> Any:
-    """A model of diffusers or transformers from its folder.
+    """Load a model of diffusers or transformers from its folder.
 
     Raises:
         NestedAdapterError: The model and its file do not hold the same tensors.
@@ -45,7 +45,7 @@ def load_whole(cls: Any, folder: Path) -> Any:
         said = ", ".join(f"{len(names)} {kind} tensors ({names[0]}, …)" for kind, names in wrong.items() if names)
         raise NestedAdapterError(
             f"{cls.__name__} cannot read {folder} whole: {said}. Installed: "
-            f"{versions('diffusers', 'transformers')}. Install other versions, or this package again if its files "
-            "were changed."
+            f"{versions('diffusers', 'transformers')}. Install other versions, or reinstall this package if its files "
+            "have changed."
         )
     return model

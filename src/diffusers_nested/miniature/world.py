@@ -1,7 +1,7 @@
-"""Who and what can be seen in the miniature world: identities, scenes, and how they are drawn by lot.
+"""Identities and scenes of the miniature world, and random draws of them.
 
-An identity is everything about a subject that stays the same from picture to picture. One identity in
-ten is held out: no model of the miniature is ever trained on it.
+An identity is everything about a subject that stays the same from picture to picture. One identity in ten is held out:
+no model of the miniature is ever trained on it.
 """
 
 import zlib
@@ -98,7 +98,7 @@ class Pet:
 
 @dataclass(frozen=True)
 class Look:
-    """What a subject wears and shows in one picture; free of identity."""
+    """What a subject wears and shows in one picture, independent of its identity."""
 
     shirt: str = "grey"
     hat: str = "none"
@@ -108,7 +108,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture: subjects from left to right with their looks, a place and a style."""
+    """A picture: subjects from left to right with their looks, a place and a style."""
 
     subjects: tuple[Person | Pet, ...]
     looks: tuple[Look, ...]
@@ -117,12 +117,12 @@ class Scene:
 
 
 def is_held_out(identity: Person | Pet) -> bool:
-    """True for the one identity in ten that nothing is trained on (the shade does not count)."""
+    """Whether no model is trained on this identity, as on one in ten; the shade does not count."""
     return zlib.crc32(repr(astuple(identity)[:-1]).encode()) % 10 == 0
 
 
 def random_person(rng: np.random.Generator, held_out: bool = False) -> Person:
-    """Draw a person by lot, from the held-out identities or from the others."""
+    """Draw a random person, from the held-out identities or from the others."""
     while True:
         glasses = "none" if rng.random() < 0.5 else _pick(rng, ("black", "red", "white"))
         beard = "none" if rng.random() < 0.5 else _pick(rng, BEARDS[1:])
@@ -133,7 +133,7 @@ def random_person(rng: np.random.Generator, held_out: bool = False) -> Person:
 
 
 def random_pet(rng: np.random.Generator, held_out: bool = False) -> Pet:
-    """Draw a pet by lot, from the held-out identities or from the others."""
+    """Draw a random pet, from the held-out identities or from the others."""
     while True:
         pet = Pet(_pick(rng, SPECIES), _pick(rng, FUR), _pick(rng, PATTERNS), _pick(rng, EYES))
         if is_held_out(pet) == held_out:
@@ -141,7 +141,7 @@ def random_pet(rng: np.random.Generator, held_out: bool = False) -> Pet:
 
 
 def random_look(rng: np.random.Generator, human: bool) -> Look:
-    """Clothes, expression and, for people, now and then a role such as a king."""
+    """Draw clothes, an expression and, for people, sometimes a role such as king."""
     role = _pick(rng, ROLES[1:]) if human and rng.random() < 0.16 else "person"
     hat = "none" if role != "person" or rng.random() < 0.7 else _pick(rng, CLOTH)
     shirt = "grey" if rng.random() < 0.2 else _pick(rng, CLOTH)
@@ -149,7 +149,7 @@ def random_look(rng: np.random.Generator, human: bool) -> Look:
 
 
 def random_scene(rng: np.random.Generator, subjects: tuple[Person | Pet, ...]) -> Scene:
-    """A scene by lot around given subjects."""
+    """Draw a random scene with given subjects."""
     looks = tuple(random_look(rng, isinstance(s, Person)) for s in subjects)
     place = "studio" if rng.random() < 0.08 else _pick(rng, PLACES[:-1])
     style = "photo" if rng.random() < 0.58 else _pick(rng, STYLES[1:])
@@ -157,7 +157,7 @@ def random_scene(rng: np.random.Generator, subjects: tuple[Person | Pet, ...]) -
 
 
 def random_subjects(rng: np.random.Generator, duo: float = 0.25, pets: float = 0.3) -> tuple[Person | Pet, ...]:
-    """A person, a pet or, with probability ``duo``, a person and a pet in either order."""
+    """Draw a person, a pet or, with probability ``duo``, a person and a pet in either order."""
     if rng.random() < duo:
         pair = (random_person(rng), random_pet(rng))
         return pair if rng.random() < 0.5 else pair[::-1]
@@ -170,9 +170,9 @@ def portrait(subject: Person | Pet) -> Scene:
 
 
 def snapshot(rng: np.random.Generator, subject: Person | Pet) -> Scene:
-    """A photo of the subject in some scene."""
+    """Draw a photo of the subject in a random scene."""
     scene = random_scene(rng, (subject,))
-    return Scene(scene.subjects, scene.looks, scene.place)  # a photo, whatever style was drawn
+    return Scene(scene.subjects, scene.looks, scene.place)  # a photo, whatever the style of the scene
 
 
 def _pick(rng: np.random.Generator, options) -> str:

@@ -1,4 +1,4 @@
-"""The keywords of a call with subjects: what ``help()`` says of them, and what is said of mistyped ones."""
+"""The nested keywords of a call: what ``help()`` says about them, and the errors for mistyped ones."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -16,35 +16,40 @@ from .state import loaded_on
 
 KEYWORDS = ("nested_adapter_image", "nested_adapter_token", "nested_adapter_image_embeds")
 DESCRIPTIONS = {
-    "nested_adapter_image": "Image(s) of the subjects, in any form that a call of a nested adapter takes.",
-    "nested_adapter_token": "The word of a single subject; by default the adapter's subject_token.",
-    "nested_adapter_image_embeds": "The same forms with tensors of encode_nested_adapter_image in place of images.",
+    "nested_adapter_image": "Image(s) of the subjects, in any form that a pipeline's call accepts.",
+    "nested_adapter_token": "The word that stands for a single subject. Defaults to the adapter's `subject_token`.",
+    "nested_adapter_image_embeds": (
+        "The same forms, with tensors from `encode_nested_adapter_image` in place of images."
+    ),
 }
 _SECTION = f"""
 Nested adapters:
     nested_adapter_image (*optional*):
-        An image, also its path or address; a list of images of one subject; a dict word -> image(s); a `Subject` or a
-        list of them; with a list of prompts, a list of dicts or of lists of `Subject`, one per prompt.
+        Who is in the picture. One of:
+        - an image, or its path or address;
+        - a list of images of the same subject;
+        - a dict word -> image(s), for several subjects;
+        - a `Subject` or a list of them, to set a scale, a mask, weights or steps;
+        - with a list of prompts, a list of dicts or of lists of `Subject`, one per prompt.
     nested_adapter_token (`str`, *optional*):
         {DESCRIPTIONS["nested_adapter_token"]}
     nested_adapter_image_embeds (*optional*):
         {DESCRIPTIONS["nested_adapter_image_embeds"]}
 
-    They need an adapter, loaded with `load_nested_adapter`. How strongly the subjects act is set with
-    `set_nested_adapter_scale`, or with `Subject(scale=...)` for one call. A call with none of them is the plain
-    pipeline's.
+    Load an adapter with `load_nested_adapter` first. Set how strongly subjects act with `set_nested_adapter_scale`,
+    or with `Subject(scale=...)` for one call. A call without these keywords gives the plain pipeline's result.
 """
 _NEAR = 0.9  # of difflib's measure, from 0 to 1: a letter or two may be wrong
 _IP_ADAPTER = {"ip_adapter_image": "nested_adapter_image", "ip_adapter_image_embeds": "nested_adapter_image_embeds"}
 
 
 def check_keywords(pipeline: Any, given: Mapping[str, Any], known: Collection[str] = ()) -> None:
-    """Refuse what the pipeline would swallow without a word, or fail at far from its cause.
+    """Refuse keywords that the pipeline would ignore silently, or that would fail far from their cause.
 
     Args:
         pipeline: The pipeline that is called.
         given: The keywords of the call.
-        known: Keywords that it takes beside those of its ``__call__``.
+        known: Keywords that it takes in addition to those of its ``__call__``.
 
     Raises:
         SubjectError: A mistyped nested keyword, or an image for an IP-Adapter that is not loaded.
@@ -58,7 +63,7 @@ def check_keywords(pipeline: Any, given: Mapping[str, Any], known: Collection[st
 
 
 def describe(call: Callable[..., Any], own: Callable[..., Any]) -> None:
-    """Give a pipeline's call the signature and documentation of the pipeline's own, with the nested keywords."""
+    """Give a call the signature and docstring of the pipeline's own call, plus the nested keywords."""
     signature = inspect.signature(own)
     new = [name for name in KEYWORDS if name not in signature.parameters]
     parameters = list(signature.parameters.values())
@@ -71,17 +76,17 @@ def describe(call: Callable[..., Any], own: Callable[..., Any]) -> None:
 
 
 def describe_subclass(cls: type, mixin: type) -> None:
-    """Give a class that takes its call from the mixin one that shows the pipeline's own arguments.
+    """Give a class that inherits its call from the mixin one that shows the pipeline's own arguments.
 
     Raises:
-        NestedAdapterError: The mixin stands behind the pipeline, whose call would go past it.
+        NestedAdapterError: The mixin comes after the pipeline, whose call would bypass it.
     """
     order = cls.__mro__
     before, after = order[: order.index(mixin)], order[order.index(mixin) + 1 :]
     for other in before:
         if issubclass(other, DiffusionPipeline) and not issubclass(other, mixin):
             raise NestedAdapterError(
-                f"{cls.__name__} has {mixin.__name__} behind {other.__name__}, expected before it: "
+                f"{cls.__name__} has {mixin.__name__} after {other.__name__}, expected before it: "
                 f"class {cls.__name__}({mixin.__name__}, {other.__name__})."
             )
     own = next((vars(one)["__call__"] for one in after if "__call__" in vars(one)), None)
@@ -109,7 +114,7 @@ def _own_keywords(cls: type) -> set[str]:
 
 
 def _nearest(name: str) -> str:
-    """What a mistyped keyword stands for: a keyword, or a field of ``Subject``."""
+    """What a mistyped keyword probably means: a keyword, or a field of ``Subject``."""
     remedies = {f"nested_adapter_{field.name}": f"Subject({field.name}=...)" for field in fields(Subject)}
     remedies["nested_adapter_name"] = remedies["nested_adapter_adapter_name"]
     remedies["nested_adapter_scale"] += ", or pipe.set_nested_adapter_scale(...)"
@@ -119,10 +124,10 @@ def _nearest(name: str) -> str:
 
 def _check_ip_adapter(pipeline: Any, theirs: str, ours: str) -> None:
     unet: Any = getattr(pipeline, "unet", None)
-    state = loaded_on(uncompiled(unet))  # whatever stands there: engines are no modules
+    state = loaded_on(uncompiled(unet))  # it may be no module at all, as with compiled engines
     if state is None or getattr(unet.config, "encoder_hid_dim_type", None) == "ip_image_proj":
         return
     raise SubjectError(
-        f"{theirs} is for an IP-Adapter, and none is loaded on this pipeline, only nested adapters: "
+        f"{theirs} is for an IP-Adapter, but this pipeline has nested adapters only: "
         f"{', '.join(state.loaded)}. Pass {ours}=..., or call load_ip_adapter(...) first."
     )

@@ -1,4 +1,4 @@
-"""Loading adapters for a pipeline: everything is read and checked before anything is changed."""
+"""Loads adapters for a pipeline: everything is read and checked before anything is changed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from ..vision import ImageEncoder, find_image_encoder, load_image_encoder
 from .refused import check_pipeline
 from .state import LoadedAdapter, NestedState, inner_unet, state_of
 
-_BLOCKS = ("down", "mid", "up")  # words of a scale by block, which an adapter's name must not be
+_BLOCKS = ("down", "mid", "up")  # keys of a scale by block, so they cannot name adapters
 
 
 def load_all(
@@ -30,13 +30,13 @@ def load_all(
     torch_dtype: torch.dtype | None,
     hub: Mapping[str, Any],
 ) -> list[LoadedAdapter]:
-    """Load and check every adapter; the pipeline is only read.
+    """Load and check every adapter without changing the pipeline.
 
     Raises:
         NestedAdapterError: Any of them cannot be added.
     """
     check_pipeline(pipeline)
-    unet: Any = inner_unet(pipeline)  # a model of diffusers: it has a dtype
+    unet: Any = inner_unet(pipeline)  # a diffusers model, which has a dtype
     state = state_of(pipeline)
     sources = list(pretrained) if isinstance(pretrained, list | tuple) else [pretrained]
     if not sources:
@@ -46,7 +46,7 @@ def load_all(
     for item, name, subfolder, weight_name in zip(sources, *columns, strict=True):
         if isinstance(item, NestedAdapter):
             item.check_fits(unet)
-            adapter, source = item, _origin_of(item, subfolder, hub)  # it stays its owner's: it may be in training
+            adapter, source = item, _origin_of(item, subfolder, hub)  # left as it is: it may be in training
         else:
             keywords = {"weight_name": weight_name, "variant": variant, "torch_dtype": torch_dtype or unet.dtype}
             adapter, source = _load(item, subfolder, hub, unet=unet, **keywords)
@@ -61,7 +61,7 @@ def load_all(
 
 
 def _load(item: Any, subfolder: str | None, hub: Mapping[str, Any], **keywords: Any) -> tuple[NestedAdapter, Source]:
-    """An adapter, and its source at the commit that it was loaded from."""
+    """An adapter, and its source at the commit it was loaded from."""
     if not isinstance(item, str | Path):
         raise AdapterLoadError(
             f"Cannot load an adapter from a {type(item).__name__}. Expected a repository id, a folder, a "
@@ -74,7 +74,7 @@ def _load(item: Any, subfolder: str | None, hub: Mapping[str, Any], **keywords: 
 
 
 def _origin_of(adapter: NestedAdapter, subfolder: str | None, hub: Mapping[str, Any]) -> Source | None:
-    """Where an adapter in memory was loaded from, and so where its image encoder is; None if it was made here."""
+    """Where an adapter in memory, and so its image encoder, came from; None if it was created here."""
     origin = adapter.origin
     if origin is None or (origin.is_folder and not is_folder(origin.location)):
         return None
@@ -84,10 +84,10 @@ def _origin_of(adapter: NestedAdapter, subfolder: str | None, hub: Mapping[str, 
 
 
 def _spread(value: Any, count: int) -> list[Any]:
-    """One value per adapter, from one for all or one each."""
+    """One value per adapter, from one for all or one for each."""
     values = list(value) if isinstance(value, list | tuple) else [value] * count
     if len(values) != count:
-        raise NestedAdapterError(f"{count} adapters, but {len(values)} values in {values!r}: give one for each.")
+        raise NestedAdapterError(f"{count} adapters, but {len(values)} values in {values!r}: pass one for each.")
     return values
 
 
@@ -98,12 +98,12 @@ def _free_name(name: str, state: NestedState | None, loaded: Sequence[LoadedAdap
             f"An adapter named {name!r} is loaded already; loaded are {', '.join(taken)}. {Remedy.ADAPTER_NAME}"
         )
     if not isinstance(name, str) or not name or name in _BLOCKS:
-        raise NestedAdapterError(f"{name!r} cannot be an adapter's name: it must be a word other than {_BLOCKS}.")
+        raise NestedAdapterError(f"{name!r} cannot be an adapter's name. Use a word other than {', '.join(_BLOCKS)}.")
     return name
 
 
 def _shared(encoder_name: str, state: NestedState | None, loaded: Sequence[LoadedAdapter]) -> ImageEncoder | None:
-    """An image encoder that is in memory already, so that adapters with the same one share it."""
+    """An image encoder that is already in memory, to be shared by adapters that use the same one."""
     for one in (*loaded, *(state.loaded.values() if state else ())):
         if one.encoder_name == encoder_name:
             return one.encoder

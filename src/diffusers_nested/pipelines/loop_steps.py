@@ -1,4 +1,4 @@
-"""How many steps a pipeline's loop takes, which pipelines say in different places, or too early."""
+"""How many steps a pipeline's loop takes: pipelines tell in different places, and some too early."""
 
 from typing import Any
 
@@ -6,18 +6,18 @@ from ..compat import announced_steps
 
 
 def count_steps(pipeline: Any, denoising_end: Any, shown: int | None) -> int:
-    """The number of steps of the present loop; known once it runs.
+    """The number of steps of the current loop; known once it runs.
 
     Args:
-        pipeline: Any pipeline that adapters can act in.
-        denoising_end: Of its call.
-        shown: The length of the pipeline's progress bar; None if it has not shown one yet.
+        pipeline: Any supported pipeline.
+        denoising_end: The call's argument of that name.
+        shown: The length of the pipeline's progress bar; None before it is shown.
     """
-    # as diffusers asks: any other value is no end
+    # the same test as in diffusers: other values have no effect
     if shown and isinstance(denoising_end, float) and 0 < denoising_end < 1:
-        # some pipelines say how many steps are left before they cut off those after the end; the bar is right
+        # some pipelines announce their steps before they cut off the last steps; the bar is right
         return shown
-    # pipelines that start on the way say how many steps are left to them; the others take them all
+    # pipelines that skip the first steps announce the rest; the others take all of the scheduler's
     return announced_steps(pipeline) or len(pipeline.scheduler.timesteps)
 
 

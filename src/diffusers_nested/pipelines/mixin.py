@@ -1,4 +1,4 @@
-"""The methods and call-time keywords that a pipeline gets."""
+"""The methods and call-time keywords that pipelines get."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,13 +23,13 @@ from .state import create_state, drop_state, require_state, state_of
 class NestedAdapterMixin:
     """Nested adapters for an SDXL pipeline (arXiv 2501.01407).
 
-    ``import diffusers_nested`` gives these methods to every SDXL pipeline of diffusers. Derive from the mixin for a
-    pipeline class of your own that does not derive from one of those, ``class MyPipeline(NestedAdapterMixin, ...)``,
-    or to let a type checker know the methods, since it does not see what an import does to another library's classes.
+    ``import diffusers_nested`` gives these methods to every SDXL pipeline of diffusers. Derive from the mixin if your
+    own pipeline class does not derive from one of those, ``class MyPipeline(NestedAdapterMixin, ...)``, or to show the
+    methods to a type checker, which does not see what an import adds to another library's classes.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Show the arguments of the pipeline's own call in the signature and the documentation of the class's."""
+        """Show the arguments of the pipeline's own call in the signature and docstring of the new class."""
         super().__init_subclass__(**kwargs)
         describe_subclass(cls, NestedAdapterMixin)
 
@@ -49,13 +49,13 @@ class NestedAdapterMixin:
         force_download: bool = False,
         torch_dtype: torch.dtype | None = None,
     ) -> None:
-        """Load one or several adapters beside those that are loaded already.
+        """Load one or several adapters, in addition to those already loaded.
 
         Args:
             pretrained: A repository id, a folder, a ``NestedAdapter``, or a list of these.
             subfolder: Folder of the adapter within the repository or folder; one for all, or one each. This and the
-                next two may be given by position, as in ``load_ip_adapter``.
-            weight_name: Name of the weights file, if it is not diffusers' own; one for all, or one each.
+                next two can be passed by position, as in ``load_ip_adapter``.
+            weight_name: Name of the weights file, if it is not diffusers' default; one for all, or one each.
             image_encoder_folder: Folder of the image encoder, beside the adapter's config.json or at the top; by
                 default image_encoder/ if it is there, else the one that the config names. None loads none: subjects
                 are then given as embeddings.
@@ -69,8 +69,8 @@ class NestedAdapterMixin:
             torch_dtype: Type of the adapter's weights; by default the UNet's.
 
         Raises:
-            AdapterLoadError: Not an adapter, not a whole one, or made for another UNet.
-            NestedAdapterError: The name is taken, or the pipeline is none that adapters can act in.
+            AdapterLoadError: Not an adapter, incomplete, or made for another UNet.
+            NestedAdapterError: The name is taken, or the pipeline is not supported.
         """
         hub = dict(revision=revision, token=token, cache_dir=cache_dir)
         hub.update(local_files_only=local_files_only, force_download=force_download)
@@ -91,10 +91,10 @@ class NestedAdapterMixin:
         swap_in(self, NestedAdapterMixin)
 
     def unload_nested_adapter(self, adapter_name: str | Sequence[str] | None = None) -> None:
-        """Unload one adapter, several, or all; after the last one the pipeline is as before the first.
+        """Unload one adapter, several, or all. After the last one, the pipeline is as it was before the first.
 
         Raises:
-            NestedAdapterError: No adapter of this name is loaded, or a call that is running uses it.
+            NestedAdapterError: No adapter of this name is loaded, or a running call uses it.
         """
         state = require_state(self)
         names = list(state.loaded) if adapter_name is None else _as_list(adapter_name)
@@ -111,38 +111,41 @@ class NestedAdapterMixin:
         """Set how strongly subjects act.
 
         Args:
-            scale: A number of at least 0: 0 is off (bitwise the plain pipeline), 1 the paper's layer. For nested
-                attention, from 0 to 1 the word's own value and the subject's are blended (an extension of ours);
-                above 1 it is the paper's λ, which gives the word more attention (section 5.1; 1 to 4 there). So it
-                is for adapters with the mechanisms "global_value" and "multiple_tokens"; for "decoupled" it is
-                IP-Adapter's scale, for "simple" the weight of the subject's tokens against the prompt's. Or a dict
-                adapter name -> scale. In place of a number, a dict by block as ``set_ip_adapter_scale`` takes it:
-                ``{"down": {"block_2": [0.0, 1.0]}, "up": 1.5}``; blocks that it does not name are off.
+            scale: One of:
+
+                - a number of at least 0: 0 is off (bitwise the plain pipeline), 1 is the paper's layer. From 0 to 1
+                  the word's own value and the subject's are blended (our extension). Above 1 it is the paper's λ,
+                  which gives the word more attention (section 5.1, with values from 1 to 4). The mechanism
+                  "decoupled" uses it as IP-Adapter's scale, and "simple" as the weight of the subject's tokens
+                  relative to the prompt's;
+                - a dict by block as in ``set_ip_adapter_scale``, ``{"down": {"block_2": [0.0, 1.0]}, "up": 1.5}``;
+                  blocks that it does not name are off;
+                - a dict adapter name -> one of these.
 
         Raises:
-            ScaleError: Not a finite number of at least 0, or an unknown adapter or block; no scale is changed.
+            ScaleError: Not a finite number of at least 0, or an unknown adapter or block. No scale is changed then.
         """
         require_state(self).set_scale(scale)
 
     @property
     def nested_adapters(self) -> Mapping[str, NestedAdapter]:
-        """The loaded adapters by name, read-only; empty if there are none."""
+        """The loaded adapters by name, read-only."""
         state = state_of(self)
         loaded = {} if state is None else state.loaded
         return MappingProxyType({name: one.adapter for name, one in loaded.items()})
 
     def encode_nested_adapter_image(self, image: Any, adapter_name: str | None = None) -> Tensor:
-        """Subject tokens of one image or of several of one subject, for ``nested_adapter_image_embeds``.
+        """Encode one or several images of a subject, for ``nested_adapter_image_embeds``.
 
         Args:
             image: An image, or a list of images.
-            adapter_name: Whose encoder; may be left out if a single adapter is loaded.
+            adapter_name: The adapter that encodes them; may be left out if only one is loaded.
 
         Returns:
-            (images, tokens, token_dim); (1, tokens, token_dim) for one image.
+            Subject tokens, (images, tokens, token_dim).
 
         Raises:
-            NestedAdapterError: The adapter is not loaded, or it is not clear which is meant.
+            NestedAdapterError: The adapter is not loaded, or several are and none is named.
             SubjectError: The image cannot be used, or the adapter has no image encoder.
         """
         state = require_state(self)
@@ -152,22 +155,22 @@ class NestedAdapterMixin:
             return loaded.encode(self, images)
 
     def load_ip_adapter(self, *args: Any, **kwargs: Any) -> None:
-        """The pipeline's own; the subjects go on to act beside the IP-Adapter."""
+        """The pipeline's own method; subjects act beside the IP-Adapter."""
         with self._without_processors():
             super().load_ip_adapter(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
 
     def unload_ip_adapter(self) -> None:
-        """The pipeline's own; nested adapters stay loaded."""
+        """The pipeline's own method; nested adapters stay loaded."""
         with self._without_processors():
             super().unload_ip_adapter()  # pyright: ignore[reportAttributeAccessIssue]
 
     def _without_processors(self) -> AbstractContextManager[None]:
-        # diffusers makes new processors for every layer here, and would leave ours out
+        # diffusers creates new processors for every layer here and would drop ours
         state = state_of(self)
         return nullcontext() if state is None else state.injector.lifted()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The pipeline's own call; see ``KEYWORDS`` for what it takes beside its own arguments."""
+        """The pipeline's own call, plus the nested keywords; see ``KEYWORDS``."""
         check_keywords(self, kwargs)
         nested = {name: kwargs.pop(name, None) for name in KEYWORDS}
         plain = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
@@ -178,12 +181,12 @@ class NestedAdapterMixin:
             return plain(*args, **kwargs)
 
     def encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
-        """The pipeline's own; during a call with subjects its result is noted, to know the prompts' rows."""
+        """The pipeline's own method; a call with subjects records its result, to recognise the prompts' rows."""
         encode = super().encode_prompt  # pyright: ignore[reportAttributeAccessIssue]
         call = current_call()
         if call is None:
             return encode(*args, **kwargs)
-        # the words are looked up first: a tokenizer's file tells how it was used last, and that is to be as without us
+        # words are looked up first: a saved tokenizer records its last use, which must be the pipeline's own
         with ENCODING:
             placed = call.place(self, named_arguments(encode, args, kwargs))
             encoded = encode(*args, **kwargs)
@@ -191,7 +194,7 @@ class NestedAdapterMixin:
         return encoded
 
     def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:
-        """The pipeline's own; during a call with subjects it tells when a loop begins."""
+        """The pipeline's own method; a call with subjects learns here that a loop begins."""
         call = current_call()
         if call is not None and call.pipeline is self:
             call.begin_loop(total)

@@ -1,4 +1,4 @@
-"""One pipeline call with subjects: checked and projected before denoising, released after it."""
+"""One pipeline call with subjects, which are checked and projected before denoising and released after it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,8 +15,8 @@ from .prompt_words import PROMPTS, count_prompts, find_positions
 from .state import NestedState, loaded_on, require_state
 
 _NO_STEP = (
-    "The call has no denoising step, so that no subject can act: `num_inference_steps`, together with `strength`, "
-    "`denoising_start` or `denoising_end`, leaves none. Give more steps, or a larger part of them."
+    "The call has no denoising step, so no subject can act: `num_inference_steps`, together with `strength`, "
+    "`denoising_start` or `denoising_end`, leaves none. Use more steps, or a larger part of them."
 )
 _CALLBACKS = ("callback_on_step_end", "callback")
 
@@ -26,12 +26,12 @@ class NestedCall:
 
     Args:
         pipeline: A pipeline with a loaded adapter.
-        nested: Values of the nested keywords.
-        arguments: Arguments of the call, by name.
-        may_write: Whether something besides callbacks may write into the prompt's embeddings on their way.
+        nested: The values of the nested keywords, by name.
+        arguments: The other arguments of the call, by name.
+        may_write: Whether something other than a callback may write into the prompt's embeddings.
 
     Raises:
-        NestedAdapterError: Anything about the subjects is wrong; nothing has been changed then.
+        NestedAdapterError: A subject cannot be used; nothing has been changed.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class NestedCall:
             self._projected = {id(one): self._state.loaded[one.adapter_name].project(pipeline, one) for one in distinct}
         self._is_watched = may_write or any([arguments.get(name) is not None for name in _CALLBACKS])
         self._denoising_end = arguments.get("denoising_end")
-        self._shown_steps: int | None = None  # by the pipeline's progress bar
+        self._shown_steps: int | None = None  # on the pipeline's progress bar
         windows = [one.steps for one in distinct if one.steps != (0.0, 1.0)]
         self._counter = StepCounter(self._total_steps, windows, has_several_loops(pipeline)) if windows else None
         self._placement: Placement | None = None
@@ -77,12 +77,12 @@ class NestedCall:
     def place(self, pipeline: Any, arguments: Mapping[str, Any]) -> list[Prompt]:
         """Find the subjects' words in prompts that are about to be encoded.
 
-        The first time these are the call's own prompts. Later ones are a callback's; that a word is missing in them
-        matters only once their rows reach the UNet.
+        First come the call's own prompts, later those of a callback. If a word is missing in the latter, that matters
+        only once their rows reach the UNet.
 
         Args:
-            pipeline: Which encodes them.
-            arguments: Of its ``encode_prompt``, by name.
+            pipeline: The pipeline that encodes them.
+            arguments: The arguments of its ``encode_prompt``, by name.
 
         Raises:
             NestedAdapterError: A word cannot be placed in a prompt of the call itself.
@@ -101,7 +101,7 @@ class NestedCall:
             return [error] * count_prompts(prompts)
 
     def record(self, placed: Sequence[Prompt], positive: Tensor, negative: Tensor | None) -> None:
-        """Take note of what ``encode_prompt`` returned for them: rows to look for in the UNet."""
+        """Record what ``encode_prompt`` returned for the prompts: these are the rows to look for in the UNet."""
         if self._placement is None:
             finder = RowFinder(positive, len(placed), negative, self._is_watched)
             self._placement = Placement(placed, finder, self._counter)
@@ -109,23 +109,23 @@ class NestedCall:
             self._placement.add(placed, positive, negative)
 
     def begin_loop(self, total: int | None) -> None:
-        """Take note that the pipeline begins to denoise, in so many steps by its progress bar."""
+        """Record that a denoising loop begins, with this many steps on the progress bar."""
         self._shown_steps = total
         if self._counter is not None:
             self._counter.restart()
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Let the subjects act in the pipeline's UNet; all that was projected is released at the end.
+        """Let the subjects act in the pipeline's UNet, and release what was projected at the end.
 
         Raises:
-            NestedAdapterError: No subject could act, in any step.
+            NestedAdapterError: No subject could act in any step.
         """
         try:
             with self.gate.serve(self.pipeline.unet, self):
                 yield
         except Exception as error:
-            if self._shown_steps == 0:  # pipelines fail at their empty latents then, without a word of why
+            if self._shown_steps == 0:  # then pipelines fail on empty latents, without saying why
                 raise RowsNotFoundError(_NO_STEP) from error
             raise
         else:
@@ -139,7 +139,7 @@ class NestedCall:
         if self._placement is None:
             raise RowsNotFoundError(
                 f"{type(self.pipeline).__name__} reached its UNet without calling encode_prompt, so the rows of the "
-                "prompt are not known. Nested adapters need a pipeline that calls encode_prompt."
+                "prompt are unknown. Nested adapters need a pipeline that calls encode_prompt."
             )
         return self._placement.groups(sample, timestep, states)
 
@@ -166,8 +166,8 @@ class NestedCall:
             raise RowsNotFoundError(_NO_STEP)
         if self._placement is not None and not self._placement.has_acted:
             raise RowsNotFoundError(
-                "No row with the prompt reached the UNet, negative prompts only, so that no subject could act. "
-                "Use a guidance that computes the prompt."
+                "Only rows with negative prompts reached the UNet, so no subject could act. Use a guidance that "
+                "also computes the prompt."
             )
         if self._counter is not None:
             self._counter.check_used()
@@ -175,7 +175,7 @@ class NestedCall:
 
 @contextmanager
 def plainly(pipeline: Any) -> Iterator[None]:
-    """A call without subjects, in which those of a call around it or beside it do not act."""
+    """A call without subjects; those of a call around it or beside it do not act in it."""
     unet = getattr(pipeline, "unet", None)
     state = loaded_on(uncompiled(unet))
     with nullcontext() if state is None else state.injector.gate.serve(pipeline.unet, None):
@@ -185,19 +185,19 @@ def plainly(pipeline: Any) -> Iterator[None]:
 def _for_later_prompts(
     resolved: Sequence[Sequence[ResolvedSubject]], num_prompts: int
 ) -> Sequence[Sequence[ResolvedSubject]]:
-    """The subjects of prompts that are encoded in the middle of a call."""
+    """The subjects of prompts that are encoded during a call."""
     for subject in _distinct(resolved):
         if subject.token_indices is not None:
             raise SubjectError(
                 f"The subject {subject.token!r} stands at token_indices {list(subject.token_indices)} of the call's "
-                "prompt; where it stands in a prompt that is encoded on the way is not known. Name it by its word."
+                "prompt, but its position in a prompt encoded during the call is unknown. Name it by its word."
             )
     if num_prompts == len(resolved):
         return resolved
     if len({tuple(map(id, row)) for row in resolved}) > 1:
         raise SubjectError(
-            f"{num_prompts} prompts were encoded in the middle of a call with {len(resolved)} prompts that have "
-            "subjects of their own. Encode one for each of them, in their order."
+            f"{num_prompts} prompts were encoded during a call with {len(resolved)} prompts that each have their own "
+            "subjects. Encode one for each of them, in the same order."
         )
     return [resolved[0]] * num_prompts
 
@@ -212,12 +212,12 @@ def _check_width(state: NestedState, subject: ResolvedSubject) -> None:
 
 
 def _check_same_mechanism(state: NestedState, row: Sequence[ResolvedSubject]) -> None:
-    """The mechanisms change the same attention, and the paper says of none how it would go together with another."""
+    """Mechanisms change the same attention, and the paper does not say how to combine two of them."""
     found = {state.loaded[subject.adapter_name].adapter.config["mechanism"]: subject.token for subject in row}
     if len(found) > 1:
         listed = ", ".join(f"{token!r} by {mechanism!r}" for mechanism, token in found.items())
         raise SubjectError(
-            f"The subjects of one prompt enter it by different mechanisms: {listed}. Use adapters of one mechanism for "
+            f"The subjects of one prompt use different mechanisms: {listed}. Use adapters with the same mechanism for "
             "all subjects of a prompt."
         )
 

@@ -1,4 +1,4 @@
-"""Where in a call's prompts its subjects stand, looked up by one thread at a time."""
+"""Finds the subjects' words in a call's prompts, one thread at a time."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +12,12 @@ from ..prompts import pair_prompts, word_positions
 from ..subjects import ResolvedSubject
 
 PROMPTS = ("prompt", "prompt_2", "prompt_embeds")
-# One prompt at a time through the tokenizers: how they pad and cut is state, which threads that share them share.
+# Tokenizers keep their padding and truncation as state, which threads share: so one prompt at a time.
 ENCODING = RLock()
 
 
 def one_at_a_time(encode: Callable[..., Any]) -> Callable[..., Any]:
-    """A pipeline's ``encode_prompt`` that waits for that of any other thread."""
+    """Make a pipeline's ``encode_prompt`` wait for those of other threads."""
 
     @wraps(encode)
     def encode_prompt(*args: Any, **kwargs: Any) -> Any:
@@ -28,7 +28,7 @@ def one_at_a_time(encode: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def named_arguments(call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by name, those that a pipeline takes as ``**kwargs`` among them."""
+    """The arguments of a call by name, including those taken as ``**kwargs``."""
     signature = inspect.signature(call)
     given = dict(signature.bind_partial(*args, **kwargs).arguments)
     for name, parameter in signature.parameters.items():
@@ -38,10 +38,10 @@ def named_arguments(call: Callable[..., Any], args: Sequence[Any], kwargs: Mappi
 
 
 def count_prompts(prompts: Mapping[str, Any]) -> int:
-    """How many prompts a call has.
+    """The number of prompts of a call.
 
     Raises:
-        PromptTokenError: None at all.
+        PromptTokenError: There is none.
     """
     if prompts["prompt"] is None and prompts["prompt_embeds"] is None:
         raise PromptTokenError(
@@ -55,10 +55,10 @@ def count_prompts(prompts: Mapping[str, Any]) -> int:
 def find_positions(
     pipeline: Any, backbone: Backbone, resolved: Sequence[Sequence[ResolvedSubject]], prompts: Mapping[str, Any]
 ) -> list[list[tuple[int, ...]]]:
-    """Token positions of every subject of every prompt, checked not to overlap.
+    """The token positions of every subject in every prompt.
 
     Raises:
-        PromptTokenError: A word is not there or was cut off, or two subjects share a position.
+        PromptTokenError: A word is missing or cut off, or two subjects without masks share a position.
     """
     if prompts["prompt"] is None:
         length = prompts["prompt_embeds"].shape[1]
@@ -102,6 +102,6 @@ def _check_apart(row: Sequence[ResolvedSubject], places: Sequence[tuple[int, ...
             if set(where) & set(elsewhere) and not masked:
                 raise PromptTokenError(
                     f"The subjects {other.token!r} and {one.token!r} share the positions "
-                    f"{sorted(set(where) & set(elsewhere))} of the prompt. Give each subject a word of its own, or a "
-                    "mask to both."
+                    f"{sorted(set(where) & set(elsewhere))} of the prompt. Give each subject its own word, or "
+                    "give both a mask."
                 )

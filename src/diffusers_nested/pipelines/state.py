@@ -1,4 +1,4 @@
-"""What is loaded on a UNet: adapters with their image encoders and scales, and what lets them act in it."""
+"""What is loaded on a UNet: adapters with their image encoders and scales."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,14 +23,14 @@ _ATTRIBUTE = "_nested_adapter_state"
 
 @dataclass(eq=False)
 class LoadedAdapter:
-    """An adapter on a UNet.
+    """An adapter that is loaded on a UNet.
 
     Attributes:
-        name: Under which it is loaded.
+        name: The name under which it is loaded.
         adapter: The adapter.
         encoder: Its image encoder; None if it was loaded without one.
-        encoder_name: Where the image encoder comes from; adapters with the same one share it.
-        dials: Layer path -> scale; 1 at first.
+        encoder_name: Where the image encoder comes from; adapters with the same name share it.
+        dials: Layer path -> scale, initially 1.
     """
 
     name: str
@@ -49,7 +49,7 @@ class LoadedAdapter:
 
     @torch.no_grad()
     def encode(self, pipeline: Any, images: Sequence[Any]) -> Tensor:
-        """Subject tokens of images, (images, N, token_dim).
+        """Encode images as subject tokens, (images, N, token_dim).
 
         Raises:
             SubjectError: The adapter was loaded without an image encoder.
@@ -57,7 +57,7 @@ class LoadedAdapter:
         """
         if self.encoder is None:
             raise SubjectError(
-                f"The adapter {self.name!r} was loaded without an image encoder. Give `nested_adapter_image_embeds`, "
+                f"The adapter {self.name!r} was loaded without an image encoder. Pass `nested_adapter_image_embeds`, "
                 "or load it without image_encoder_folder=None."
             )
         with _on_device(self.encoder.model, pipeline):
@@ -69,7 +69,7 @@ class LoadedAdapter:
 
     @torch.no_grad()
     def project(self, pipeline: Any, subject: ResolvedSubject) -> ProjectedSubject:
-        """What every layer reads of a subject, encoded first if it is given as images.
+        """Compute what every layer reads of a subject; its images are encoded first.
 
         Raises:
             NestedAdapterError: The images cannot be encoded, or what the layers would read is not finite.
@@ -91,7 +91,7 @@ class LoadedAdapter:
     def _kind(self, subject: ResolvedSubject, num_tokens: int) -> Kind:
         dials = self.dials
         if subject.scale is not None:
-            # one each, as for an adapter: a compiled UNet would have to be compiled anew for a dial that layers share
+            # one per layer, as in an adapter: a dial shared by all layers would recompile a compiled UNet
             dials = {path: Dial(subject.scale) for path in dials}
         return Kind(
             adapter=self.name,
@@ -107,7 +107,7 @@ class LoadedAdapter:
 
 
 class NestedState:
-    """Lives with the UNet, so that pipelines that share it share its adapters.
+    """All that is loaded on one UNet. It lives with the UNet, so pipelines that share the UNet share its adapters.
 
     Attributes:
         backbone: The family of the UNet.
@@ -137,7 +137,7 @@ class NestedState:
             self.injector.eject()
 
     def check_idle(self, names: Collection[str]) -> None:
-        """Raise if a call that is running uses one of the adapters.
+        """Raise if a running call uses one of the adapters.
 
         Raises:
             NestedAdapterError: Names one of them.
@@ -145,15 +145,15 @@ class NestedState:
         busy = [name for call in self.injector.gate.calls for name in sorted(call.adapters) if name in names]
         if busy:
             raise NestedAdapterError(
-                f"The adapter {busy[0]!r} is in use by a call that is running. Unload it after the call; to turn it "
-                "off on the way, use set_nested_adapter_scale(0.0)."
+                f"The adapter {busy[0]!r} is in use by a running call. Unload it after the call; to turn it off during "
+                "the call, use set_nested_adapter_scale(0.0)."
             )
 
     def require(self, name: str | None = None) -> LoadedAdapter:
-        """The adapter of that name, or the single one that is loaded.
+        """The adapter of that name, or the only one loaded.
 
         Raises:
-            NestedAdapterError: None is loaded under this name; without a name, several are loaded.
+            NestedAdapterError: No adapter has this name, or several are loaded and no name is given.
         """
         if not name and len(self.loaded) > 1:
             raise NestedAdapterError(
@@ -167,7 +167,7 @@ class NestedState:
     def set_scale(self, scale: Any) -> None:
         """Turn the dials; see ``NestedAdapterMixin.set_nested_adapter_scale``."""
         if isinstance(scale, Mapping) and not scale:
-            raise ScaleError("The scale is an empty dict. Pass a number, or name adapters or blocks in it.")
+            raise ScaleError("The scale is an empty dict. Pass a number, or a dict that names adapters or blocks.")
         per_adapter = isinstance(scale, Mapping) and bool(scale) and not set(scale) <= {"down", "mid", "up"}
         wanted = scale if per_adapter else dict.fromkeys(self.loaded, scale)
         unknown = [name for name in wanted if name not in self.loaded]
@@ -183,7 +183,7 @@ class NestedState:
 
 
 def inner_unet(pipeline: Any) -> nn.Module:
-    """The pipeline's UNet, out of the wrapper that ``torch.compile`` may have put around it.
+    """The pipeline's UNet, without the wrapper of ``torch.compile``.
 
     Raises:
         NestedAdapterError: The pipeline has no UNet.
@@ -197,17 +197,17 @@ def inner_unet(pipeline: Any) -> nn.Module:
 
 
 def state_of(pipeline: Any) -> NestedState | None:
-    """What is loaded on the pipeline's UNet, None if nothing is."""
+    """The state of the pipeline's UNet; None if nothing is loaded."""
     return loaded_on(inner_unet(pipeline))
 
 
 def loaded_on(unet: Any) -> NestedState | None:
-    """What is loaded on a UNet, None if nothing is."""
+    """The state of a UNet; None if nothing is loaded."""
     return getattr(unet, _ATTRIBUTE, None)
 
 
 def create_state(pipeline: Any) -> NestedState:
-    """The UNet's state, made if there is none yet."""
+    """The UNet's state, created if there is none yet."""
     unet = inner_unet(pipeline)
     state = getattr(unet, _ATTRIBUTE, None)
     if state is None:
@@ -217,7 +217,7 @@ def create_state(pipeline: Any) -> NestedState:
 
 
 def drop_state(pipeline: Any) -> None:
-    """Forget an empty state."""
+    """Remove an empty state from the UNet."""
     delattr(inner_unet(pipeline), _ATTRIBUTE)
 
 
@@ -237,7 +237,7 @@ def require_state(pipeline: Any) -> NestedState:
 
 @contextmanager
 def _on_device(module: Any, pipeline: Any) -> Iterator[torch.device]:
-    """A module on the pipeline's device, where it stays for the next call unless the UNet is being offloaded."""
+    """Move a module to the pipeline's device, and back only if the UNet is being offloaded."""
     home, device = module.device, execution_device(pipeline)
     module.to(device)
     try:
@@ -248,7 +248,7 @@ def _on_device(module: Any, pipeline: Any) -> Iterator[torch.device]:
 
 
 def _log_weights(weights: Sequence[float] | None, tokens_per_image: int, device: torch.device) -> Tensor | None:
-    """(images,) weights -> (1, images · N) log-weights; −∞ for an image that takes no part."""
+    """(images,) weights -> (1, images · N) log-weights; −∞ for an image that is left out."""
     if weights is None:
         return None
     return torch.tensor(weights, device=device).log().repeat_interleave(tokens_per_image)[None]

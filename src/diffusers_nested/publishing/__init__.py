@@ -1,4 +1,4 @@
-"""Adapters for others: their card, their files, and the one commit that they become."""
+"""Publishing adapters on the Hub: model card, files, and a single commit."""
 
 from .publication import Publication, prepare_publication
 from .publish import show

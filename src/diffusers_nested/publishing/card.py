@@ -1,4 +1,4 @@
-"""The model card of a published adapter: written, or completed where the author has begun one."""
+"""The model card of a published adapter: written from scratch, or completed from the author's own."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,19 +24,19 @@ _PURPOSE = 'A nested-attention adapter for {} pipelines of diffusers: a photo be
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card says of an adapter.
+    """The facts about an adapter that its card states.
 
     Attributes:
         repo_id: ``user/name``.
         config: The adapter's configuration.
         parameters: Number of the adapter's parameters.
         weights_size: Bytes of its weights on disk.
-        has_image_encoder: Whether it brings its own.
-        load_keywords: What ``load_nested_adapter`` must be given beside the name, such as ``subfolder``.
+        has_image_encoder: Whether it comes with its own.
+        load_keywords: Keywords that ``load_nested_adapter`` needs besides the name, such as ``subfolder``.
         pictures: Paths of sample pictures, relative to the card.
         evaluation: See ``read_evaluation``.
-        base_model: Repository of the pipeline that it was trained on; None leaves the author's, or its family's own.
-        license: Such as ``"apache-2.0"``; None leaves the author's.
+        base_model: Repository of the pipeline that it was trained on; None keeps the author's, or means its family's.
+        license: Such as ``"apache-2.0"``; None keeps the author's.
     """
 
     repo_id: str
@@ -52,24 +52,23 @@ class CardFacts:
 
 
 def write_card(facts: CardFacts, authors: str | None = None, published: bytes | None = None) -> ModelCard:
-    """A card with all metadata and sections.
+    """Write a card with all metadata and sections.
 
     Args:
-        facts: What to say.
-        authors: The author's card. Its text and metadata stay; what is missing is added, and the parts between our
-            marks are written anew.
-        published: Content of the card in the repository. The author's metadata and sections that stand only there are
-            kept.
+        facts: What the card states.
+        authors: The author's card. Its text and metadata are kept, missing parts are added, and the generated sections
+            are rewritten.
+        published: The card in the repository. Metadata and sections that the author wrote only there are kept.
 
     Raises:
-        PublishError: The metadata of the card to complete cannot be read, or the base model or its family is not known.
+        PublishError: The metadata of an existing card cannot be read, or the base model or its family is unknown.
     """
     card, earlier = _begun(facts, authors, published)
     base_model = facts.base_model or card.data.base_model or _backbone(facts).base_model(facts.config).repository
     if base_model is None:
         raise PublishError(
-            "It is not known which base model the adapter was trained on. Pass base_model='user/name' "
-            "(--base-model), or write base_model into the metadata of README.md."
+            "The base model that the adapter was trained on is unknown. Pass base_model='user/name' (--base-model), or "
+            "add base_model to the metadata of README.md."
         )
     name = facts.repo_id.split("/")[-1]
     complete_data(card.data, name=name, base_model=base_model, license=facts.license, evaluation=facts.evaluation)
@@ -80,13 +79,13 @@ def write_card(facts: CardFacts, authors: str | None = None, published: bytes | 
 
 
 def shown_pictures(card: bytes, pictures: Sequence[str]) -> list[str]:
-    """Those of the pictures that our part of a card shows."""
+    """The pictures that the generated part of a card shows."""
     block = block_of(card.decode(errors="replace"), SAMPLES)
     return [name for name in pictures if f"({quote(name)})" in block]
 
 
 def _begun(facts: CardFacts, authors: str | None, published: bytes | None) -> tuple[Any, Any]:
-    """The card to complete, and the one in the repository if it is another that can be read."""
+    """The card to complete, and the one in the repository if it is a different, readable one."""
     where = f"README.md of {facts.repo_id}"
     if authors is None:
         return parse_card(decoded(published or b"", where), where), None
@@ -94,7 +93,7 @@ def _begun(facts: CardFacts, authors: str | None, published: bytes | None) -> tu
     try:
         earlier = parse_card(decoded(published or b"", where), where)
     except PublishError:
-        return card, None  # the author's replaces it
+        return card, None  # replaced by the author's
     fill_in(card.data, earlier.data)
     return card, earlier
 
@@ -122,7 +121,7 @@ def _purpose(facts: CardFacts) -> str:
 
 
 def _with_purpose(text: str, facts: CardFacts) -> str:
-    """The text with what this adapter is for in our sentence, where it still stands."""
+    """The text, with this adapter's base and word in our opening sentence if that is still there."""
     ours = ".*?".join(map(re.escape, _PURPOSE.split("{}")))
     return re.sub(ours, lambda _: _purpose(facts), text)
 

@@ -1,4 +1,4 @@
-"""The metadata at the top of a model card: read, checked, and completed."""
+"""The metadata at the top of a model card: read, checked and completed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,27 +19,29 @@ _RESULTS = ("eval_results", "model_name", "metrics")
 
 
 def parse_card(text: str, where: str) -> Any:
-    """A card whose metadata are of the types that the Hub takes.
+    """Parse a card and check that its metadata have the types that the Hub accepts.
 
     Args:
-        text: Its content; metadata may be missing.
-        where: Whose it is, for messages.
+        text: The card's content; the metadata may be missing.
+        where: Where it comes from, for messages.
 
     Raises:
         PublishError: The metadata cannot be read.
     """
-    # without metadata, the class would log that there is none
+    # the class would log a warning about missing metadata
     content = text if REGEX_YAML_BLOCK.search(text) else f"---\n{{}}\n---\n{text}"
     try:
         card: Any = ModelCard(content)
         _check(vars(card.data), where)
         card.data.metrics = _as_list(card.data.metrics)
-        repr(card.content)  # it can be written again
+        repr(card.content)  # raises unless it can be written again
     except PublishError:
         raise
     except _DAMAGED as error:
         reason = "they are nested too deeply" if isinstance(error, RecursionError) else str(error)[:500]
-        raise PublishError(f"The metadata at the top of {where} cannot be read: {reason}. Mend them there.") from error
+        raise PublishError(
+            f"The metadata at the top of {where} cannot be read: {reason}. Correct them there."
+        ) from error
     return card
 
 
@@ -53,7 +55,7 @@ def is_repository(name: Any) -> bool:
 
 
 def fill_in(data: ModelCardData, earlier: ModelCardData) -> None:
-    """Take from an earlier version of the card what the author's says nothing of."""
+    """Copy metadata that the author's card lacks from an earlier version of the card."""
     mine, theirs = vars(data), vars(earlier)
     has_results = any(mine.get(name) for name in ("eval_results", "metrics"))
     for name, value in theirs.items():
@@ -69,14 +71,14 @@ def complete_data(
     license: str | None,
     evaluation: Mapping[str, Any] | None,
 ) -> None:
-    """Set what is known of an adapter, and leave the rest as it is.
+    """Set the metadata that are known about an adapter, and keep the rest.
 
     Args:
-        data: The card's metadata, which are changed.
-        name: Of the model, if it has none there.
+        data: The card's metadata, which are modified.
+        name: The model's name, unless the metadata contain one.
         base_model: Repository of the pipeline that it was trained on.
-        license: None leaves the one there.
-        evaluation: See ``read_evaluation``; its results replace earlier ones of ours.
+        license: None keeps the one in the metadata.
+        evaluation: See ``read_evaluation``; its results replace the ones that an earlier publish wrote.
     """
     data.base_model = base_model
     data.license = license or data.license
@@ -87,7 +89,7 @@ def complete_data(
 
 
 def _complete_results(data: ModelCardData, name: str, evaluation: Mapping[str, Any] | None) -> None:
-    """Our results in the place of earlier ones of ours; the author's others stay."""
+    """Replace the results of an earlier publish, and keep those that the author added."""
     ours = eval_results(evaluation) if evaluation is not None else []
     earlier = [result for result in data.eval_results or () if is_ours(result)]
     results = [result for result in data.eval_results or () if not is_ours(result)] + ours
@@ -101,7 +103,7 @@ def _complete_results(data: ModelCardData, name: str, evaluation: Mapping[str, A
 def _check(data: Mapping[str, Any], where: str) -> None:
     strange = [name for name in data if hasattr(ModelCardData, name)]
     if strange:
-        raise PublishError(f"The metadata of {where} have the name {strange[0]!r}, which no card has. Take it out.")
+        raise PublishError(f"The metadata of {where} have the entry {strange[0]!r}, which no card can have. Remove it.")
     known_settings(data, _RULES, f"The metadata of {where}", PublishError)
 
 

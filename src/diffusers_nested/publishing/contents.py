@@ -1,4 +1,4 @@
-"""Which files of a folder belong to a published adapter, and which stay at home."""
+"""Which files of a folder are published, and which are not."""
 
 import json
 import os
@@ -19,14 +19,14 @@ _ENCODER_WEIGHTS = "image_encoder/model"
 
 @dataclass(frozen=True)
 class Contents:
-    """The files of a folder by what becomes of them; names are relative to the folder.
+    """The files of a folder, sorted by what happens to them; names are relative to the folder.
 
     Attributes:
-        files: Those that are published, with their content where it is not the file's own.
-        left_out: Files and folders that are not, with the number of files.
-        pictures: Those of ``files`` that are pictures.
-        cleaned: Those of ``pictures`` that go up without metadata that the file has.
-        variants: Variants of the weights; None for those without a name.
+        files: The published files: paths, or the content where it differs from the file.
+        left_out: The other files and folders -> number of files in them.
+        pictures: The pictures among ``files``.
+        cleaned: The pictures from which metadata were removed.
+        variants: The variants of the weights; None stands for the one without a name.
         has_card: Whether there is a README.md, which is not among ``files``.
     """
 
@@ -39,7 +39,7 @@ class Contents:
 
     @property
     def has_image_encoder(self) -> bool:
-        """Whether the adapter brings its own."""
+        """Whether the adapter comes with its own image encoder."""
         return "image_encoder/config.json" in self.files
 
 
@@ -47,8 +47,8 @@ def read_contents(folder: Path) -> Contents:
     """Sort the files of an adapter's folder.
 
     Raises:
-        PublishError: A file that would be published is a link that leaves the folder, no regular file, or cannot be
-            read, or a picture or a configuration is not one.
+        PublishError: A file to publish is a link out of the folder, is not a regular file or cannot be read, or a
+            picture or configuration is invalid.
     """
     names = sorted(_names(folder))
     paths = {name: own_file(folder, name) for name in names if is_published(name)}
@@ -67,7 +67,7 @@ def read_contents(folder: Path) -> Contents:
 
 
 def _names(folder: Path) -> Iterator[str]:
-    """Every file below the folder; links to folders are only followed where an adapter has a folder."""
+    """All files below the folder; links to folders are followed only for the folders of an adapter."""
 
     def refuse(error: OSError) -> None:
         if Path(error.filename) in (folder, *(folder / name for name in FOLDERS)):
@@ -86,7 +86,7 @@ def _top(name: str) -> str:
 
 
 def _unused_weights(paths: Mapping[str, Path]) -> set[str]:
-    """Weights that loading does not read: shards and an index beside a whole file, shards that no index names."""
+    """Weights that loading ignores: shards and an index beside a single file, and shards that no index lists."""
     groups: dict[str, set[str]] = {}
     for name in paths:
         variant = weights_variant(name)
@@ -114,7 +114,7 @@ def _used(paths: Mapping[str, Path], whole: str, index: str) -> set[str]:
         raise PublishError(str(error)) from error
     strange = sorted(shard for shard in shards if not is_published(shard))
     if strange:
-        raise PublishError(f"{paths[index]} names {strange[0]!r}, which is not how shards are named. Save it again.")
+        raise PublishError(f"{paths[index]} lists {strange[0]!r}, which is not a valid name of a shard. Save it again.")
     return {index, *shards}
 
 
@@ -124,7 +124,7 @@ def _variants(files: Mapping[str, Any]) -> list[str | None]:
 
 
 def _for_others(path: Path) -> Path | bytes:
-    """A configuration, or its content without the paths of this machine."""
+    """A configuration's path, or its content without local paths if it has any."""
     values = read_own_json(path)
     if not isinstance(values, dict):
         return path

@@ -1,6 +1,6 @@
-"""Which names belong to a published adapter. Files of other names are neither uploaded nor removed.
+"""Names of files that belong to a published adapter. All other files are neither uploaded nor removed.
 
-Relative to the adapter's folder, here and in the repository, these are the adapter's:
+Relative to the adapter's folder, locally and in the repository, these files are the adapter's:
 
 - ``config.json`` and ``evaluation.json``;
 - ``diffusion_pytorch_model[.VARIANT][-00001-of-00002].safetensors`` and
@@ -9,8 +9,8 @@ Relative to the adapter's folder, here and in the repository, these are the adap
   ``model.safetensors.index.json``;
 - ``feature_extractor/preprocessor_config.json``.
 
-The author's are ``README.md``, ``LICENSE`` (also ``.md`` and ``.txt``), and pictures beside the config and in
-``samples/`` and ``images/``: uploaded with the adapter, but not removed because of their names.
+The author's files are ``README.md``, ``LICENSE`` (also ``.md`` and ``.txt``), and pictures beside the config and in
+``samples/`` and ``images/``. They are uploaded with the adapter, but never removed because of their names.
 """
 
 import re
@@ -36,7 +36,7 @@ _AUTHORS = re.compile(rf"{re.escape(CARD)}|LICENSE(\.md|\.txt)?")
 
 
 def is_adapters(name: str) -> bool:
-    """Whether a file is the adapter's: the next publish replaces or removes it."""
+    """Whether a file is the adapter's, so that the next publish replaces or removes it."""
     return weights_variant(name) is not None or _OTHERS.fullmatch(name) is not None
 
 
@@ -46,18 +46,18 @@ def is_picture(name: str) -> bool:
 
 
 def is_published(name: str) -> bool:
-    """Whether a file of an adapter's folder is uploaded."""
+    """Whether a file in an adapter's folder is uploaded."""
     return is_adapters(name) or is_picture(name) or _AUTHORS.fullmatch(name) is not None
 
 
 def weights_variant(name: str) -> str | None:
-    """The variant of a file of weights, "" for those without a name; None if it is no such file."""
+    """The variant of a weight file, "" if it has none; None for other files."""
     match = _WEIGHTS.fullmatch(name) or _INDEX.fullmatch(name)
     return None if match is None else match["variant"] or ""
 
 
 def names_a_folder(name: str) -> bool:
-    """Whether the name of an image encoder can only be a path of this machine, and none of the Hub."""
+    """Whether the name of an image encoder must be a local path, because it is not valid on the Hub."""
     try:
         check_name(name)
     except AdapterLoadError:
@@ -66,14 +66,14 @@ def names_a_folder(name: str) -> bool:
 
 
 def check_path(path: str, what: str) -> None:
-    """Raise unless a path can be one in a repository.
+    """Raise unless a path is valid in a repository.
 
     Args:
-        path: With ``/`` between folders.
+        path: The path, with ``/`` between folders.
         what: What it is, for the message.
 
     Raises:
-        PublishError: It is no text, leaves the repository, or holds characters that nobody can read or type.
+        PublishError: It is not text, leads out of the repository, or contains unprintable characters.
     """
     parts = path.split("/") if isinstance(path, str) else [""]
     unreadable = isinstance(path, str) and any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in path)
@@ -85,17 +85,17 @@ def check_path(path: str, what: str) -> None:
 
 
 def check_subfolder(subfolder: str | None) -> None:
-    """Raise unless an adapter can go into this folder of a repository.
+    """Raise unless an adapter can be published to this folder of a repository.
 
     Raises:
-        PublishError: It is no path, or a folder that belongs to the adapter at the top.
+        PublishError: It is not a valid path, or the folder belongs to the adapter at the top.
     """
     if subfolder is None:
         return
     check_path(subfolder, "subfolder")
     if {ENCODER, FEATURES} & set(subfolder.split("/")):
         raise PublishError(
-            f"subfolder {subfolder!r} is where an adapter's image encoder goes. Give the adapter a folder of its own."
+            f"subfolder {subfolder!r} is reserved for an adapter's image encoder. Give the adapter a folder of its own."
         )
 
 
@@ -103,7 +103,7 @@ def check_branch(revision: str | None) -> None:
     """Raise unless this can be the name of a branch.
 
     Raises:
-        PublishError: Git does not take it, or it is the number of a commit.
+        PublishError: It is not a valid name in Git, or is the hash of a commit.
     """
     if revision is None:
         return
@@ -112,6 +112,6 @@ def check_branch(revision: str | None) -> None:
     )
     if forbidden or not revision.isprintable() or re.fullmatch("[0-9a-f]{40}", revision):
         raise PublishError(
-            f"revision {shown(revision)} cannot be the name of a branch. Name a branch, such as 'next'; a new one is "
-            "made."
+            f"revision {shown(revision)} cannot be the name of a branch. Give one such as 'next'; it is created if "
+            "necessary."
         )

@@ -1,4 +1,4 @@
-"""An adapter in memory, with what belongs to it, as a folder to publish."""
+"""Saving what belongs to an adapter in memory into the folder that is published."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ def save_parts(
     evaluation: Mapping[str, Any] | None,
     sample_images: Sequence[Any],
 ) -> None:
-    """Save what goes with an adapter beside it; see ``Publishable.push_to_hub``.
+    """Save the image encoder, evaluation and pictures beside an adapter; see ``Publishable.push_to_hub``.
 
     Raises:
-        PublishError: The evaluation is not of its form, or an image cannot be used.
+        PublishError: The evaluation has another form, or an image cannot be used.
         AdapterLoadError: The image encoder cannot be loaded.
     """
     if image_encoder is not None:
@@ -38,7 +38,7 @@ def _as_json(evaluation: Mapping[str, Any]) -> str:
         return json.dumps(checked, indent=1, allow_nan=False) + "\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise PublishError(
-            f"evaluation cannot be written as JSON ({error}). Give texts, numbers, lists and dicts of these."
+            f"evaluation cannot be written as JSON ({error}). Use only text, numbers, lists and dicts."
         ) from error
 
 
@@ -58,7 +58,7 @@ def _as_picture(image: Any) -> Image.Image:
     if not isinstance(image, str | Path):
         return to_pil(image)
     if not Path(image).is_file():
-        raise PublishError(f"The sample image {image} is no file. Give the path of a picture.")
+        raise PublishError(f"The sample image {image} is not a file. Give the path of a picture.")
     try:
         opened = open_photo(image)
     except SubjectError as error:

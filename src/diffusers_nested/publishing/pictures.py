@@ -1,6 +1,6 @@
-"""Pictures without what they say beside their pixels: place, camera, comments, thumbnails, other software's notes.
+"""Pictures without their metadata: location, camera, comments, thumbnails, and notes of other software.
 
-The compressed pixels are copied, not encoded again; the colour profile and the turn that EXIF asks for are kept.
+The compressed pixels are copied, not re-encoded. The colour profile and the EXIF orientation are kept.
 """
 
 import io
@@ -24,15 +24,15 @@ _PNG_KEPT = frozenset(
 )
 _WEBP_KEPT = frozenset((b"VP8X", b"ICCP", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L"))
 _WEBP_EXIF, _WEBP_XMP = 0x08, 0x04  # flags
-# in the data of a scan, FF 00 is a byte and FF D0 to FF D7 count; other markers end it
+# in scan data, FF 00 is a plain byte and FF D0 to FF D7 are restart markers; any other marker ends it
 _JPEG_MARKER = re.compile(rb"\xff+[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
 
 
 def without_metadata(path: Path) -> bytes | None:
-    """The picture as it goes up; None if that is the file as it is.
+    """The picture without metadata; None if the file has none.
 
     Raises:
-        PublishError: It is no whole PNG, JPEG or WebP, or has too many pixels.
+        PublishError: It is not a complete PNG, JPEG or WebP file, or has too many pixels.
     """
     try:
         data = path.read_bytes()
@@ -42,10 +42,10 @@ def without_metadata(path: Path) -> bytes | None:
             with Image.open(io.BytesIO(cleaned)) as image:
                 image.load()
     except _BOMBS as error:
-        raise PublishError(f"{path} has too many pixels ({error}) Make it smaller, or take it out.") from error
+        raise PublishError(f"{path} has too many pixels ({error}) Make it smaller, or remove it.") from error
     except _DAMAGED as error:
         raise PublishError(
-            f"{path} is not a picture that can be shown ({error}). Save it as PNG, JPEG or WebP, or take it out."
+            f"{path} is not a picture that can be shown ({error}). Save it as PNG, JPEG or WebP, or remove it."
         ) from error
     return None if cleaned == data else cleaned
 
@@ -59,11 +59,11 @@ def _cleaned(data: bytes) -> bytes:
 
 
 def _turn(image: Image.Image) -> bytes:
-    """EXIF that says how the picture is turned and nothing else; empty if it is upright."""
+    """EXIF with the orientation alone; empty if the picture is upright."""
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except _DAMAGED:
-        return b""  # nobody else can read it either
+        return b""  # unreadable for everyone else too
     if orientation not in range(2, 9):
         return b""
     exif = Image.Exif()
@@ -80,7 +80,7 @@ def _jpeg(data: bytes, exif: bytes) -> bytes:
         marker, place = data[start.end() - 1], start.end()
         if marker == 0xD9:
             parts.append(b"\xff\xd9")
-            break  # what follows belongs to other pictures, such as previews
+            break  # the rest belongs to other pictures, such as previews
         end = place + int.from_bytes(data[place : place + 2], "big")
         parts.append(_kept_segment(marker, data[place + 2 : end]))
         place = end

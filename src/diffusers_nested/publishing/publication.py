@@ -1,4 +1,4 @@
-"""What would be published of a folder: checked by loading it, without a network."""
+"""What would be published from a folder, checked by loading it; works offline."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from .names import CARD, check_branch, check_subfolder, names_a_folder, weights_
 from .own_files import read_text
 from .scores import EVALUATION, read_evaluation
 
-# Loads a model, with its ``config``, from a Source; ``variant`` says which of its weights.
+# Loads a model with a ``config`` from a Source; takes ``variant``.
 Load = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Publication:
-    """An adapter that is whole, and all that goes with it.
+    """A complete adapter, ready to be published.
 
     Attributes:
-        facts: What its card says.
+        facts: What its card states.
         contents: The files of its folder.
         readme: The author's card; None if the folder has none.
-        subfolder: Where it goes in the repository.
+        subfolder: The adapter's folder in the repository.
     """
 
     facts: CardFacts
@@ -39,23 +39,23 @@ class Publication:
     subfolder: str | None
 
     def card(self, published: bytes | None = None) -> ModelCard:
-        """The card, completed from the folder's and from the one in the repository.
+        """The card, completed from the one in the folder and the one in the repository.
 
         Args:
-            published: Content of the card in the repository, if it has one.
+            published: The content of the card in the repository, if there is one.
 
         Raises:
-            PublishError: The card to complete cannot be read, or the base model is not known.
+            PublishError: A card cannot be read, or the base model is unknown.
         """
         return write_card(self.facts, self.readme, published)
 
     def files(self, card: ModelCard) -> dict[str, Path | bytes]:
-        """Every file, by its path in the repository."""
+        """All files, by their path in the repository."""
         files = {**self.contents.files, CARD: card.content.encode()}
         return {self.path_in_repo(name): files[name] for name in sorted(files)}
 
     def path_in_repo(self, name: str) -> str:
-        """Where a file of the folder goes."""
+        """The path of one of the folder's files in the repository."""
         return "/".join(filter(None, (self.subfolder, name)))
 
 
@@ -69,27 +69,27 @@ def prepare_publication(
     base_model: str | None = None,
     license: str | None = None,
 ) -> Publication:
-    """Check a folder by loading what it holds, and collect what is to be published.
+    """Check a folder by loading its content, and collect everything to publish.
 
     Args:
-        folder: Of the adapter.
+        folder: The adapter's folder.
         repo_id: ``user/name``.
         load: Loads an adapter: ``NestedAdapter.from_source``.
-        subfolder: Where the adapter goes in the repository; by default, its top.
-        revision: Branch that the card's example names; by default none, which is main.
-        base_model: Repository of the pipeline that it was trained on; by default the card's, or SDXL or
+        subfolder: The adapter's folder in the repository; by default its top.
+        revision: The branch that the card's example names; by default none, which means main.
+        base_model: Repository of the pipeline that it was trained on; by default the one in the card, or SDXL or
             Stable Diffusion 1.5 for an adapter of its size.
-        license: Identifier of a licence, such as ``"apache-2.0"``; by default the card's.
+        license: Identifier of a license, such as ``"apache-2.0"``; by default the one in the card.
 
     Raises:
-        PublishError: The name cannot be one of a repository, there is no such folder, or a file is not as it should be.
-        AdapterLoadError: The folder holds no whole adapter, or its image encoder is not whole or not its own.
+        PublishError: A name is invalid, there is no such folder, or one of its files is invalid.
+        AdapterLoadError: The folder contains no complete adapter, or its image encoder is incomplete or does not fit.
     """
     _check_names(repo_id, base_model, license)
     check_subfolder(subfolder)
     check_branch(revision)
     if not Path(folder).is_dir():
-        raise PublishError(f"{folder} is not a folder. Name the one that holds the adapter's config.json.")
+        raise PublishError(f"{folder} is not a folder. Give the folder with the adapter's config.json.")
     contents = read_contents(Path(folder))
     adapter = _load_all(Path(folder), contents, load)
     keywords: dict[str, str | None] = {"subfolder": subfolder, "revision": revision}
@@ -122,13 +122,15 @@ def _readme(path: Path) -> str | None:
 def _check_names(repo_id: str, base_model: str | None, license: str | None) -> None:
     for what, name in (("repo_id", repo_id), ("base_model", base_model)):
         if name is not None and not is_repository(name):
-            raise PublishError(f"{what} {shown(name)} is not the name of a repository. Give it as 'user/name'.")
+            raise PublishError(f"{what} {shown(name)} is not a repository id. Give one of the form 'user/name'.")
     if license is not None and not (isinstance(license, str) and license.strip() and license.isprintable()):
-        raise PublishError(f"license {shown(license)} is no identifier of a license. Give one such as 'apache-2.0'.")
+        raise PublishError(
+            f"license {shown(license)} is not the identifier of a license. Give one such as 'apache-2.0'."
+        )
 
 
 def _load_all(folder: Path, contents: Contents, load: Load) -> Any:
-    """The adapter, after each variant of its weights and its image encoder have been loaded."""
+    """Load each variant of the weights and the image encoder, and return the adapter."""
     source = Source(str(folder))
     adapter, *_ = [load(source, variant=variant) for variant in contents.variants or [None]]
     named = adapter.config["image_encoder"]
@@ -136,8 +138,8 @@ def _load_all(folder: Path, contents: Contents, load: Load) -> Any:
         load_image_encoder(find_image_encoder(adapter.config, source, "image_encoder"))
     elif not named or names_a_folder(named):
         raise PublishError(
-            f"{folder} holds no image_encoder/, and its config.json names "
-            f"{repr(named) + ', a folder of this machine' if named else 'none on the Hub'}. Save the vision tower as "
+            f"{folder} has no image_encoder/, and its config.json names "
+            f"{repr(named) + ', a folder on this machine' if named else 'none on the Hub'}. Save the vision tower as "
             "image_encoder/ and its preprocessing as feature_extractor/ beside the adapter."
         )
     return adapter
@@ -149,5 +151,5 @@ def _weights_size(contents: Contents) -> int:
 
 
 def sizes(files: Mapping[str, Any]) -> dict[str, int]:
-    """Bytes of every file, of paths and of contents."""
+    """Size of every file in bytes."""
     return {name: len(file) if isinstance(file, bytes) else Path(file).stat().st_size for name, file in files.items()}

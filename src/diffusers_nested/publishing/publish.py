@@ -1,4 +1,4 @@
-"""Publishing an adapter: everything is checked first, and one commit holds all of it."""
+"""Uploading an adapter: all checks come first, and everything goes into one commit."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -27,13 +27,13 @@ def upload(
     create_pr: bool,
     revision: str | None,
 ) -> str:
-    """Put an adapter and all that goes with it on the Hub; see ``Publishable.publish``.
+    """Upload an adapter with its card; the keywords are those of ``Publishable.publish``.
 
     Returns:
-        The address of the commit or of the pull request.
+        The URL of the commit or the pull request.
 
     Raises:
-        PublishError: Something does not fit, or the Hub refuses; nothing has been published then.
+        PublishError: A check fails, or the Hub refuses; nothing is published then.
     """
     check_branch(revision)
     repo_id = publication.facts.repo_id
@@ -58,7 +58,7 @@ def upload(
 
 
 def show(publication: Publication, card: ModelCard, outdated: Sequence[str] = ()) -> None:
-    """Log what is uploaded, with sizes, what is removed and left out, and what the card lacks."""
+    """Log which files are uploaded, removed and left out, and what the card lacks."""
     table = sizes(publication.files(card))
     cleaned = {publication.path_in_repo(name) for name in publication.contents.cleaned}
     for name, size in table.items():
@@ -69,13 +69,13 @@ def show(publication: Publication, card: ModelCard, outdated: Sequence[str] = ()
     for name, count in publication.contents.left_out.items():
         logger.info("left out: %s%s", _printable(name), f" ({count} files)" if name.endswith("/") else "")
     if not card.data.get("license"):
-        logger.warning("the card names no license (--license): nobody knows what they may do with the adapter")
+        logger.warning("the card names no license (--license), so nobody knows how they may use the adapter")
     if TO_FILL_IN in card.text:
-        logger.warning("the card has sections for you to fill in: look for %r in README.md", TO_FILL_IN)
+        logger.warning("the card has sections that you must fill in: look for %r in README.md", TO_FILL_IN)
 
 
 def _parent(api: HfApi, published: Published, private: bool | None, branch: str | None) -> str | None:
-    """The commit to write upon, after making the repository and the branch if there are none."""
+    """The parent of the new commit, after creating the repository and the branch if necessary."""
     parent = published.commit
     if parent is None:
         api.create_repo(published.repo_id, private=private, exist_ok=True)
@@ -83,7 +83,7 @@ def _parent(api: HfApi, published: Published, private: bool | None, branch: str 
         parent = made.sha
         if {file.rfilename for file in made.siblings or ()} - {".gitattributes"}:
             raise PublishError(
-                f"{published.repo_id} was not published: somebody else has just made it. Look at it, then run it again."
+                f"{published.repo_id} was not published: somebody else has just created it. Look at it, then try again."
             )
     if branch is not None and (published.branch_is_new or published.commit is None):
         api.create_branch(published.repo_id, branch=branch, revision=parent, exist_ok=True)
@@ -100,7 +100,7 @@ def _in_megabytes(size: int) -> str:
 
 
 def _printable(name: str) -> str:
-    """A name of any file, without what would move a terminal's cursor or cannot be written there."""
+    """A file name without characters that a terminal cannot print."""
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in name)
 
 
@@ -110,7 +110,7 @@ def _publish_errors(repo_id: str) -> Iterator[None]:
         yield
     except NestedAdapterError:
         raise
-    # huggingface_hub raises a RuntimeError for a large file that did not arrive
+    # huggingface_hub raises RuntimeError if the upload of a large file fails
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
         raise PublishError(f"{repo_id} was not published. {_explain(error)}") from error
 
@@ -119,16 +119,16 @@ def _explain(error: Exception) -> str:
     refusal: Any = error if isinstance(error, HfHubHTTPError) else error.__cause__
     if not isinstance(refusal, HfHubHTTPError):
         said = str(error).rstrip(".")
-        return f"{said}. Check the connection and run it again: what has arrived is not sent again."
+        return f"{said}. Check the connection and try again: files that have arrived are not sent again."
     status, said = refusal.response.status_code, refusal.server_message or str(refusal)
     if status in (401, 403):
         return (
             f"The Hub refused it ({status}: {said}). Log in with `hf auth login` or pass token=..., with a token that "
-            "may write to this repository; to the repository of somebody else, make a pull request with create_pr=True."
+            "may write to this repository; for somebody else's repository, open a pull request with create_pr=True."
         )
     if status in (409, 412):
         return (
-            f"Somebody else commits to it at the same time ({status}: {said}), so nothing was changed. Look at what "
-            "is there now, then run it again."
+            f"Somebody else is committing to it at the same time ({status}: {said}), so nothing was changed. Look at "
+            "what is there now, then try again."
         )
-    return f"The Hub answered {status}: {said}. Run it again: what has arrived is not sent again."
+    return f"The Hub answered {status}: {said}. Try again: files that have arrived are not sent again."

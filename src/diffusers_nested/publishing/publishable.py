@@ -1,4 +1,4 @@
-"""What makes a class of models one that can be published."""
+"""A mixin for models that can be published."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from .publish import upload
 
 
 class Publishable:
-    """Gives a class of models ``publish`` and ``push_to_hub``.
+    """Adds ``publish`` and ``push_to_hub`` to a model of diffusers.
 
-    The class has ``config`` and ``save_pretrained`` as diffusers' models have them, and ``from_source``, which loads a
-    model from a ``Source``: so publishing checks a model by loading it, and need not know the class.
+    The model's class must have ``from_source``, which loads a model from a ``Source``: publishing checks a folder by
+    loading it.
     """
 
     @classmethod
@@ -36,31 +36,31 @@ class Publishable:
     ) -> str:
         """Publish an adapter's folder on the Hub, with a model card.
 
-        The folder is checked by loading it. Only what belongs to an adapter is uploaded, in one commit: weights as
-        safetensors, configurations, the card, an ``evaluation.json``, a ``LICENSE`` and pictures, these without their
-        metadata. Files of the adapter that was there before and that this one does not have are removed in the same
-        commit; other files stay. A publish that was cut off, or that another commit came before, leaves the repository
-        as it was; run it again, and large files that have arrived are not sent again.
+        The folder is checked by loading it. One commit contains everything that belongs to an adapter: weights as
+        safetensors, configurations, the card, ``evaluation.json``, ``LICENSE``, and pictures without their metadata.
+        It also removes files of an earlier adapter that the new one does not have; other files stay. If the upload is
+        interrupted, or somebody else commits in between, the repository stays as it was. Try again then: large files
+        that have arrived are not sent a second time.
 
         Args:
-            folder: Of the adapter.
-            repo_id: ``user/name``; made if there is none.
-            commit_message: Of the one commit.
+            folder: The adapter's folder.
+            repo_id: ``user/name``; created if necessary.
+            commit_message: Message of the commit.
             private: Whether a new repository is private.
-            token: Access token with the right to write; by default the one of ``hf auth login``.
-            create_pr: Ask the owner to merge it instead of writing to the branch.
-            revision: Branch; made if there is none. By default main.
-            subfolder: Where the adapter goes in the repository; by default, its top.
-            base_model: Repository of the pipeline that it was trained on; by default the card's, or SDXL or
+            token: Access token with write permission; by default the one of ``hf auth login``.
+            create_pr: Open a pull request instead of writing to the branch.
+            revision: The branch, created if necessary; main by default.
+            subfolder: The adapter's folder in the repository; by default its top.
+            base_model: Repository of the pipeline that it was trained on; by default the one in the card, or SDXL or
                 Stable Diffusion 1.5 for an adapter of its size.
-            license: Identifier of a licence, such as ``"apache-2.0"``; by default the card's.
+            license: Identifier of a license, such as ``"apache-2.0"``; by default the one in the card.
 
         Returns:
-            The address of the commit or of the pull request.
+            The URL of the commit or the pull request.
 
         Raises:
-            PublishError: Something does not fit, or the Hub refuses; nothing has been published then.
-            AdapterLoadError: The folder holds no whole adapter.
+            PublishError: A check fails, or the Hub refuses; nothing is published then.
+            AdapterLoadError: The folder contains no complete adapter.
         """
         kind: Any = cls
         publication = prepare_publication(
@@ -101,32 +101,34 @@ class Publishable:
     ) -> str:
         """Publish the adapter on the Hub with its image encoder and a model card.
 
-        The first keywords are those of diffusers' models. See ``publish`` for what is checked and uploaded.
+        The first arguments are those of diffusers' models. See ``publish`` for what is checked and uploaded.
 
         Args:
-            repo_id: ``user/name``; made if there is none.
-            commit_message: Of the one commit.
+            repo_id: ``user/name``; created if necessary.
+            commit_message: Message of the commit.
             private: Whether a new repository is private.
-            token: Access token with the right to write; by default the one of ``hf auth login``.
-            create_pr: Ask the owner to merge it instead of writing to the branch.
-            safe_serialization: Only True: adapters are read as safetensors alone.
-            variant: Such as ``"fp16"``: names the file of the weights; it does not convert them. Weights of other
-                variants in the repository go: to have several, save them into one folder and ``publish`` that.
-            subfolder: Where the adapter goes in the repository; by default, its top.
-            image_encoder: The vision tower that it reads, with its preprocessing: in memory, or as
-                ``load_vision_tower`` takes it. It may be left out if the adapter's config names one on the Hub.
-            revision: Branch; made if there is none. By default main.
-            evaluation: How it was measured; see ``evaluation.json`` in the documentation.
-            sample_images: Pictures for the card: images, or paths.
-            base_model: Repository of the pipeline that it was trained on; by default the card's, or SDXL or
+            token: Access token with write permission; by default the one of ``hf auth login``.
+            create_pr: Open a pull request instead of writing to the branch.
+            safe_serialization: Must be True: adapters are saved as safetensors only.
+            variant: Such as ``"fp16"``: goes into the name of the weight file; the weights are not converted. Other
+                variants in the repository are removed; to publish several, save them into one folder and ``publish``
+                that.
+            subfolder: The adapter's folder in the repository; by default its top.
+            image_encoder: The vision tower that it reads, in memory or as a name for ``load_vision_tower``. It may be
+                left out if the adapter's config names one on the Hub.
+            revision: The branch, created if necessary; main by default.
+            evaluation: Results of an evaluation; see ``evaluation.json`` in the documentation.
+            sample_images: Pictures for the card, as images or paths.
+            base_model: Repository of the pipeline that it was trained on; by default the one in the card, or SDXL or
                 Stable Diffusion 1.5 for an adapter of its size.
-            license: Identifier of a licence, such as ``"apache-2.0"``; by default the card's.
+            license: Identifier of a license, such as ``"apache-2.0"``; by default the one in the card.
 
         Returns:
-            The address of the commit or of the pull request.
+            The URL of the commit or the pull request.
 
         Raises:
-            PublishError: Something does not fit, or the Hub refuses; nothing has been published then.
+            PublishError: A check fails, or the Hub refuses; nothing is published then.
+            AdapterLoadError: The image encoder cannot be loaded, or does not fit the adapter.
         """
         if not safe_serialization:
             raise PublishError("Adapters are published as safetensors only. Leave out safe_serialization=False.")

@@ -1,18 +1,18 @@
-"""Names that others chose, as they stand in a card: values in its example, plain words in its text."""
+"""Quoting of names that others chose, so that they are safe in a card's code and text."""
 
 import unicodedata
 
 
 def python_literal(value: str) -> str:
-    """A text as Python source on one line, in double quotes.
+    """A string literal in Python, on one line and in double quotes.
 
-    It ends neither a comment, nor a block of code in Markdown, nor a comment in HTML.
+    It cannot end a code block in Markdown or a comment in HTML.
     """
     return '"' + "".join(map(_in_python, value)) + '"'
 
 
 def markdown_text(value: str) -> str:
-    """A text that Markdown shows as it is, in a line or in the cell of a table."""
+    """Text that Markdown shows literally, in a line or in the cell of a table."""
     words = "".join(" " if unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") else char for char in value)
     return "".join(map(_in_markdown, " ".join(words.split())))
 
@@ -29,5 +29,5 @@ def _in_python(char: str) -> str:
 def _in_markdown(char: str) -> str:
     if char in "\\`*_{}[]#!":
         return "\\" + char
-    # a backslash before these is shown by some renderers
+    # some renderers show a backslash before these
     return f"&#{ord(char)};" if char in "<>&|~$" else char

@@ -1,4 +1,4 @@
-"""What a repository holds before an adapter is published to it, and what must go."""
+"""The state of a repository before an adapter is published to it, and which of its files are outdated."""
 
 import json
 from collections.abc import Collection
@@ -19,16 +19,16 @@ _KIND = "NestedAdapter"
 
 @dataclass(frozen=True)
 class Published:
-    """A folder of a repository at one commit, which the next is made upon.
+    """A folder of a repository at the commit that publishing builds on.
 
     Attributes:
         repo_id: ``user/name``.
-        commit: None if there is no repository yet.
-        branch_is_new: Whether the branch is still to be made, at this commit.
-        is_private: Whether only its owner sees it.
-        prefix: Of the files of the adapter's folder, such as ``"people/"``.
-        all_files: Every file of the repository.
-        card: Content of the README.md of the adapter's folder.
+        commit: The commit; None if there is no repository yet.
+        branch_is_new: Whether the branch must still be created, at this commit.
+        is_private: Whether the repository is private.
+        prefix: Prefix of the files in the adapter's folder, such as ``"people/"``.
+        all_files: All files of the repository.
+        card: Content of the README.md in the adapter's folder.
     """
 
     repo_id: str
@@ -40,11 +40,11 @@ class Published:
     card: bytes | None = None
 
     def outdated(self, new: Collection[str], card: str) -> list[str]:
-        """Files of the adapter that was there, which the new one does not have.
+        """Files of the earlier adapter that the new one does not have.
 
         Args:
             new: Paths of the new files in the repository.
-            card: The new card. A picture that the earlier card showed goes if this one does not name it.
+            card: The new card. Pictures that only the earlier card shows are outdated.
         """
         old = [name.removeprefix(self.prefix) for name in self.all_files if name.startswith(self.prefix)]
         shown = shown_pictures(self.card or b"", list(filter(is_picture, old)))
@@ -54,16 +54,16 @@ class Published:
 
 
 def read_published(api: HfApi, repo_id: str, revision: str | None, subfolder: str | None) -> Published:
-    """What there is, at the branch's head.
+    """Read the state of a repository at the head of a branch.
 
     Args:
-        api: To ask with.
+        api: The client.
         repo_id: ``user/name``.
-        revision: A branch, which need not exist; None for main.
+        revision: The branch, which need not exist; None for main.
         subfolder: The adapter's folder.
 
     Raises:
-        PublishError: The revision is a tag, or the folder holds another model.
+        PublishError: The revision is a tag, or the folder contains another model.
     """
     try:
         at = _existing_branch(api, repo_id, revision)
@@ -86,20 +86,20 @@ def read_published(api: HfApi, repo_id: str, revision: str | None, subfolder: st
 
 
 def check_private(published: Published, private: bool | None) -> None:
-    """Raise if what shall be private would be public.
+    """Raise if a repository should be private but is public.
 
     Raises:
-        PublishError: The repository is there and public.
+        PublishError: The repository exists and is public.
     """
     if private and published.commit is not None and not published.is_private:
         raise PublishError(
-            f"{published.repo_id} is there already, and public: private=True (--private) only makes new repositories "
-            "private. Change it on its page, or leave out private=True."
+            f"{published.repo_id} already exists and is public: private=True (--private) only applies to new "
+            "repositories. Make it private on its page, or leave out private=True."
         )
 
 
 def check_shared_encoder(api: HfApi, published: Published, outdated: Collection[str]) -> None:
-    """Raise if an adapter in another folder reads the image encoder that is to be removed.
+    """Raise if an adapter in another folder needs the image encoder that would be removed.
 
     Raises:
         PublishError: Names the adapter.
@@ -112,38 +112,38 @@ def check_shared_encoder(api: HfApi, published: Published, outdated: Collection[
         config = _config(api, published, folder + CONFIG)
         if config.get("_class_name") == _KIND and config.get("image_encoder") is None:
             raise PublishError(
-                f"The adapter in {folder} of {published.repo_id} reads the {ENCODER}/ that this publish would remove. "
-                f"Publish that adapter with an {ENCODER}/ of its own first."
+                f"The adapter in {folder} of {published.repo_id} needs the {ENCODER}/ that this would remove. Publish "
+                f"that adapter with an {ENCODER}/ of its own first."
             )
 
 
 def _existing_branch(api: HfApi, repo_id: str, revision: str | None) -> str | None:
-    """The branch if it is there, else None."""
+    """The branch if it exists, else None."""
     if revision is None or revision.startswith("refs/"):
         return revision
     refs = api.list_repo_refs(repo_id)
     if revision in {ref.name for ref in refs.tags}:
-        raise PublishError(f"revision {revision!r} is a tag of {repo_id}, which does not move. Name a branch.")
+        raise PublishError(f"revision {revision!r} is a tag of {repo_id}, and tags do not move. Give a branch.")
     return revision if revision in {ref.name for ref in refs.branches} else None
 
 
 def _check_is_adapters(api: HfApi, published: Published) -> None:
-    """Raise unless what would be replaced is an adapter; what is there may be a pipeline, or others' image encoder."""
+    """Raise unless the folder is empty or contains an adapter: never replace a pipeline or another model."""
     prefix, files = published.prefix, published.all_files
     where = f"{published.repo_id}/{prefix}".rstrip("/")
     remedy = "Publish to another repository, or to a folder of this one with subfolder=... (--subfolder)."
     if prefix + CONFIG not in files:
         taken = sorted(name for name in files if name.startswith(prefix) and is_adapters(name.removeprefix(prefix)))
         if taken:
-            raise PublishError(f"{where} holds no adapter, but {taken[0]}, which would be replaced. {remedy}")
+            raise PublishError(f"{where} contains no adapter, but {taken[0]} would be replaced. {remedy}")
         return
     found = _config(api, published, prefix + CONFIG).get("_class_name")
     if found != _KIND:
-        raise PublishError(f"The config.json of {where} is of {found!r}, not of a {_KIND}. {remedy}")
+        raise PublishError(f"The config.json of {where} belongs to a {found!r}, not a {_KIND}. {remedy}")
 
 
 def _config(api: HfApi, published: Published, name: str) -> dict[str, Any]:
-    """A configuration of anything; empty if it is none."""
+    """Any configuration; empty if the file is not one."""
     try:
         config = json.loads(_content(api, published, name))
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""An adapter's evaluation file: per condition and metric the mean and its interval."""
+"""An adapter's evaluation file: a mean with its interval for each condition and metric."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,27 +19,27 @@ _TASK, _DATASET = "text-to-image", "evaluation"
 
 
 def read_evaluation(file: Path) -> dict[str, Any] | None:
-    """An adapter's evaluation, None if there is none.
+    """Read an adapter's evaluation; None if there is none.
 
     Args:
-        file: JSON with ``results``, a dict condition -> metric -> [mean, low, high]; optionally ``identities``, how
-            many subjects were measured, and ``prompts``, a list.
+        file: JSON with ``results``, a dict condition -> metric -> [mean, low, high]; optionally ``identities``, the
+            number of subjects measured, and ``prompts``, a list.
 
     Raises:
-        PublishError: The file is there, but not of this form.
+        PublishError: The file exists, but has another form.
     """
     return check_evaluation(read_own_json(file), str(file)) if file.exists() else None
 
 
 def check_evaluation(evaluation: Any, source: str) -> dict[str, Any]:
-    """The evaluation, if it is of the form that ``read_evaluation`` describes.
+    """Check that an evaluation has the form that ``read_evaluation`` describes, and return it.
 
     Raises:
-        PublishError: It is not.
+        PublishError: It has another form.
     """
     results = evaluation.get("results") if isinstance(evaluation, Mapping) else None
     if not isinstance(results, Mapping) or not results:
-        raise PublishError(f'{source} must hold {{"results": {{condition: {{metric: [mean, low, high]}}}}}}.')
+        raise PublishError(f'{source} must contain {{"results": {{condition: {{metric: [mean, low, high]}}}}}}.')
     for condition, row in results.items():
         _check_name(condition, source)
         if not isinstance(row, Mapping) or not row:
@@ -56,7 +56,7 @@ def check_evaluation(evaluation: Any, source: str) -> dict[str, Any]:
 
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> str:
-    """The results as a table in Markdown: a row per metric, a column per condition."""
+    """The results as a Markdown table with a row per metric and a column per condition."""
     results = evaluation["results"]
     lines = ["| | " + " | ".join(map(markdown_text, results)) + " |", "|---" * (len(results) + 1) + "|"]
     for metric in _metrics(results):
@@ -66,7 +66,7 @@ def evaluation_table(evaluation: Mapping[str, Any]) -> str:
 
 
 def evaluation_setting(evaluation: Mapping[str, Any]) -> str:
-    """What was measured, as far as the file says it."""
+    """What was measured, as far as the file says."""
     prompts, identities = evaluation.get("prompts"), evaluation.get("identities")
     parts = [
         "" if identities is None else f"{identities} subjects",
@@ -76,7 +76,7 @@ def evaluation_setting(evaluation: Mapping[str, Any]) -> str:
 
 
 def eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
-    """The results as the metadata of a model card has them."""
+    """The results in the form of a model card's metadata."""
     return [
         EvalResult(
             task_type=_TASK,
@@ -93,7 +93,7 @@ def eval_results(evaluation: Mapping[str, Any]) -> list[EvalResult]:
 
 
 def is_ours(result: EvalResult) -> bool:
-    """Whether a result of a card came from an evaluation file."""
+    """Whether a result in a card came from an evaluation file."""
     return (result.task_type, result.dataset_type) == (_TASK, _DATASET)
 
 
@@ -110,7 +110,7 @@ def _check_name(name: Any, source: str) -> None:
     is_text = isinstance(name, str) and bool(name.strip()) and len(name) <= MAX_NAME
     if not is_text or any("\ud800" <= char <= "\udfff" for char in name):
         raise PublishError(
-            f"{source}: conditions and metrics have names of 1 to {MAX_NAME} characters, got {shown(name)}."
+            f"{source}: names of conditions and metrics must have 1 to {MAX_NAME} characters, got {shown(name)}."
         )
 
 

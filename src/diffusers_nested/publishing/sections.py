@@ -1,4 +1,4 @@
-"""Completing a text: sections of ours are kept up to date, everything else stays the author's."""
+"""Sections of a card: generated ones are kept up to date, everything else remains the author's."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,13 +12,13 @@ _FENCE = re.compile(r" {0,3}(```|~~~)")
 
 
 class Section(NamedTuple):
-    """A part of a page under a heading.
+    """A section of a page.
 
     Attributes:
-        heading: The heading, without its marks.
-        text: What stands below it.
-        generated: Whether it is ours to write anew each time, between two marks; otherwise it is the author's, and
-            only put in where it is missing.
+        heading: The heading, without the leading ``##``.
+        text: The text below it.
+        generated: Whether the section is rewritten each time, between two marks. Otherwise it is the author's, and
+            only added if it is missing.
     """
 
     heading: str
@@ -27,10 +27,10 @@ class Section(NamedTuple):
 
 
 def complete(text: str, sections: Sequence[Section]) -> str:
-    """The text with all sections.
+    """Complete a text with all sections.
 
-    A generated section replaces what stands between its marks; without text it goes. Where the author wrote a section
-    of the same heading without marks, theirs stays. The others are put at the end, in their order.
+    A generated section replaces the text between its marks, and is removed if it has no text. A section of the same
+    heading that the author wrote without marks stays. Missing sections are appended in order.
 
     Raises:
         PublishError: One of the two marks of a section is missing.
@@ -41,14 +41,14 @@ def complete(text: str, sections: Sequence[Section]) -> str:
 
 
 def keep_written(text: str, earlier: str, sections: Sequence[Section]) -> str:
-    """The text with the author's sections of an earlier version that it lacks.
+    """Add the author's sections of an earlier version that the text lacks.
 
-    A section that is in both stays as it is in the text, unless it is still to be written there.
+    A section in both stays as it is in the text, unless it is still to be filled in there.
 
     Args:
-        text: What the author has now.
-        earlier: What was published, perhaps edited there.
-        sections: Those that `complete` puts in.
+        text: The author's current text.
+        earlier: The published text, perhaps edited on the Hub.
+        sections: The sections that `complete` adds.
     """
     to_write = {section.heading.lower(): section.text for section in sections if not section.generated}
     for heading, body in _written(_GENERATED.sub("", earlier)):
@@ -63,7 +63,7 @@ def keep_written(text: str, earlier: str, sections: Sequence[Section]) -> str:
 
 
 def block_of(text: str, heading: str) -> str:
-    """What stands between the marks of a generated section; empty if there are none."""
+    """The text between the marks of a generated section; empty if there are none."""
     found = re.search("{}(.*?){}".format(*map(re.escape, _marks(heading))), text, re.DOTALL)
     return "" if found is None else found[1]
 
@@ -74,12 +74,12 @@ def _with_section(text: str, section: Section) -> str:
     block = f"{begin}\n{body}\n{end}" if section.generated else body
     if text.count(begin) != text.count(end):
         raise PublishError(
-            f"README.md has only one of the two marks {begin!r} and {end!r}, so what to write anew is not known. Put "
-            "the other one back, or take out both with what was between them."
+            f"README.md has only one of the two marks {begin!r} and {end!r}, so the section to rewrite is unknown. "
+            "Restore the other one, or remove both and the text between them."
         )
     before, *blocks = re.split(rf"{re.escape(begin)}.*?{re.escape(end)}", text, flags=re.DOTALL)
     if blocks:
-        rest = "".join(blocks)  # a copy of a block is left out, it would grow old
+        rest = "".join(blocks)  # drop copies of a block, as they would become outdated
         return before + block + rest if section.text else f"{before.rstrip()}\n\n{rest.lstrip()}"
     if not section.text or _has(text, section.heading):
         return text
@@ -95,7 +95,7 @@ def _has(text: str, heading: str) -> bool:
 
 
 def _written(text: str) -> Iterator[tuple[str, str]]:
-    """Heading and body of every section of the second level; marks of headings in code are code."""
+    """Heading and body of every second-level section; ``##`` inside code blocks is ignored."""
     heading, body, fence = "", list[str](), ""
     for line in text.split("\n"):
         opening = _FENCE.match(line)

@@ -1,4 +1,4 @@
-"""Subjects: who is in the picture, in every form that a call accepts, brought to one normal form."""
+"""Who is in the picture: every form that a call accepts, resolved to one normal form."""
 
 from .resolve import resolve_subjects
 from .subject import ResolvedSubject, Subject

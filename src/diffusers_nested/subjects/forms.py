@@ -1,4 +1,4 @@
-"""The forms in which a call gives its subjects, each brought to lists of `Subject`."""
+"""The forms in which a call can give its subjects, all turned into lists of `Subject`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from ..errors import SubjectError
 from .subject import Subject
 from .values import check_word
 
-Named = tuple[str, Subject]  # what messages call the subject, e.g. "nested_adapter_image['pet']", and the subject
+Named = tuple[str, Subject]  # what error messages call it, such as "nested_adapter_image['pet']", and the subject
 
 
 def subjects_of_call(image: Any, image_embeds: Any, token: Any, num_prompts: int) -> list[list[Named]]:
-    """The subjects of a call, values still unchecked: one list that serves all prompts, or one per prompt."""
+    """The subjects of a call, not checked yet: one list for all prompts, or one list per prompt."""
     if image is not None and image_embeds is not None:
         raise SubjectError(
-            "nested_adapter_image and nested_adapter_image_embeds were given together, expected one of "
-            "them. To use images for one subject and embeddings for another, give a list of Subjects."
+            "Both nested_adapter_image and nested_adapter_image_embeds were given, expected one of them. "
+            "To use images for one subject and embeddings for another, pass a list of Subjects."
         )
     if image is None and image_embeds is None:
-        raise SubjectError("No subject was given: pass nested_adapter_image or nested_adapter_image_embeds.")
-    # the field of Subject that plain values stand for
-    field, given = ("image", image) if image is not None else ("image_embeds", image_embeds)
+        raise SubjectError("No subject was given. Pass nested_adapter_image or nested_adapter_image_embeds.")
+    # the field of Subject that a plain value fills
+    field: str = "image" if image is not None else "image_embeds"
+    given: Any = image if image is not None else image_embeds
     where = f"nested_adapter_{field}"
     if token is not None:
         _check_single(given, token, where)
@@ -36,8 +37,8 @@ def _check_single(given: Any, token: Any, where: str) -> None:
     check_word(token, "nested_adapter_token")
     if isinstance(given, Mapping | Subject) or _holds(given, Mapping, Subject, list, tuple):
         raise SubjectError(
-            f"nested_adapter_token={token!r} was given together with {where} of a form that names its "
-            "words itself (dict or Subjects). Leave nested_adapter_token out."
+            f"nested_adapter_token={token!r} was given, but {where} already names its words (a dict or "
+            "Subjects). Leave nested_adapter_token out."
         )
 
 
@@ -46,32 +47,36 @@ def _check_per_prompt(given: Any, num_prompts: int, where: str) -> None:
         is_subjects = isinstance(item, list | tuple) and all(isinstance(each, Subject) for each in item)
         if not (isinstance(item, Mapping) or is_subjects):
             raise SubjectError(
-                f"{where} is read as one entry per prompt, since it holds a dict or a list, but an "
-                f"entry is a {_kind(item)}: expected a dict of word -> image(s) or a list of Subjects. "
-                "Several photos of one subject are a plain list of images."
+                f"{where} holds a dict or a list, so it must have one entry per prompt, but an entry is a "
+                f"{_kind(item)}: expected a dict of word -> image(s) or a list of Subjects. "
+                "For several photos of one subject, pass a plain list of images."
             )
     if len(given) != num_prompts:
         raise SubjectError(
             f"{where} has {len(given)} entries for {num_prompts} prompts: expected one per "
-            "prompt. Give a single dict or list of Subjects to use it for every prompt."
+            "prompt. Pass a single dict or list of Subjects to use it for every prompt."
         )
 
 
 def _of_prompt(field: str, given: Any, where: str, token: str | None = None) -> list[Named]:
-    """The subjects of one prompt; ``token`` is the word of a single one."""
+    """The subjects of one prompt; ``token`` is the word of a single subject."""
     if isinstance(given, Mapping | list | tuple) and not given:
         raise SubjectError(f"{where} is an empty {_kind(given)}, expected one subject or more. Leave it out.")
     if isinstance(given, Subject):
         return [(where, given)]
     if isinstance(given, Mapping):
-        return [_of_word(field, word, value, f"{where}[{word!r}]") for word, value in given.items()]
+        return [_of_word(field, f"{where}[{word!r}]", word, value) for word, value in given.items()]
     if _holds(given, Subject):
         return [(f"{where}[{i}]", _only_subject(item, where)) for i, item in enumerate(given)]
-    return [(where, Subject(token=token, **{field: given}))]
+    return [(where, _filled(field, given, token))]
 
 
-def _of_word(field: str, word: Any, value: Any, where: str) -> Named:
-    return where, Subject(token=check_word(word, where), **{field: value})
+def _of_word(field: str, where: str, word: Any, value: Any) -> Named:
+    return where, _filled(field, value, check_word(word, where))
+
+
+def _filled(field: str, value: Any, token: str | None) -> Subject:
+    return Subject(image=value, token=token) if field == "image" else Subject(image_embeds=value, token=token)
 
 
 def _only_subject(item: Any, where: str) -> Subject:

@@ -1,4 +1,4 @@
-"""Subjects of a call in normal form: values checked, words and adapters known."""
+"""Resolves the subjects of a call: values checked, words and adapters known."""
 
 from __future__ import annotations
 
@@ -28,22 +28,23 @@ def resolve_subjects(
     num_prompts: int,
     adapter_tokens: Mapping[str, str],
 ) -> list[list[ResolvedSubject]]:
-    """The subjects of each prompt, from any form that a call accepts.
+    """Resolve the subjects of each prompt, from any form that a call accepts.
 
     Args:
-        image: `nested_adapter_image`: an image, a list of images of one subject, a dict of word -> image(s),
-            a `Subject` or a list of them; or, one per prompt, a list of dicts or of lists of Subjects.
-        image_embeds: `nested_adapter_image_embeds`: the same forms with tensors of shape (images, tokens,
-            token_dim) for images.
-        token: `nested_adapter_token`: the word of a single subject, where the form does not name it.
+        image: The call's `nested_adapter_image`: an image, a list of images of one subject, a dict of
+            word -> image(s), a `Subject` or a list of them; or a list of dicts or of lists of Subjects, one per
+            prompt.
+        image_embeds: The call's `nested_adapter_image_embeds`: the same forms, with tensors of shape
+            (images, tokens, token_dim) in place of images.
+        token: The call's `nested_adapter_token`: the word of a single subject, if the form does not name it.
         num_prompts: Number of prompts of the call.
         adapter_tokens: The `subject_token` of each loaded adapter, by adapter name.
 
     Returns:
-        One list per prompt. A form that serves all prompts is resolved once: its subjects are shared.
+        One list per prompt. Subjects that serve all prompts are resolved once and shared.
 
     Raises:
-        SubjectError: The form, or a value in it, cannot be used.
+        SubjectError: The form or one of its values cannot be used.
     """
     if not adapter_tokens:
         raise SubjectError("Subjects were given, but no adapter is loaded. Call pipe.load_nested_adapter(...) first.")
@@ -97,35 +98,35 @@ def _adapter_name(name: Any, word: str | None, where: str, adapter_tokens: Mappi
         return fitting[0]
     reason = "has no word" if word is None else f"has the word {word!r}"
     raise SubjectError(
-        f"{where} {reason}, from which no single adapter follows; loaded are {loaded}. {Remedy.ADAPTER_OF_SUBJECT}"
+        f"{where} {reason}, which does not single out an adapter. Loaded: {loaded}. {Remedy.ADAPTER_OF_SUBJECT}"
     )
 
 
 def _adapters_for(word: str, adapter_tokens: Mapping[str, str]) -> list[str]:
     if word in adapter_tokens:
-        return [word]  # an adapter's name is unique and chosen by the user, so it goes before the words
+        return [word]  # names are unique and chosen by the user, so they take precedence over words
     same = [name for name, token in adapter_tokens.items() if _fold(word) in (_fold(name), _fold(token))]
     return same or list(adapter_tokens)
 
 
 def _check_apart(subject: ResolvedSubject, other: ResolvedSubject, where: str) -> None:
-    """Two subjects may share a word only if both say at which positions they stand, or where in the picture."""
+    """Two subjects may share a word only if both have token_indices, or both have masks."""
     if subject.mask is not None and other.mask is not None:
         return
     if subject.token_indices is not None and other.token_indices is not None:
         shared = set(subject.token_indices) & set(other.token_indices)
         if shared:
             raise SubjectError(
-                f"{where} has token_indices {subject.token_indices}, of which {sorted(shared)} belong to "
-                "another subject of the same prompt. Give each subject positions of its own."
+                f"{where} has token_indices {subject.token_indices}, but {sorted(shared)} belong to another "
+                "subject of the same prompt. Give each subject its own positions."
             )
     elif _fold(subject.token) == _fold(other.token):
         raise SubjectError(
-            f"{where} has the word {subject.token!r}, as another subject of the same prompt. Give each subject a word "
-            "of its own, or a mask or token_indices to both. Several photos of one subject are a list."
+            f"{where} has the word {subject.token!r}, as does another subject of the same prompt. Give each subject "
+            "its own word, or give both a mask or token_indices. For several photos of one subject, pass a list."
         )
 
 
 def _fold(word: str) -> str:
-    """The form in which words are compared, as the tokenizer sees them: any case, any spacing."""
+    """A word as the tokenizer sees it, for comparing: case and spacing do not matter."""
     return " ".join(word.lower().split())

@@ -1,4 +1,4 @@
-"""One subject: as the user gives it, and in normal form."""
+"""One subject, as the user gives it and as it is resolved."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Image: TypeAlias = PIL.Image.Image | np.ndarray | torch.Tensor
 ImageSource: TypeAlias = Image | str | PathLike[str]
 
 
-# Neither class is compared by value: tensors and arrays have no single truth value to compare with.
+# Neither class is compared by value: comparing tensors or arrays gives no single truth value.
 @dataclass(frozen=True, eq=False)
 class Subject:
     """One subject of a prompt: who it is, which word stands for it, and how strongly it acts.
 
-    For `nested_adapter_image` and `nested_adapter_image_embeds`, where images alone do not say enough. Exactly
-    one of `image` and `image_embeds` is to be given; all is checked when a pipeline is called.
+    Pass it as `nested_adapter_image` or `nested_adapter_image_embeds` when an image alone does not say enough. Give
+    exactly one of `image` and `image_embeds`. Values are checked when the pipeline is called.
 
     Args:
         image: A photo, or a list of photos of the same subject (Section 5.2 of the paper): PIL images, paths or
@@ -31,19 +31,19 @@ class Subject:
             shape (images, tokens, token_dim), or a list of such tensors.
         token: The word or phrase of the prompt that stands for the subject, s* in Section 3.2. Default: the
             adapter's `subject_token`.
-        adapter_name: The loaded adapter to use. Default: the one whose name or `subject_token` is `token`,
-            else the only one loaded.
-        scale: The strength of this subject, in place of the adapter's: 0 is off, from 1 on it is λ of
+        adapter_name: The loaded adapter to use. Default: the one whose name or `subject_token` is `token`, or
+            the only one loaded.
+        scale: The strength of this subject, in place of the adapter's: 0 is off, and from 1 on it is λ of
             Section 5.1.
-        image_weights: One weight per image, to blend several images (Section 5.3) in other than equal parts.
-            Not negative; an image of weight 0 takes no part.
-        token_indices: Positions in the text embeddings, in place of those of `token` in the prompt. Needed
-            where the prompt is given as embeddings, or for one of several occurrences of a word.
-        mask: Where in the picture the subject may act, from 0 for nowhere to 1: a PIL image, its path or address,
-            an array or a tensor of shape (height, width), stretched over the picture. Elsewhere its word is the
-            plain word. The right tool for two subjects of one kind; subjects that all have masks may share a word.
-        start: The part of the denoising steps after which the subject begins to act, from 0 to 1.
-        end: The part of the denoising steps after which it no longer acts, as ControlNet's guidance end.
+        image_weights: One weight per image, to blend several images (Section 5.3) in unequal parts. Weights are
+            not negative; an image of weight 0 is left out.
+        token_indices: Positions in the text embeddings, in place of those of `token` in the prompt. Needed if
+            the prompt is given as embeddings, or to pick one of several occurrences of a word.
+        mask: Where in the picture the subject may act, from 0 (nowhere) to 1: a PIL image, its path or address, an
+            array or a tensor of shape (height, width), stretched over the picture. Elsewhere its word is the plain
+            word. Use masks for two subjects of the same kind; subjects that all have masks may share a word.
+        start: The fraction of the denoising steps after which the subject begins to act, from 0 to 1.
+        end: The fraction of the denoising steps after which it stops, like ControlNet's guidance end.
     """
 
     image: ImageSource | Sequence[ImageSource] | None = None
@@ -60,7 +60,7 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class ResolvedSubject:
-    """A subject in normal form: every value checked, its word and adapter known.
+    """A subject with every value checked, and its word and adapter known.
 
     Args:
         adapter_name: The loaded adapter to use.
@@ -69,9 +69,9 @@ class ResolvedSubject:
         embeds: Subject tokens of shape (images, tokens, token_dim), or `None`.
         scale: The strength, or `None` for the adapter's.
         image_weights: One weight per image, or `None` for equal parts.
-        token_indices: Positions in the text embeddings, or `None` for those of `token`.
+        token_indices: Positions in the text embeddings, or `None` to look up `token`.
         mask: Where in the picture it acts, (height, width) in float32 from 0 to 1, or `None` for everywhere.
-        steps: The parts of the denoising steps between which it acts.
+        steps: The fractions of the denoising steps between which it acts.
     """
 
     adapter_name: str

@@ -1,6 +1,6 @@
-"""The values of one subject: each function checks one and gives it in normal form.
+"""The values of one subject: each function checks one value and returns it in normal form.
 
-`where` says in messages which subject it is, e.g. "nested_adapter_image['pet']".
+`where` names the subject in error messages, such as "nested_adapter_image['pet']".
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def check_embeds(value: Any, where: str) -> torch.Tensor:
     if len({(part.shape[1:], part.device) for part in parts}) > 1:
         got = [f"{tuple(part.shape)} on {part.device}" for part in parts]
         raise SubjectError(
-            f"{where} has tensors of shapes {', '.join(got)}: tokens, token_dim and device must be the same. "
+            f"{where} has tensors of shapes {', '.join(got)}, expected the same tokens, token_dim and device. "
             "Encode all images of a subject with the same adapter."
         )
     return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -46,7 +46,7 @@ def check_scale(scale: Any, where: str) -> float | None:
     """The strength of one subject."""
     if scale is not None and not _is_amount(scale):
         raise SubjectError(
-            f"scale of {where} is {scale!r}: expected a finite number of at least 0. Use 0 to turn it off, "
+            f"scale of {where} is {scale!r}, expected a finite number of at least 0. Use 0 to turn it off, "
             "1 for the trained strength."
         )
     return None if scale is None else float(scale)
@@ -59,7 +59,7 @@ def check_image_weights(weights: Any, num_images: int, where: str) -> tuple[floa
     values = weights.tolist() if isinstance(weights, np.ndarray | torch.Tensor) else weights
     if not _is_sequence(values) or len(values) != num_images or not all(map(_is_amount, values)) or not any(values):
         raise SubjectError(
-            f"image_weights of {where} is {weights!r}: expected {num_images} finite numbers of at least 0, "
+            f"image_weights of {where} is {weights!r}, expected {num_images} finite numbers of at least 0, "
             "one per image, not all of them 0. Give each image its share, or leave image_weights out."
         )
     return tuple(float(weight) for weight in values)
@@ -71,8 +71,8 @@ def check_token_indices(indices: Any, where: str) -> tuple[int, ...] | None:
         return None
     if not _is_sequence(indices) or not all(map(_is_position, indices)) or not 0 < len(indices) == len(set(indices)):
         raise SubjectError(
-            f"token_indices of {where} is {indices!r}: expected a list of different integers of at least "
-            "0, the positions of the subject's word in the text embeddings. Position 0 is the start token."
+            f"token_indices of {where} is {indices!r}, expected a list of distinct integers of at least 0: "
+            "the positions of the subject's word in the text embeddings. Position 0 is the start token."
         )
     return tuple(int(index) for index in indices)
 
@@ -95,9 +95,7 @@ def check_mask(mask: Any, where: str) -> torch.Tensor | None:
             "0 to 1, or 0 to 255 in uint8."
         )
     if not given.any():
-        raise SubjectError(
-            f"mask of {where} is 0 everywhere, so that the subject could not act. Leave the subject out."
-        )
+        raise SubjectError(f"mask of {where} is 0 everywhere, so the subject could not act. Leave the subject out.")
     return given
 
 
@@ -114,17 +112,17 @@ def _mask_values(mask: Any, where: str) -> torch.Tensor:
         raise SubjectError(
             f"mask of {where} holds {mask.dtype}, expected numbers from 0 to 1, or 0 to 255 in uint8. Convert it."
         )
-    if isinstance(mask, np.ndarray):  # a copy: torch takes no array that runs backwards, or in another byte order
+    if isinstance(mask, np.ndarray):  # a copy, as torch rejects negative strides and foreign byte orders
         mask = torch.from_numpy(mask.astype(np.uint8 if mask.dtype == np.uint8 else np.float32))
     return mask.detach().cpu()
 
 
 def check_steps(start: Any, end: Any, where: str) -> tuple[float, float]:
-    """The parts of the denoising steps between which a subject acts."""
+    """The fractions of the denoising steps between which a subject acts."""
     if not _is_amount(start) or not _is_amount(end) or not start < end <= 1:
         raise SubjectError(
-            f"start and end of {where} are {start!r} and {end!r}, expected parts of the denoising steps with "
-            "0 <= start < end <= 1. The defaults, 0.0 and 1.0, are all steps."
+            f"start and end of {where} are {start!r} and {end!r}, expected fractions of the denoising steps with "
+            "0 <= start < end <= 1. The defaults, 0.0 and 1.0, mean all steps."
         )
     return float(start), float(end)
 
@@ -144,8 +142,8 @@ def _check_image(image: Any, where: str) -> None:
     if not isinstance(image, PIL.Image.Image | np.ndarray | torch.Tensor):
         raise SubjectError(
             f"{where} got a {type(image).__name__}, expected a PIL image, its path or address, a numpy array "
-            "or a torch tensor, or a list of them. Several subjects are given as a dict of word -> image(s) or a "
-            "list of Subjects."
+            "or a torch tensor, or a list of them. For several subjects, pass a dict of word -> image(s) or a list "
+            "of Subjects."
         )
     check_photo(image, where)
 
@@ -154,7 +152,7 @@ def _check_tokens(tokens: Any, where: str) -> None:
     if not isinstance(tokens, torch.Tensor):
         raise SubjectError(
             f"{where} got a {type(tokens).__name__}, expected a tensor or a list of tensors, as returned by "
-            "pipe.encode_nested_adapter_image. Images go to nested_adapter_image or Subject(image=...)."
+            "pipe.encode_nested_adapter_image. Pass images as nested_adapter_image or Subject(image=...)."
         )
     if tokens.ndim != 3 or 0 in tokens.shape or not tokens.is_floating_point():
         raise SubjectError(
@@ -165,7 +163,7 @@ def _check_tokens(tokens: Any, where: str) -> None:
     if not torch.isfinite(tokens).all():
         raise SubjectError(
             f"{where} got embeddings of shape {tuple(tokens.shape)} with NaN or infinite values, expected "
-            "finite ones. Encode the image again, in a wider type if it was float16."
+            "finite ones. Encode the image again, in a wider type if this was float16."
         )
 
 
@@ -176,7 +174,7 @@ def _span(values: torch.Tensor) -> str:
 def _as_list(value: Any, where: str) -> list[Any]:
     values = list(value) if isinstance(value, list | tuple) else [value]
     if not values:
-        raise SubjectError(f"{where} is an empty list, expected one item or more. Leave out a subject without any.")
+        raise SubjectError(f"{where} is an empty list, expected at least one item. Leave out a subject that has none.")
     return values
 
 

@@ -1,4 +1,4 @@
-"""A whole training set encoded once, in memory or in a file that several runs share."""
+"""A training set encoded once, in memory or in a file that several runs share."""
 
 import hashlib
 import os
@@ -14,14 +14,14 @@ from ..errors import NestedAdapterError
 from .samples import RawExamples, SampleEncoder, check_finite, collate
 from .state_files import DamagedFileError, load_state, save_state
 
-_CHUNK = 32  # examples that are encoded together
-_SLACK = 0.02  # what fp16 and another order of additions may change, in units of the largest entry
+_CHUNK = 32  # examples per call of the models
+_SLACK = 0.02  # tolerance for fp16 and the order of additions, in units of the largest entry
 
 Kept = dict[str, Tensor]
 
 
 def encode_all(triplets: Triplets, encoder: SampleEncoder, show_progress: bool = False) -> Kept:
-    """Every example in fp16; captions once each.
+    """Encode every example in fp16, and each caption once.
 
     Returns:
         ``latents`` and ``features`` with a row per example, ``prompt_embeds``, ``pooled`` and ``positions`` with a row
@@ -49,12 +49,12 @@ def encode_all(triplets: Triplets, encoder: SampleEncoder, show_progress: bool =
 
 
 def read_or_encode(file: Path, triplets: Triplets, encoder: SampleEncoder, is_main: bool) -> Kept:
-    """The set from a file, which is written if it is not there.
+    """Read the encoded set from a file, or encode it and write the file.
 
-    The captions of the file are compared with the set's, and its first examples with what the models make of them.
+    The captions of the file must be the set's, and its first examples those that the models give now.
 
     Args:
-        file: Read by several runs, written by the main process of the first one.
+        file: Written by the main process of the first run, read by others.
         triplets: The training set.
         encoder: Encodes it.
         is_main: Whether this is a run's main process.
@@ -75,9 +75,9 @@ def read_or_encode(file: Path, triplets: Triplets, encoder: SampleEncoder, is_ma
 
 def _read(file: Path) -> Kept:
     try:
-        return load_state(file, mmap=True)  # which processes of a machine then share
+        return load_state(file, mmap=True)  # shared by the processes of a machine
     except DamagedFileError as error:
-        raise NestedAdapterError(f"cache_file {error} Delete it, or name another one.") from error
+        raise NestedAdapterError(f"cache_file {error} Delete it, or name another file.") from error
 
 
 def _write(file: Path, kept: Kept) -> None:
@@ -88,7 +88,7 @@ def _write(file: Path, kept: Kept) -> None:
         partial.replace(file)
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
-        raise NestedAdapterError(f"Cannot write cache_file {file}: {error}. Name another one, or none.") from error
+        raise NestedAdapterError(f"Cannot write cache_file {file}: {error}. Name another file, or none.") from error
 
 
 def _check_same(file: Path, kept: Kept, digest: Tensor, triplets: Triplets, encoder: SampleEncoder) -> None:

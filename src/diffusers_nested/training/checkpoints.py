@@ -1,4 +1,4 @@
-"""Checkpoints of a run: complete or absent, finite, numbered by step."""
+"""Checkpoints of a run: complete, finite, and numbered by step."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ from .state_files import DamagedFileError, load_state, save_state
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "state.pt"
 _PARTIAL = ".partial"  # being written, or being deleted
-_ASIDE = ".set-aside"  # of steps that are taken again
+_ASIDE = ".set-aside"  # of steps that will be repeated
 _PARTS = {"step", "settings", "learner"}
 
 
@@ -26,12 +26,12 @@ def find_checkpoints(folder: Path) -> list[Path]:
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether this is a folder with all of a checkpoint in it."""
+    """Whether this is the folder of a complete checkpoint."""
     return (checkpoint / _STATE).is_file()
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step after which a checkpoint was saved."""
+    """The number of steps before a checkpoint was saved."""
     match = _NAME.fullmatch(checkpoint.name)
     if match is None:
         raise NestedAdapterError(f"{checkpoint} is not named checkpoint-<step>. Name a checkpoint of a training run.")
@@ -39,16 +39,16 @@ def step_of(checkpoint: Path) -> int:
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], adapter: NestedAdapter) -> Path:
-    """Save a checkpoint under a temporary name, and give it its own when it is whole and on the disk.
+    """Save a checkpoint under a temporary name, and rename it once it is complete and on the disk.
 
     Args:
         folder: Of the run.
         step: Steps taken so far.
-        state: What is needed to go on.
-        adapter: As it would be published now; saved in the sub-folder ``adapter``.
+        state: What a resumed run needs.
+        adapter: With the weights to publish; saved in the sub-folder ``adapter``.
 
     Raises:
-        NestedAdapterError: It cannot be written; earlier checkpoints are as they were.
+        NestedAdapterError: It cannot be written; earlier checkpoints are unchanged.
     """
     path = folder / f"checkpoint-{step}"
     partial = folder / f"{path.name}{_PARTIAL}"
@@ -63,26 +63,25 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], adapter: Nes
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint, on the CPU, with all checksums checked.
+    """Read the state of a checkpoint to the CPU, checking all checksums.
 
     Raises:
-        DamagedFileError: Its file is cut off, or not what ``save_checkpoint`` wrote, or holds NaN.
+        DamagedFileError: The file is cut off, not from ``save_checkpoint``, or holds NaN.
     """
     file = path / _STATE
     state = load_state(file)
     if not isinstance(state, dict) or state.keys() != _PARTS:
-        raise DamagedFileError(f"{file} is not of a checkpoint that this version of the package has saved.")
+        raise DamagedFileError(f"{file} is not the state of a checkpoint of this version of the package.")
     name = first_not_finite(state)
     if name is not None:
-        raise DamagedFileError(f"{file} is of a run that had diverged: {name} holds NaN or infinite values.")
+        raise DamagedFileError(f"{file} is from a run that has diverged: {name} holds NaN or infinite values.")
     return state
 
 
 def tidy(folder: Path, step: int) -> list[Path]:
-    """Make room for the steps after this one, before they are taken again.
+    """Make room for the steps after this one.
 
-    Later checkpoints, those of another way that the run took from here or damaged ones, get another name. What was
-    being written or deleted when a run was killed is deleted.
+    Later checkpoints, which are of another branch or damaged, are renamed. Leftovers of a killed run are deleted.
 
     Returns:
         The new names.
@@ -106,6 +105,6 @@ def limit_checkpoints(folder: Path, limit: int | None) -> None:
 
 
 def _delete(path: Path) -> None:
-    """Delete a folder, which is no checkpoint from the start of it."""
+    """Delete a checkpoint; it stops being one before its first file is gone."""
     if path.exists():
         shutil.rmtree(path.rename(path.with_name(f"{path.name}{_PARTIAL}")))

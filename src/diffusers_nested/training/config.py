@@ -1,4 +1,4 @@
-"""How an adapter is trained; the names are those of the flags of diffusers' training scripts."""
+"""Settings of a training run, named as the flags of diffusers' training scripts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,9 +42,9 @@ _RULES: Mapping[str, Rule] = {
     "log_with": Rule(_is_tracker, "the name of one of accelerate's trackers, or a tracker").or_none(),
 }
 
-# Of one start of a run, not of the run.
+# Settings of one start of a run, not of the run.
 NOT_OF_A_RUN = ("output_dir", "resume_from_checkpoint", "log_with")
-# Settings that may be others when a run goes on from a checkpoint; with any other, it would be another run.
+# Settings that may change when a run resumes from a checkpoint; a change of any other makes it another run.
 MAY_CHANGE = (
     "max_train_steps",
     "learning_rate",
@@ -67,42 +67,41 @@ class TrainingConfig:
     """Settings of one training run.
 
     Attributes:
-        output_dir: Receives checkpoints, log, validation pictures, and in the end the adapter.
+        output_dir: Folder for checkpoints, log, validation pictures and, at the end, the adapter.
         resolution: Side of the target images in pixels.
         train_batch_size: Examples per process and forward pass.
-        max_train_steps: Steps of the optimiser.
-        gradient_accumulation_steps: Forward passes per step of the optimiser.
-        learning_rate: Highest learning rate, reached after the warm-up.
-        lr_scheduler: After the warm-up, ``"cosine"`` falls to zero, ``"constant"`` stays.
-        lr_warmup_steps: Steps over which the rate rises from zero.
+        max_train_steps: Optimiser steps.
+        gradient_accumulation_steps: Forward passes per optimiser step.
+        learning_rate: Maximum learning rate, reached after the warm-up.
+        lr_scheduler: After the warm-up, ``"cosine"`` falls to zero and ``"constant"`` stays.
+        lr_warmup_steps: Steps over which the learning rate rises from zero.
         adam_beta1: First decay of AdamW.
         adam_beta2: Second decay of AdamW.
         adam_weight_decay: Weight decay of AdamW.
-        adam_epsilon: Smallest denominator of AdamW.
+        adam_epsilon: Epsilon of AdamW.
         max_grad_norm: Gradients are clipped to this norm.
-        mixed_precision: ``"no"``, ``"fp16"`` or ``"bf16"``: type of the frozen models, and of the adapter's
-            computations; its weights stay in float32.
-        gradient_checkpointing: Compute the UNet's activations twice to save memory.
-        snr_gamma: γ of the min-SNR loss weights (arXiv 2303.09556), usually 5; None weighs all timesteps alike.
+        mixed_precision: ``"no"``, ``"fp16"`` or ``"bf16"``: dtype of the frozen models and of the adapter's
+            computations; the adapter's weights stay in float32.
+        gradient_checkpointing: Recompute the UNet's activations in the backward pass to save memory.
+        snr_gamma: γ of the min-SNR loss weights (arXiv 2303.09556), usually 5; None weights all timesteps equally.
         proportion_empty_prompts: Share of the examples whose whole prompt, subject included, is replaced by the
-            pipeline's unconditional embedding. On these rows only the frozen base acts, so they teach the adapter
-            nothing.
+            pipeline's unconditional embedding. Only the frozen base acts on these, so they teach the adapter nothing.
         use_ema: Publish a running average of the weights.
         ema_decay: Decay of the average.
-        seed: All randomness of a step follows from this, the process and the step's number.
+        seed: The seed, the process and the step's number determine all randomness of a step.
         checkpointing_steps: Steps between two checkpoints.
-        checkpoints_total_limit: How many checkpoints to keep, the newest; None for all.
-        resume_from_checkpoint: A checkpoint's folder, or ``"latest"`` for the newest in ``output_dir``, which
-            starts from the beginning if there is none.
+        checkpoints_total_limit: How many of the newest checkpoints to keep; None keeps all.
+        resume_from_checkpoint: Folder of a checkpoint, or ``"latest"`` for the newest in ``output_dir``; if there is
+            none, ``"latest"`` starts at the beginning.
         validation_steps: Steps between two sheets of validation pictures.
-        validation_prompts: Prompts of the validation pictures; they contain the subject's word.
+        validation_prompts: Prompts of the validation pictures, with the subject's word.
         logging_steps: Steps between two rows of the log, each with the paired loss.
-        log_with: A tracker of accelerate that gets the rows of the log, too, such as ``"tensorboard"`` or ``"wandb"``;
-            or an object of a class of one's own that is derived from its ``GeneralTracker``.
-        dataloader_num_workers: Processes that read images; without use if features are cached.
-        cache_features: Encode all images and captions once before training, and keep the results in memory (fp16).
-        cache_file: With ``cache_features``, a file that the results are written to, or read from if it is there: for
-            further runs with the same models and triplets.
+        log_with: One of accelerate's trackers, such as ``"tensorboard"`` or ``"wandb"``, that also gets the rows of the
+            log; or an instance of your own subclass of accelerate's ``GeneralTracker``.
+        dataloader_num_workers: Processes that read images; unused if features are cached.
+        cache_features: Encode all images and captions once before training and keep the results in memory (fp16).
+        cache_file: With ``cache_features``, a file for the results: read if it exists, else written, for other runs
+            with the same models and triplets.
 
     Raises:
         NestedAdapterError: A value is out of its range.
@@ -146,11 +145,11 @@ class TrainingConfig:
         if self.lr_warmup_steps >= self.max_train_steps:
             raise NestedAdapterError(
                 f"lr_warmup_steps {self.lr_warmup_steps} must be less than max_train_steps {self.max_train_steps}: "
-                "the learning rate would never be reached."
+                "the run would never reach the learning rate."
             )
         if self.cache_file is not None and not self.cache_features:
             raise NestedAdapterError(
-                f"cache_file {str(self.cache_file)!r} needs cache_features=True, without which nothing is kept."
+                f"cache_file {str(self.cache_file)!r} needs cache_features=True. Set it, or leave cache_file out."
             )
 
     @property

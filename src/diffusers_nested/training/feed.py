@@ -1,4 +1,4 @@
-"""The examples of a run, batch by batch: encoded as they are needed, or once and kept."""
+"""The examples of a run, batch by batch: encoded on the fly, or once and cached."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from .samples import RawExamples, SampleEncoder, Samples, check_finite, collate
 
 
 class Feed:
-    """Examples for one process of a run; which ones follows from the seed and the number of the batch alone.
+    """Examples for one process of a run; the seed and the number of a batch determine its examples.
 
     Args:
         triplets: The training set.
@@ -45,7 +45,7 @@ class Feed:
         return (self._encoder.encode(*batch) for batch in loader)
 
     def held(self, triplets: Triplets | None) -> Samples:
-        """A fixed batch of these triplets, or of the training set; of two examples at least."""
+        """A fixed batch of at least two examples, from these triplets or from the training set."""
         triplets = self._triplets if triplets is None else triplets
         chosen = self._order(triplets, "held", max(2, self._config.train_batch_size)).batch(0)
         raw = RawExamples(triplets, self._encoder.resolution)
@@ -65,12 +65,12 @@ class Feed:
 
 
 class SampleCache:
-    """All examples of a training set, encoded once and kept in memory in fp16; captions once each.
+    """All examples of a training set, encoded once and kept in memory in fp16; each caption is encoded once.
 
-    Every process of a run keeps one of its own.
+    Every process of a run has its own.
 
     Args:
-        kept: What ``encode_all`` returned.
+        kept: From ``encode_all``.
         encoder: Tells on which device the models are.
     """
 

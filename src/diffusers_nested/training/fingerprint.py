@@ -1,8 +1,8 @@
-"""What shapes the steps of a run, as values that can be kept in a checkpoint and compared.
+"""Everything that determines the steps of a run, as values that a checkpoint can store and a resumed run compare.
 
-Models and training sets stand here as digests. Those of models cover configuration, names and shapes of all tensors,
-and 1024 numbers or more of each, evenly spread; those of training sets cover all captions, the sizes of all pictures,
-and the whole content of 256 pairs of pictures or more, evenly spread.
+Models and training sets are represented by digests. Those of models cover the configuration, the names and shapes of
+all tensors, and at least 1024 evenly spread numbers of each. Those of training sets cover all captions, the sizes of
+all pictures, and the content of at least 256 evenly spread pairs of pictures.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _NUMBERS = 1024  # of each tensor, at least
 _PICTURES = 256  # inputs, and as many targets, at least
 _CHUNK = 1 << 20  # bytes
-# what differs from one version of the libraries to the next, or follows from how a model was loaded
+# depends on the versions of libraries, or on how a model was loaded
 _INCIDENTAL = {"transformers_version", "dtype", "torch_dtype", "architectures", "processor_class"}
 
 
@@ -42,9 +42,9 @@ def settings_of(
     config: TrainingConfig,
     processes: int,
 ) -> dict[str, Any]:
-    """All that a run is made of, by name.
+    """Everything that a run depends on, by name.
 
-    The weights of models stand in a dict per ``mixed_precision``, as they are once they have been cast for it.
+    Models have a dict of digests, one per ``mixed_precision``: of their weights as they are after that cast.
 
     Raises:
         NestedAdapterError: A picture does not exist or cannot be read.
@@ -99,7 +99,7 @@ def _values(config: Any) -> dict[str, Any]:
 
 
 def _content(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that acts; without what is unset, as later versions may know more settings."""
+    """The settings that matter; unset ones are left out, as later versions may have more of them."""
     kept = {name: value for name, value in config.items() if value is not None and value is not False}
     return {name: value for name, value in kept.items() if name not in _INCIDENTAL and not name.startswith("_")}
 

@@ -1,4 +1,4 @@
-"""Whether a state is worth to be kept."""
+"""Whether all numbers of a state are finite."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The folder of a run: files that are there whole and outlast a power cut."""
+"""The folder of a run: files are complete or absent, and survive a power cut."""
 
 import os
 import shutil
@@ -16,12 +16,12 @@ _ADAPTER = ".adapter.partial"
 
 
 def holds_adapter(folder: Path) -> bool:
-    """Whether a run has ended in the folder."""
+    """Whether the folder holds an adapter, as after a finished run."""
     return (folder / CONFIG_NAME).is_file()
 
 
 def save_adapter(folder: Path, adapter: NestedAdapter) -> None:
-    """Save an adapter among the other files of a run, its configuration last."""
+    """Save an adapter beside the other files of a run, its configuration last."""
     partial = folder / _ADAPTER
     write_folder(partial, adapter.save_pretrained)
     for path in sorted(partial.iterdir(), key=lambda path: path.name == CONFIG_NAME):
@@ -31,10 +31,10 @@ def save_adapter(folder: Path, adapter: NestedAdapter) -> None:
 
 
 def write_folder(folder: Path, *writers: Callable[[Path], object]) -> None:
-    """Have a folder written anew, and see to it that it is on the disk.
+    """Write a folder from scratch, and sync it to the disk.
 
     Raises:
-        NestedAdapterError: It cannot be written, as on a full disk; what was written of it is gone.
+        NestedAdapterError: It cannot be written, for example on a full disk; the part that was written is gone.
     """
     try:
         shutil.rmtree(folder, ignore_errors=True)
@@ -44,7 +44,7 @@ def write_folder(folder: Path, *writers: Callable[[Path], object]) -> None:
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own
         shutil.rmtree(folder, ignore_errors=True)
         raise NestedAdapterError(
-            f"Cannot write {folder}: {error}. See to space and permissions, then go on from the last checkpoint with "
+            f"Cannot write {folder}: {error}. Check space and permissions, then resume from the last checkpoint with "
             "resume_from_checkpoint='latest'."
         ) from error
 

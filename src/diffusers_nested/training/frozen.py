@@ -1,4 +1,4 @@
-"""The frozen models of a training run: a pipeline's own, and the vision tower."""
+"""The frozen models of a training run: those of a pipeline, and the vision tower."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,17 +13,17 @@ from ..vision import ImageEncoder
 
 
 class FrozenModels:
-    """Encodes images and captions with the models that are not trained, all on one device and in one type.
+    """Encodes images and captions with the frozen models, all on one device and in one dtype.
 
     Args:
         pipeline: A pipeline; its models are moved, cast, frozen and set to evaluation mode.
         image_encoder: The vision tower of the adapter.
         feature_dim: Width of the features that the adapter reads.
         device: Where to compute.
-        dtype: Type of the weights.
+        dtype: Of the weights.
 
     Raises:
-        NestedAdapterError: The UNet does not denoise plain latents, as those made for inpainting.
+        NestedAdapterError: The UNet does not take plain latents, for example because it is made for inpainting.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class FrozenModels:
         latents, channels = self._vae.config.latent_channels, self.unet.config.in_channels
         if latents != channels:
             raise NestedAdapterError(
-                f"The UNet takes {channels} channels, the latents have {latents}: a UNet for inpainting or editing. "
+                f"The UNet takes {channels} channels, latents have {latents}: it is made for inpainting or editing. "
                 "Train with the text-to-image model of its family; the adapter may fit both."
             )
         encoders = self.backbone.text_encoders_of(pipeline).values()
@@ -55,9 +55,9 @@ class FrozenModels:
 
     @torch.no_grad()
     def latents(self, pixels: Tensor) -> Tensor:
-        """Pictures (B, 3, R, R) -> means of their latents as the UNet knows them, (B, C, r, r) in float32."""
+        """Pictures (B, 3, R, R) -> means of their latents in the UNet's scale, (B, C, r, r) in float32."""
         vae, config = self._vae, self._vae.config
-        upcast = config.force_upcast and vae.dtype == torch.float16  # as the pipelines do: it overflows in fp16
+        upcast = config.force_upcast and vae.dtype == torch.float16  # as in the pipelines: it overflows in fp16
         _cast(vae, torch.float32 if upcast else self._dtype)
         means = vae.encode(pixels.to(self._device, vae.dtype)).latent_dist.mode().float()
         _cast(vae, self._dtype)
@@ -80,7 +80,7 @@ class FrozenModels:
 
     @torch.no_grad()
     def no_prompt(self) -> tuple[Tensor, Tensor]:
-        """What the pipeline takes for no prompt: (1, T, D) and (1, P)."""
+        """The pipeline's unconditional embeddings (1, T, D) and (1, P)."""
         encoded = self.pipeline.encode_prompt(
             prompt="", device=self._device, num_images_per_prompt=1, do_classifier_free_guidance=True
         )
@@ -90,7 +90,7 @@ class FrozenModels:
         """Features of images before pooling, (B, L, D).
 
         Raises:
-            NestedAdapterError: The adapter is made for another vision tower.
+            NestedAdapterError: The adapter needs another vision tower.
         """
         features = self._tower(images)
         if features.shape[-1] != self._feature_dim:

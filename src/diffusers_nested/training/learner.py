@@ -1,4 +1,4 @@
-"""The part of a run that changes: the adapter's weights, their average, the optimiser and the learning rate."""
+"""The state of a run: the adapter's weights, their average, the optimiser and the learning rate."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +22,12 @@ class Learner:
 
     Attributes:
         adapter: The adapter itself, in float32.
-        model: What is called in training: the adapter as accelerate wrapped it.
+        model: The adapter as wrapped by accelerate; call this one in training.
         loss_sum: Sum of the losses of the steps since the last row of the log.
-        loss_count: How many these are.
+        loss_count: Number of these steps.
 
     Args:
-        adapter: It is moved to accelerate's device.
+        adapter: Moves to accelerate's device.
         config: Settings of the run.
         accelerator: accelerate's ``Accelerator``.
     """
@@ -35,8 +35,8 @@ class Learner:
     def __init__(self, adapter: NestedAdapter, config: TrainingConfig, accelerator: Any) -> None:
         self.adapter = adapter.float().requires_grad_(True).train()
         adapter.to(accelerator.device)
-        # The states of optimiser and average know weights by number only. An adapter's layers may come in another
-        # order after it has been saved and loaded, so the numbers follow the names.
+        # The states of optimiser and average number the weights. Saving and loading an adapter may change the order of
+        # its layers, so weights are numbered in the order of their names.
         self._parameters = [parameter for _, parameter in sorted(adapter.named_parameters())]
         self._config = config
         optimizer = torch.optim.AdamW(
@@ -56,11 +56,11 @@ class Learner:
 
     @property
     def learning_rate(self) -> float:
-        """Of the step to come."""
+        """The rate of the next step."""
         return self._schedule.get_last_lr()[0]  # pyright: ignore[reportReturnType]
 
     def step(self) -> None:
-        """Update the weights from the gradients; only clears up if gradients are still being accumulated."""
+        """Update the weights, unless gradients are still being accumulated."""
         if self._accelerator.sync_gradients:
             self._accelerator.clip_grad_norm_(self._parameters, self._config.max_grad_norm)
         self._optimizer.step()
@@ -71,9 +71,9 @@ class Learner:
                 self._average.step(self._parameters)
 
     def count(self, loss: torch.Tensor) -> None:
-        """Take a step's loss into the mean of the next row of the log.
+        """Add a step's loss to the mean in the next row of the log.
 
-        In fp16, one that is not finite is of a step that was not taken: the scaler skips it.
+        In fp16, a loss that is not finite does not count: the scaler skips that step.
         """
         if self._accelerator.scaler is not None:
             loss = loss.nan_to_num(0.0, 0.0, 0.0)
@@ -87,12 +87,12 @@ class Learner:
         return mean
 
     def share_loss(self) -> None:
-        """Give all processes the same sum of losses, so that a checkpoint of one of them holds it for all."""
+        """Give all processes the same sum of losses, so that a single checkpoint serves all of them."""
         self.loss_sum = self._accelerator.reduce(self.loss_sum, reduction="mean")
 
     @contextmanager
     def averaged(self) -> Iterator[NestedAdapter]:
-        """The adapter as it would be published now: inside, it has the averaged weights, if any are kept."""
+        """Inside, the adapter has the weights to publish: the averaged ones, if there is an average."""
         if self._average is None:
             yield self.adapter
             return
@@ -104,20 +104,20 @@ class Learner:
             self._average.restore(self._parameters)
 
     def finish(self) -> NestedAdapter:
-        """The adapter to publish, free of accelerate."""
+        """The adapter to publish, without accelerate's wrappers."""
         if self._average is not None:
             self._average.copy_to(self._parameters)
         free_of_accelerate(self._accelerator, self.model, self.adapter)
         return self.adapter.eval()
 
     def first_not_finite(self) -> str | None:
-        """What of the state holds NaN or infinite values, if anything does."""
+        """Name of the first tensor of the state with NaN or infinite values, if any."""
         average = [] if self._average is None else self._average.shadow_params
         state = {"adapter": self.adapter.state_dict(), "optimizer": self._optimizer.state_dict(), "average": average}
         return first_not_finite({**state, "loss_sum": self.loss_sum})
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed run needs."""
+        """Everything that a resumed run needs."""
         scaler = self._accelerator.scaler
         return {
             "steps": self._schedule.last_epoch,
@@ -131,20 +131,20 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state; with this run's learning rate, and its schedule from the state's step on."""
+        """Restore a state, with the learning rate and the schedule of this run from the state's step on."""
         self.adapter.load_state_dict(state["adapter"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule = self._schedule_from(state["steps"], self._optimizer.optimizer)
         if self._average is not None:
             self._average.load_state_dict(state["average"])
             self._average.to(self._accelerator.device)
-        if self._accelerator.scaler is not None and state["scaler"] is not None:  # None is of another precision
+        if self._accelerator.scaler is not None and state["scaler"] is not None:  # None if saved in another precision
             self._accelerator.scaler.load_state_dict(state["scaler"])
         self.loss_sum = state["loss_sum"].to(self._accelerator.device)
         self.loss_count = state["loss_count"]
 
     def _schedule_from(self, step: int, optimizer: torch.optim.Optimizer) -> LambdaLR:
-        """The learning rates of this run from a step on; a rate follows from the settings and its step alone."""
+        """The learning rates of this run from a step on; they depend on the settings and the step alone."""
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] = self._config.learning_rate
         return get_scheduler(

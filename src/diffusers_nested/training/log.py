@@ -14,8 +14,7 @@ class RunLog:
 
     Args:
         path: The file.
-        step: Steps taken so far; rows of later ones, from before a resumption, are left out of a new file that takes
-            the place of the old one, as they come again.
+        step: Steps taken so far; rows of later steps, which a resumed run repeats, are removed from the file.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -26,16 +25,16 @@ class RunLog:
             write_jsonl(path, kept)
 
     def write(self, row: dict[str, float]) -> None:
-        """Append a row, and report it."""
+        """Append a row and log it."""
         logger.info("  ".join(f"{name} {value:.5g}" for name, value in row.items()))
         try:
             append_jsonl(self._path, [row])
         except OSError as error:
-            raise NestedAdapterError(f"Cannot write {self._path}: {error}. See to space and permissions.") from error
+            raise NestedAdapterError(f"Cannot write {self._path}: {error}. Check space and permissions.") from error
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a log; a last one that was cut off in writing is left out.
+    """The rows of a log, without a last one that was cut off in writing.
 
     Raises:
         NestedAdapterError: Another line is damaged; it is named.

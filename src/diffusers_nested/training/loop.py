@@ -1,4 +1,4 @@
-"""The loop itself: steps, and what happens between them."""
+"""The training loop: steps, and what happens between them."""
 
 import math
 from collections.abc import Iterator
@@ -31,12 +31,12 @@ class Run:
 
     Args:
         encoder: Encodes the examples.
-        adapter: To be trained.
-        dataset: What it is trained on.
+        adapter: The adapter to train.
+        dataset: The training set.
         config: Settings.
-        settings: All that the run is made of, for its checkpoints; see ``settings_of``.
+        settings: Everything that the run depends on, for its checkpoints; see ``settings_of``.
         accelerator: accelerate's ``Accelerator``.
-        injector: Injected into the UNet while the run trains.
+        injector: Injected into the UNet during the run.
         validation: For validation pictures.
         validation_dataset: For the paired loss; the training set if None.
     """
@@ -65,7 +65,7 @@ class Run:
         self._paired = PairedLoss(self._objective, self._feed.held(validation_dataset), self._generator("paired"))
 
     def train(self, start: Start) -> NestedAdapter:
-        """Take all steps that are left, and save the adapter."""
+        """Take the remaining steps and save the adapter."""
         if start.learner is not None:
             self._learner.load_state_dict(start.learner)
         first, stop = start.step, self._config.max_train_steps
@@ -93,7 +93,7 @@ class Run:
         return self._accelerator.is_main_process
 
     def _step(self, step: int, samples: Iterator[Samples]) -> torch.Tensor:
-        """One step of the optimiser; returns its loss."""
+        """Take one optimiser step and return its loss."""
         count = self._config.gradient_accumulation_steps
         total = torch.zeros((), device=self._accelerator.device)
         for part in range(step * count, (step + 1) * count):
@@ -114,7 +114,7 @@ class Run:
         return loss.detach()
 
     def _between(self, done: int, rate: float, log: RunLog | None, bar: Any) -> None:
-        """Log, checkpoint and draw, where the step is due for it."""
+        """Log, save a checkpoint and draw pictures if they are due after this step."""
         config = self._config
         is_last = done == config.max_train_steps
         if done % config.logging_steps == 0 or is_last:
@@ -149,10 +149,10 @@ class Run:
         self._accelerator.wait_for_everyone()
 
     def _check_finite(self, done: int) -> None:
-        """Keep a run that has diverged from taking the place of what it had learned before."""
+        """Raise if the run has diverged, before it overwrites what it had learned."""
         with self._accelerator.autocast():
             losses = self._paired.measure(self._learner.adapter)
-        # weights may be finite, and still too large for any finite loss
+        # finite weights may still be too large for a finite loss
         name = self._learner.first_not_finite() or first_not_finite({"the paired loss": losses})
         if name is not None:
             raise self._diverged(f"{name} holds NaN or infinite values", done)
@@ -160,10 +160,10 @@ class Run:
     def _diverged(self, what: str, done: int) -> NestedAdapterError:
         kept = find_checkpoints(self._config.folder)
         names = ", ".join(path.name for path in kept)
-        remedy = f"Set resume_from_checkpoint to one of {names}, and go on" if kept else "Start again"
+        remedy = f"Set resume_from_checkpoint to one of {names}, and resume" if kept else "Start again"
         return NestedAdapterError(
             f"Training has diverged: {what} after step {done}. {remedy} with a lower learning_rate, or with "
-            "mixed_precision='bf16' or 'no' instead of 'fp16'; look into the training set if it comes again."
+            "mixed_precision='bf16' or 'no' instead of 'fp16'; check the training set if it happens again."
         )
 
     def _draw(self, done: int) -> None:

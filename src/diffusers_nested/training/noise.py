@@ -1,4 +1,4 @@
-"""The noise of a training step: what is drawn, what is to be predicted, and how timesteps are weighed."""
+"""The noise of a training step: what is drawn, what the UNet should predict, and how timesteps are weighted."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ _KINDS = ("epsilon", "v_prediction")
 
 
 def training_scheduler(scheduler: Any) -> DDPMScheduler:
-    """The forward process of a pipeline's scheduler, whichever sampler that is.
+    """The forward process of a pipeline's scheduler, whatever its sampler.
 
     Raises:
         NestedAdapterError: The model predicts neither noise nor velocity.
@@ -21,7 +21,8 @@ def training_scheduler(scheduler: Any) -> DDPMScheduler:
     made = DDPMScheduler.from_config(scheduler.config)
     if made.config["prediction_type"] not in _KINDS:  # pyright: ignore[reportAttributeAccessIssue]
         raise NestedAdapterError(
-            f"The scheduler has prediction_type {made.config['prediction_type']!r}; training knows {_KINDS}."  # pyright: ignore[reportAttributeAccessIssue]
+            f"prediction_type of the scheduler must be {' or '.join(_KINDS)}, got "
+            f"{made.config['prediction_type']!r}. Train on a pipeline with one of these."  # pyright: ignore[reportAttributeAccessIssue]
         )
     return made  # pyright: ignore[reportReturnType]
 
@@ -33,7 +34,7 @@ class Noise:
     Attributes:
         noise: Like the latents, (B, C, h, w).
         timesteps: (B,), drawn uniformly, one from each of B equal parts of the range.
-        dropped: (B,) of bool, the examples that lose their prompt.
+        dropped: (B,) of bool, True for examples without their prompt.
     """
 
     noise: Tensor
@@ -42,7 +43,7 @@ class Noise:
 
 
 def draw_noise(latents: Tensor, num_timesteps: int, dropped_share: float, generator: torch.Generator) -> Noise:
-    """Draw on the CPU, so that every device sees the same numbers, and move to the latents' device."""
+    """Draw on the CPU, so that all devices get the same numbers, then move to the latents' device."""
     size, device = len(latents), latents.device
     noise = torch.randn(latents.shape, generator=generator)
     spread = (torch.arange(size) + torch.rand(size, generator=generator)) / size  # one in each part: less variance
@@ -61,8 +62,8 @@ def prediction_target(scheduler: DDPMScheduler, latents: Tensor, drawn: Noise) -
 def min_snr_weights(scheduler: DDPMScheduler, timesteps: Tensor, gamma: float) -> Tensor:
     """Min-SNR loss weights (arXiv 2303.09556), (B,).
 
-    With SNR = ᾱ / (1 − ᾱ) they are min(SNR, γ) / SNR for the noise and min(SNR, γ) / (SNR + 1) for the
-    velocity. Written in ᾱ, both are finite at SNR = 0, where ᾱ = 0.
+    With SNR = ᾱ / (1 − ᾱ), they are min(SNR, γ) / SNR for noise and min(SNR, γ) / (SNR + 1) for velocity. Written in ᾱ,
+    both are finite at SNR = 0, where ᾱ = 0.
     """
     signal = scheduler.alphas_cumprod.to(timesteps.device)[timesteps].float()  # ᾱ
     if scheduler.config["prediction_type"] == "epsilon":

@@ -1,4 +1,4 @@
-"""What is minimised: the error of the frozen UNet's prediction while subjects act in it."""
+"""The training objective: the error of the frozen UNet's prediction while subjects act in it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,12 +17,12 @@ Projected = Mapping[str, tuple[Tensor, ...]]
 
 
 class Objective:
-    """The noise-prediction loss of a pipeline, and subjects for its UNet.
+    """The noise-prediction loss of a pipeline, with subjects acting in its UNet.
 
     Args:
         frozen: The models.
         injector: Injected into the UNet.
-        adapter: Tells how its subjects act.
+        adapter: Its mechanism and α say how subjects act.
         resolution: Side of the target images.
         dropped_share: Share of the examples that lose their prompt.
     """
@@ -59,7 +59,7 @@ class Objective:
     def acting(self, projected: Projected, positions: Tensor) -> Iterator[None]:
         """Let row i of the projected subjects act on row i of the batch, until after the backward pass.
 
-        (Gradient checkpointing computes the layers again in the backward pass.)
+        Gradient checkpointing recomputes the layers in the backward pass.
         """
         subject = ProjectedSubject(self._kind, projected)
         with self._injector.bound(RowGroup([PlacedSubject((subject,), positions)])):
@@ -75,7 +75,7 @@ class Objective:
         return (self._predict(samples, drawn).float() - target).square().mean(dim=(1, 2, 3))
 
     def weigh(self, losses: Tensor, drawn: Noise, snr_gamma: float | None) -> Tensor:
-        """Mean of the losses, with min-SNR weights if γ is given."""
+        """Mean of the losses, with min-SNR weights if γ is not None."""
         if snr_gamma is not None:
             losses = losses * min_snr_weights(self.scheduler, drawn.timesteps, snr_gamma)
         return losses.mean()

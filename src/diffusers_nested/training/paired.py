@@ -1,7 +1,8 @@
 """The paired loss: what the right subject is worth, with everything else the same.
 
-The plain loss is ruled by the noise and hardly moves. Over one fixed batch with fixed noise it is taken three
-times: with each example's own subject, with the next example's, and with none; the differences are the signal.
+The plain loss depends mostly on the noise and hardly moves. The paired loss is measured three times on one fixed batch
+with fixed noise: with each example's own subject, with the next example's, and with none. Their differences are the
+signal.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Where a run starts: from the beginning, or from a checkpoint of this very run."""
+"""Where a run starts: at the beginning, or at a checkpoint of the same run."""
 
 import json
 import logging
@@ -27,8 +27,8 @@ class Start:
     Attributes:
         step: Steps taken so far.
         learner: State of the learner after them; None at the beginning.
-        changes: Setting -> (old, new), of those that are other from here on.
-        checkpoint: Where the state is from.
+        changes: Setting -> (old, new), for the settings that change here.
+        checkpoint: Source of the state.
     """
 
     step: int = 0
@@ -38,7 +38,7 @@ class Start:
 
 
 def find_start(folder: Path, resume_from: str | Path | None, settings: dict[str, Any]) -> Start:
-    """Where a run of these settings starts; nothing is written.
+    """Find where a run with these settings starts; writes nothing.
 
     Args:
         folder: Of the run.
@@ -46,8 +46,8 @@ def find_start(folder: Path, resume_from: str | Path | None, settings: dict[str,
         settings: See ``settings_of``.
 
     Raises:
-        NestedAdapterError: The checkpoint does not exist, is damaged or of another run; or none is asked for although
-            there are some, which a new run would mix with its own.
+        NestedAdapterError: The checkpoint does not exist, is damaged or belongs to another run; or a new run
+            would start among checkpoints.
     """
     checkpoint, state = _read(folder, resume_from)
     if checkpoint is None or state is None:
@@ -55,18 +55,18 @@ def find_start(folder: Path, resume_from: str | Path | None, settings: dict[str,
     step, most = state["step"], settings["max_train_steps"]
     if step > most:
         raise NestedAdapterError(
-            f"max_train_steps is {most}, but {checkpoint} has taken {step} steps already. Raise it, or go on from an "
+            f"max_train_steps is {most}, but {checkpoint} has taken {step} steps already. Raise it, or resume from an "
             "earlier checkpoint."
         )
     return Start(step, state["learner"], check_same_run(checkpoint, state["settings"], settings), checkpoint)
 
 
 def take_up(config: TrainingConfig, start: Start) -> None:
-    """Make the folder ready for the steps to come, and report what is other from here on."""
+    """Prepare the folder for the next steps, and log the settings that change."""
     path = config.folder / "training_config.json"
     write_whole(path, json.dumps(vars(config), indent=2, default=str) + "\n")
     for aside in tidy(config.folder, start.step):
-        logger.warning("%s is of steps that are taken again. Delete it if you do not need it.", aside)
+        logger.warning("%s is of steps that will be repeated. Delete it if you do not need it.", aside)
     if start.checkpoint is None:
         return
     logger.info("Resumed from %s", start.checkpoint)
@@ -77,10 +77,10 @@ def take_up(config: TrainingConfig, start: Start) -> None:
 
 
 def check_same_run(checkpoint: Path, saved: dict[str, Any], given: dict[str, Any]) -> Changes:
-    """What is other than in a checkpoint, and may be.
+    """Settings that differ from a checkpoint's, and may.
 
     Raises:
-        NestedAdapterError: Something is other that would make other steps; names all of it.
+        NestedAdapterError: Settings differ that may not, as they would change the steps; names all of them.
     """
     precision = given["mixed_precision"]
     names = list(dict.fromkeys([*given, *saved]))
@@ -97,7 +97,7 @@ def check_same_run(checkpoint: Path, saved: dict[str, Any], given: dict[str, Any
 
 
 def _value(value: Any, precision: str) -> Any:
-    """A setting; of a model's digests that of the precision in use."""
+    """The value of a setting; for a model, the digest for the precision in use."""
     return value.get(precision, value) if isinstance(value, dict) else value
 
 
@@ -105,8 +105,8 @@ def _read(folder: Path, resume_from: str | Path | None) -> tuple[Path | None, di
     present = find_checkpoints(folder)
     if not present and resume_from in (None, "latest") and holds_adapter(folder):
         raise NestedAdapterError(
-            f"{folder} holds the adapter of a run that has ended, or another one, and no checkpoint to go on from; it "
-            "would be overwritten. Move it away, or choose another output_dir."
+            f"{folder} holds an adapter, for example of a finished run, but no checkpoint to resume from; training "
+            "would overwrite it. Move it away, or choose another output_dir."
         )
     if resume_from == "latest":
         return _read_latest(present)
@@ -115,24 +115,24 @@ def _read(folder: Path, resume_from: str | Path | None) -> tuple[Path | None, di
         return path, load_checkpoint(path)
     if present:
         raise NestedAdapterError(
-            f"{folder} holds {len(present)} checkpoints of an earlier run, the last {present[-1].name}. Go on from "
-            "it with resume_from_checkpoint='latest', or choose another output_dir."
+            f"{folder} holds {len(present)} checkpoints of an earlier run, the last one {present[-1].name}. Resume "
+            "from it with resume_from_checkpoint='latest', or choose another output_dir."
         )
     return None, None
 
 
 def _read_latest(present: list[Path]) -> tuple[Path | None, dict[str, Any] | None]:
-    """The newest checkpoint that is sound."""
+    """The newest sound checkpoint."""
     faults = []
     for path in reversed(present):
         try:
             return path, load_checkpoint(path)
         except DamagedFileError as error:
             faults.append(str(error))
-            logger.warning("%s The checkpoint before it is taken instead.", error)
+            logger.warning("%s Resuming from the checkpoint before it.", error)
     if faults:
         raise NestedAdapterError(
-            f"None of the checkpoints can be gone on from: {' '.join(faults)} Choose another output_dir to start again."
+            f"No checkpoint can be resumed: {' '.join(faults)} Choose another output_dir to start again."
         )
     return None, None
 
@@ -145,7 +145,7 @@ def _named(folder: Path, resume_from: str | Path, present: list[Path]) -> Path:
         raise NestedAdapterError(f"{resume_from} is not a complete checkpoint. Complete ones in {folder}: {names}.")
     if present and path.resolve().parent != folder.resolve():
         raise NestedAdapterError(
-            f"{resume_from} is a checkpoint of another folder, but {folder} holds checkpoints itself, the last "
-            f"{present[-1].name}. Go on from it with resume_from_checkpoint='latest', or choose another output_dir."
+            f"{resume_from} is a checkpoint of another folder, but {folder} has checkpoints of its own, the last one "
+            f"{present[-1].name}. Resume from it with resume_from_checkpoint='latest', or choose another output_dir."
         )
     return path

@@ -1,4 +1,4 @@
-"""Examples, raw and encoded as the training step needs them."""
+"""Examples, raw and as the training step needs them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,17 +83,17 @@ class RawExamples(Dataset[tuple[Tensor, str, Any]]):
 
 
 def check_finite(tensors: Mapping[str, Tensor], examples: Sequence[int]) -> None:
-    """Raise if a frozen model made something of these examples that cannot be trained on.
+    """Raise if a frozen model turned these examples into NaN or infinite values.
 
     Raises:
-        NestedAdapterError: NaN or infinite values, named by tensor and examples.
+        NestedAdapterError: Names the tensor and the examples.
     """
     name = first_not_finite(dict(tensors))
     if name is not None:
         shown = ", ".join(map(str, examples[:8])) + (" …" if len(examples) > 8 else "")
         raise NestedAdapterError(
             f"The {name} of triplets {shown} hold NaN or infinite values: a model or a picture is damaged, or the "
-            "numbers are too large for fp16. Look into these, or use mixed_precision='bf16' without cache_features."
+            "numbers are too large for fp16. Check these, or use mixed_precision='bf16' without cache_features."
         )
 
 

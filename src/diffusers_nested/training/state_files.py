@@ -1,4 +1,4 @@
-"""Files of tensors that a run writes for itself: on the disk when they are written, checked when they are read."""
+"""Files of tensors that a run writes for itself: synced when written, checked when read."""
 
 import os
 import zipfile
@@ -10,12 +10,12 @@ import torch
 
 from ..errors import NestedAdapterError
 
-# a damaged file may bring down any part of its reader; an OSError is not the file's fault
+# a damaged file can make any part of its reader fail; an OSError is not the file's fault
 _READ_ERRORS = (RuntimeError, EOFError, UnpicklingError, ValueError, LookupError, TypeError, AttributeError)
 
 
 class DamagedFileError(NestedAdapterError):
-    """A file is cut off, or is not what was written."""
+    """A file is cut off, or differs from what was written."""
 
 
 def save_state(state: Any, file: Path) -> None:
@@ -24,7 +24,7 @@ def save_state(state: Any, file: Path) -> None:
     Raises:
         OSError: It cannot be written, as on a full disk.
     """
-    with file.open("wb") as opened:  # opened here, as torch would not say what the system's error is
+    with file.open("wb") as opened:  # opened here, as torch hides the system's error
         try:
             torch.save(state, opened)
         except RuntimeError as error:
@@ -36,18 +36,18 @@ def save_state(state: Any, file: Path) -> None:
 
 
 def load_state(file: Path, mmap: bool = False) -> Any:
-    """Read a state, on the CPU; with all checksums checked, unless it is mapped into memory.
+    """Read a state to the CPU, checking all checksums unless it is mapped into memory.
 
     Raises:
         DamagedFileError: The message names the file.
     """
     try:
-        with zipfile.ZipFile(file) as archive:  # torch writes such archives, but does not look at their checksums
+        with zipfile.ZipFile(file) as archive:  # torch writes such archives but ignores their checksums
             damaged = None if mmap else archive.testzip()
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except zipfile.BadZipFile as error:
         size = file.stat().st_size
-        raise DamagedFileError(f"{file} is cut off, or was written by something else: it has {size} bytes.") from error
+        raise DamagedFileError(f"{file} is cut off or not a state file: it has {size} bytes.") from error
     except _READ_ERRORS as error:
         raise DamagedFileError(f"{file} cannot be read: {type(error).__name__}.") from error
     if damaged is not None:

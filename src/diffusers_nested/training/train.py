@@ -1,4 +1,4 @@
-"""Training an adapter (arXiv 2501.01407, section 3.3): the way in, with all checks before the first step."""
+"""Training an adapter (arXiv 2501.01407, section 3.3): the entry point, with all checks before the first step."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -25,7 +25,7 @@ from .resume import Start, find_start
 from .samples import SampleEncoder
 from .trackers import tracked, tracker_options
 
-_PATIENCE = 10.0  # seconds: workers of a run that was killed hold its lock until they notice
+_PATIENCE = 10.0  # seconds: workers of a killed run hold its lock until they notice
 
 
 def train_adapter(
@@ -105,22 +105,22 @@ def _encoder(
 
 
 def _start(config: TrainingConfig, settings: dict[str, Any], accelerator: Any) -> Start:
-    """Where all processes start, once the main one holds the folder."""
+    """Where all processes start; the main one holds the folder already."""
     accelerator.wait_for_everyone()
-    read_jsonl(config.folder / "log.jsonl")  # a damaged line is told before anything is changed
+    read_jsonl(config.folder / "log.jsonl")  # a damaged line is an error before anything changes
     start = find_start(config.folder, config.resume_from_checkpoint, settings)
     steps = accelerator.gather(torch.tensor([start.step], device=accelerator.device)).tolist()
     if len(set(steps)) > 1:
         raise NestedAdapterError(
             f"The processes find checkpoints of different steps, {steps}. {config.folder} must be one folder that all "
-            "of them see."
+            "processes share."
         )
     return start
 
 
 @contextmanager
 def _prepared(unet: Any, injector: NestedInjector, gradient_checkpointing: bool) -> Iterator[None]:
-    """Inside, subjects act in the UNet."""
+    """Inside, the UNet is ready for training with subjects."""
     had_checkpointing = unet.is_gradient_checkpointing
     if gradient_checkpointing:
         unet.enable_gradient_checkpointing()
@@ -143,7 +143,7 @@ def _check(
     adapter.check_fits(inner_unet(pipeline))
     if state_of(pipeline) is not None:
         raise NestedAdapterError(
-            "The pipeline has nested adapters loaded, which would act on the loss. Call pipe.unload_nested_adapter() "
+            "The pipeline has nested adapters loaded, which would change the loss. Call pipe.unload_nested_adapter() "
             "before training."
         )
     if not len(dataset):
@@ -153,7 +153,7 @@ def _check(
         raise NestedAdapterError(f"resolution {config.resolution} must be a multiple of {factor}, the VAE's factor.")
     if bool(validation_images) != bool(config.validation_prompts):
         raise NestedAdapterError(
-            "Validation pictures need both validation_images and validation_prompts; one of them is missing."
+            "Validation pictures need validation_images and validation_prompts; only one of them is given."
         )
 
 
@@ -175,6 +175,6 @@ def _accelerator(config: TrainingConfig) -> Any:
         )
     except ValueError as error:
         raise NestedAdapterError(
-            f"accelerate cannot compute with mixed_precision={config.mixed_precision!r} here: {error} One process has "
-            "one precision: start another for another."
+            f"accelerate cannot compute with mixed_precision={config.mixed_precision!r} here: {error} A process has "
+            "one precision; start a new process to use another."
         ) from error

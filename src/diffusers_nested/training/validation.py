@@ -1,4 +1,4 @@
-"""Pictures along the way: every validation image with every validation prompt."""
+"""Validation pictures during training: every validation image with every validation prompt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from .config import TrainingConfig
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """What is needed for validation pictures.
+    """Everything needed for validation pictures.
 
     Attributes:
         pipeline: Makes them.
         image_encoder: Reads the images.
         images: The subjects; none for no pictures.
-        injector: Taken out of the UNet meanwhile, as the pipeline puts in its own.
+        injector: Ejected from the UNet meanwhile, as the pipeline injects its own.
     """
 
     pipeline: Any
@@ -33,7 +33,7 @@ class Validation:
     injector: NestedInjector
 
     def draw(self, path: Path, adapter: NestedAdapter, config: TrainingConfig) -> None:
-        """Save a sheet of pictures of the adapter as it is now."""
+        """Save a sheet of pictures made with the adapter's current weights."""
         self.injector.eject()
         try:
             sheet = validation_sheet(
@@ -61,7 +61,7 @@ def validation_sheet(
     resolution: int,
     seed: int,
 ) -> Image.Image:
-    """A sheet with a row per image, itself first, then one picture per prompt, always from the same noise."""
+    """A sheet with a row per image: the image itself, then one picture per prompt, all from the same noise."""
     opened = [load_image(image) for image in images]
     tokens = adapter.encode(image_encoder(opened).to(adapter.dtype))
     rows = []

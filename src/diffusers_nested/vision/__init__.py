@@ -1,4 +1,4 @@
-"""Vision towers: which one an adapter reads, its files, and the features that it gives."""
+"""Vision towers: finding the one that an adapter needs, loading it, and computing image features."""
 
 from .encoder import ImageEncoder, check_encoded
 from .towers import Tower, find_image_encoder, load_image_encoder, load_vision_tower, locate_image_encoder

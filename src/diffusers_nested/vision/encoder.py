@@ -1,4 +1,4 @@
-"""From images to features: a frozen vision tower with its preprocessing (arXiv 2501.01407, section 3.3)."""
+"""From images to features: a frozen vision tower and its preprocessing (arXiv 2501.01407, section 3.3)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +18,8 @@ class ImageEncoder:
     """A frozen vision tower with its preprocessing.
 
     Args:
-        model: A vision model of transformers, of a kind that this package reads or any other whose output has
-            ``last_hidden_state`` (B, L, D).
-        processor: Its image processor; maps PIL images to ``pixel_values``.
+        model: A vision model of transformers whose output has ``last_hidden_state`` (B, L, D).
+        processor: Its image processor, which turns PIL images into ``pixel_values``.
     """
 
     def __init__(self, model: PreTrainedModel, processor: Any) -> None:
@@ -36,13 +35,13 @@ class ImageEncoder:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Any]) -> Tensor:
-        """Features of the last layer before pooling, (B, L, D), class token included.
+        """Image features (B, L, D): for CLIP, the last layer before pooling, including the class token.
 
         Args:
             images: PIL images, arrays (H, W, C) or (H, W), or tensors (C, H, W); see ``to_pil``.
 
         Raises:
-            SubjectError: One is no such image, or so long and narrow that resizing it would take too much memory.
+            SubjectError: One of them is not an image, or is so narrow that resizing it would take too much memory.
         """
         opened = [to_pil(image) for image in images]
         for image in opened:
@@ -52,14 +51,14 @@ class ImageEncoder:
 
 
 def check_encoded(tokens: Tensor, features: Tensor) -> None:
-    """Raise unless encoded photos are finite; waits for the device once.
+    """Raise unless the subject tokens of photos are finite; synchronizes with the device once.
 
     Args:
         tokens: Subject tokens.
         features: The image features that they were encoded from.
 
     Raises:
-        NestedAdapterError: Names who gave what is not finite, and its type.
+        NestedAdapterError: Says which model computed NaN or infinite values, and in which type.
     """
     if torch.isfinite(tokens).all():
         return
@@ -67,13 +66,13 @@ def check_encoded(tokens: Tensor, features: Tensor) -> None:
     what, dtype = ("image features", features.dtype) if is_encoder else ("subject tokens", tokens.dtype)
     raise NestedAdapterError(
         f"The {'image encoder' if is_encoder else 'adapter'} gave {what} with NaN or infinite values, computed in "
-        f"{dtype}. Load the adapter into a pipeline of a wider type, such as torch.bfloat16 or torch.float32; if they "
-        "are so there, too, its weights cannot be used."
+        f"{dtype}. Load the adapter into a pipeline of a wider type, such as torch.bfloat16 or torch.float32; if that "
+        "does not help, its weights are damaged."
     )
 
 
 def _check_shape(image: Image.Image, processor: Any) -> None:
-    """Of a photo that is made larger until its shorter side is what the tower asks for, and only then cropped."""
+    """Refuse photos that would become huge: resizing scales the shorter side first and crops later."""
     shorter = processor.size.get("shortest_edge") if processor.do_resize else None
     if shorter is None:
         return
@@ -81,5 +80,5 @@ def _check_shape(image: Image.Image, processor: Any) -> None:
     if shorter * longer > MAX_RESIZED_PIXELS:
         raise SubjectError(
             f"A photo of {image.width} x {image.height} pixels would be resized to {shorter} x {longer} for the image "
-            f"encoder, more than {MAX_RESIZED_PIXELS} pixels. Cut out the part that matters."
+            f"encoder, more than {MAX_RESIZED_PIXELS} pixels. Crop it to the part that matters."
         )

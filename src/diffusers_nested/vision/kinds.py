@@ -1,4 +1,4 @@
-"""The kinds of vision towers that can be read, by the ``model_type`` of their configuration."""
+"""The supported kinds of vision towers, by the ``model_type`` in their configuration."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionMode
 from ..files.limits import MAX_BLOCKS, MAX_HEADS, MAX_SIDE, MAX_WIDTH
 from ..files.rules import Rule, number, one_of, whole
 
-# those of CLIPs, and what else has no weights of its own
+# CLIP's own, and others without weights
 _ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish")
 
 
 @dataclass(frozen=True)
 class TowerKind:
-    """How towers of one ``model_type`` are read.
+    """How towers of one ``model_type`` are loaded and used.
 
     Attributes:
         config: Class of the configuration.
-        model: Class of the model; made of a configuration alone.
-        processor: Class of the preprocessing; its defaults are those of the kind.
-        settings: The rule of every setting of the configuration that is read; others mean nothing.
-        part_of: The ``model_type`` of whole models whose ``vision_config`` is such a configuration.
-        complete: Gives a model its buffers that no file holds.
-        features: The features in the model's output, (B, L, D).
+        model: Class of the model, built from a configuration.
+        processor: Class of the image processor; its defaults apply if a tower brings no preprocessing.
+        settings: Rules for the settings that are read from config.json; all others are ignored.
+        part_of: The ``model_type`` of full models that contain such a tower as their ``vision_config``.
+        complete: Fills the model's buffers that are not stored in files.
+        features: Picks the features (B, L, D) from the model's output.
     """
 
     config: type[Any]
@@ -39,7 +39,7 @@ class TowerKind:
 
 
 def last_hidden_state(output: Any) -> Tensor:
-    """Features of the last layer before pooling, class token included."""
+    """Features of the last layer before pooling, including the class token."""
     return output.last_hidden_state
 
 

@@ -1,4 +1,4 @@
-"""What is done to a photo before a vision tower sees it: read from a file, and compared with the tower."""
+"""Image preprocessing for a vision tower: read from its file, and checked against the tower."""
 
 from pathlib import Path
 from typing import Any
@@ -14,36 +14,36 @@ def read_processor(path: Path, kind: type[Any]) -> Any:
 
     Args:
         path: The file.
-        kind: Class of the preprocessing.
+        kind: Class of the image processor.
 
     Raises:
-        AdapterLoadError: A value is out of its range.
+        AdapterLoadError: A value is out of range.
     """
     raw = read_json(path, MAX_CONFIG_BYTES)
     if not isinstance(raw, dict):
-        raise AdapterLoadError(f"{path} does not hold settings, but {shown(raw)}. Download it again.")
-    # a size may be written with the sides that it does not have
+        raise AdapterLoadError(f"{path} must contain settings, got {shown(raw)}. Download it again.")
+    # unused sides of a size may be written as null
     sizes = {name: _without_nulls(raw[name]) for name in ("size", "crop_size") if name in raw}
     return kind(**known_settings({**raw, **sizes}, _RULES, str(path), AdapterLoadError))
 
 
 def check_processor_fits(processor: Any, side: int, where: str) -> None:
-    """Raise unless photos of any shape become pictures of the size that a tower sees.
+    """Raise unless the preprocessing turns photos of any shape into pictures of the tower's input size.
 
     Args:
-        processor: The preprocessing.
-        side: Of the tower's pictures, its ``image_size``.
+        processor: The image processor.
+        side: The tower's ``image_size``.
         where: Where the preprocessing comes from, for the message.
 
     Raises:
-        AdapterLoadError: They become others; both sizes are named.
+        AdapterLoadError: The sizes differ; the message gives both.
     """
     made = _made_size(processor)
     if made != (side, side):
         what = "pictures of the photo's own shape" if made is None else f"pictures of {made[0]} x {made[1]} pixels"
         raise AdapterLoadError(
-            f"{where} makes {what}, the image encoder sees {side} x {side}. Put the preprocessing that the image "
-            "encoder was trained with into feature_extractor/ beside it, with a crop_size of its image_size."
+            f"{where} makes {what}, but the image encoder expects {side} x {side}. Put the preprocessing that it "
+            "was trained with into feature_extractor/ beside it, with a crop_size equal to its image_size."
         )
 
 
@@ -51,7 +51,7 @@ _SIDE = whole(1, MAX_SIDE)
 
 
 def _made_size(processor: Any) -> tuple[int, int] | None:
-    """(height, width) of every preprocessed photo; None if they differ."""
+    """(height, width) of preprocessed photos; None if it depends on the photo."""
     size: Any = None
     if processor.do_center_crop:
         size = processor.crop_size

@@ -1,7 +1,7 @@
 """The files of a vision tower: checked, then read.
 
-Not by ``from_pretrained`` of transformers, which follows what a folder says: it loads an adapter that lies beside the
-model, and a config may name a kernel of the Hub for the attention, or a quantiser. Here a config gives numbers only.
+transformers' own ``from_pretrained`` trusts the folder: it loads adapters that lie beside the model, and the config may
+name an attention kernel on the Hub or a quantizer. This module takes nothing but plain settings from a config.
 """
 
 import re
@@ -24,11 +24,11 @@ _SIZES = ("hidden_size", "num_attention_heads", "image_size", "patch_size")
 
 
 def check_name(name: str, what: str = "There is no folder here of the name") -> None:
-    """Raise unless the name of a tower is a repository's, or a folder's within one.
+    """Raise unless a tower's name is a repository id, or a folder within a repository.
 
     Args:
-        name: What somebody, or a configuration, calls it.
-        what: Begins the message, before the name.
+        name: The name, as a user or a configuration gives it.
+        what: The start of the message, before the name.
 
     Raises:
         AdapterLoadError: It is not ``user/repo`` or ``user/repo/sub/folder``.
@@ -42,24 +42,24 @@ def check_name(name: str, what: str = "There is no folder here of the name") -> 
 
 
 def read_tower_config(path: Path) -> Any:
-    """The configuration of a vision tower, or of the one in a whole model such as CLIP.
+    """The configuration of a vision tower, also if it is part of a full model such as CLIP.
 
     Args:
-        path: Its config.json.
+        path: The config.json.
 
     Raises:
-        AdapterLoadError: It is of another model, or a value is out of its range.
+        AdapterLoadError: It belongs to an unsupported model, or a value is out of range.
     """
     raw = read_json(path, MAX_CONFIG_BYTES)
     model_type, values = _vision_part(raw)
     if model_type not in TOWER_KINDS or not isinstance(values, dict):
         found = raw.get("model_type") if isinstance(raw, dict) else None
         raise AdapterLoadError(
-            f"{path} is not the configuration of a vision tower that can be read: its model_type is {shown(found)}, "
-            f"expected {' or '.join(map(repr, TOWER_KINDS))}. Use the image encoder that the adapter was trained with."
+            f"{path} does not configure a supported vision tower: its model_type is {shown(found)}, expected "
+            f"{' or '.join(map(repr, TOWER_KINDS))}. Use the image encoder that the adapter was trained with."
         )
     if "quantization_config" in raw:
-        raise AdapterLoadError(f"{path} asks for quantised weights. Use the tower's own weights.")
+        raise AdapterLoadError(f"{path} asks for quantised weights, which are not supported. Use the original weights.")
     kind = TOWER_KINDS[model_type]
     named = raw.get("dtype", raw.get("torch_dtype"))
     known = known_settings(values, kind.settings, str(path), AdapterLoadError)
@@ -69,28 +69,28 @@ def read_tower_config(path: Path) -> Any:
 
 
 def read_tower(config: Any, files: Files, where: str, torch_dtype: torch.dtype | None = None) -> Any:
-    """The tower of a configuration, from its safetensors.
+    """Build a tower from its configuration and its safetensors files.
 
     Args:
-        config: See ``read_tower_config``.
-        files: See ``files.weights.find_weights``.
+        config: The configuration, from ``read_tower_config``.
+        files: The files of the weights, from ``find_weights``.
         where: Where they come from, for messages.
-        torch_dtype: Type of the weights; by default the one that config.json names, else as they are stored.
+        torch_dtype: Type of the weights; by default the one in config.json, else the one they are stored in.
 
     Raises:
-        AdapterLoadError: A file is damaged or does not fit the configuration, or a weight is not finite.
+        AdapterLoadError: A file is damaged, does not match the configuration, or contains values that are not finite.
     """
     kind = TOWER_KINDS[config.model_type]
     with torch.device("meta"):
         model = kind.model(config)
-    # a whole model holds its text tower, too, and older files their positions as whole numbers
+    # full models contain a text tower too, and older files store position_ids
     load_weights(model, files, where, torch_dtype or config.dtype, allow_others=True)
     kind.complete(model)
     return model
 
 
 def _vision_part(raw: Any) -> tuple[Any, Any]:
-    """The ``model_type`` of a tower and its settings, which are a part of a whole model's."""
+    """The ``model_type`` and settings of the tower, taken from a full model's configuration if it is one."""
     if not isinstance(raw, dict):
         return None, None
     for model_type, kind in TOWER_KINDS.items():
@@ -106,10 +106,10 @@ def _check_sizes(config: Mapping[str, int], path: Path) -> None:
     problems = {
         f"hidden_size {width} must be a multiple of num_attention_heads {heads}": width % heads,
         f"patch_size {patch} must not be larger than image_size {side}": patch > side,
-        f"image_size {side} in patches of {patch} makes {patches} of them, more than {MAX_PATCHES}": (
+        f"image_size {side} in patches of {patch} gives {patches} patches, more than {MAX_PATCHES}": (
             patches > MAX_PATCHES
         ),
-        f"{patches} patches and num_attention_heads {heads} ask for {heads * (patches + 1) ** 2:.1e} attention weights "
+        f"{patches} patches and num_attention_heads {heads} need {heads * (patches + 1) ** 2:.1e} attention weights "
         f"in each block, more than {MAX_ATTENTION:.1e}": heads * (patches + 1) ** 2 > MAX_ATTENTION,
     }
     for problem, is_so in problems.items():

@@ -1,13 +1,13 @@
 """Vision towers: which one an adapter reads, and how it is loaded.
 
-One rule says which, for loading, ``inspect`` and publishing alike. The first of these that there is:
+Loading, ``inspect`` and publishing follow the same rule. The first tower that exists is used:
 
-1. the folder that the user names as ``image_encoder_folder``, beside the adapter's config.json or at the top of the
-   repository; it must be there;
-2. ``image_encoder/`` beside the adapter's config.json, which belongs to it;
-3. the tower that the config names: ``user/repo`` or ``user/repo/sub/folder`` is one of the Hub, whatever folders there
-   are here; an absolute path is taken from an adapter only that is in a folder of this machine's own;
-4. ``image_encoder/`` at the top of the repository, for the adapters in its sub-folders that name none.
+1. the folder that the user gives as ``image_encoder_folder``, beside the adapter's config.json or at the top of the
+   repository; it is an error if there is none;
+2. ``image_encoder/`` beside the adapter's config.json;
+3. the tower that the config names: ``user/repo`` or ``user/repo/sub/folder`` always means the Hub, even if there is a
+   local folder of that name; an absolute path is accepted only from adapters in a folder of this machine;
+4. ``image_encoder/`` at the top of the repository, for adapters in subfolders that name no tower.
 """
 
 import logging
@@ -37,11 +37,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tower:
-    """A vision tower that has been found: its configuration is read when it is first asked for, its weights not yet.
+    """The place of a vision tower; its configuration is read on first use.
 
     Attributes:
-        source: Where it is.
-        folder: Its folder, from the top of the source.
+        source: The source that contains it.
+        folder: Its folder, relative to the top of the source.
     """
 
     source: Source
@@ -49,34 +49,36 @@ class Tower:
 
     @property
     def name(self) -> str:
-        """The same for the same tower, whoever names it."""
+        """A name that identifies the tower, however it was referred to."""
         if self.source.is_folder:
             return str(Path(self.source.location, self.folder).resolve())
         return f"{self.place}@{self.source.revision}"
 
     @property
     def place(self) -> str:
-        """Where it is, as a configuration names it."""
+        """Its place, in the form that configurations use."""
         return "/".join(filter(None, (self.source.location, self.folder)))
 
     def path_of(self, name: str) -> str:
-        """Path of one of its files from the top of the source."""
+        """Path of one of its files, relative to the top of the source."""
         return "/".join(filter(None, (self.folder, name)))
 
     @cached_property
     def found(self) -> Path | None:
-        """Its configuration on this machine; None if there is none, and so no tower."""
+        """Local path of its config.json; None if there is no such tower."""
         return self.source.find(self.path_of(CONFIG_NAME))
 
     @property
     def local_folder(self) -> Path:
-        """The folder on this machine, where its configuration is.
+        """The local folder of its config.json.
 
         Raises:
-            AdapterLoadError: It has none, or cannot be read.
+            AdapterLoadError: There is no config.json, or it cannot be read.
         """
         if self.found is None:
-            raise AdapterLoadError(f"The image encoder is not whole: {self.place} has no {CONFIG_NAME}. Save it again.")
+            raise AdapterLoadError(
+                f"The image encoder is incomplete: {self.place} has no {CONFIG_NAME}. Save it again."
+            )
         return self.found.parent
 
     @cached_property
@@ -84,48 +86,47 @@ class Tower:
         """Its configuration.
 
         Raises:
-            AdapterLoadError: It is missing, of another model, or a value is out of its range.
+            AdapterLoadError: It is missing or belongs to another model, or a value is out of range.
         """
-        with damaged_downloads(self.local_folder):
-            return read_tower_config(self.local_folder / CONFIG_NAME)
+        folder = self.local_folder
+        with damaged_downloads(folder):
+            return read_tower_config(folder / CONFIG_NAME)
 
 
 def find_image_encoder(config: Mapping[str, Any], source: Source | None, folder: str = OWN_FOLDER) -> Tower:
-    """The vision tower that an adapter reads, by the rule of this module.
+    """The vision tower that an adapter reads, according to this module's rule.
 
     Args:
-        config: Configuration of the adapter that will read the features.
-        source: Where the adapter came from; None if it was made in this process.
-        folder: ``image_encoder_folder``, what the user calls the tower's folder.
+        config: Configuration of the adapter.
+        source: Where the adapter comes from; None if it was created in this process.
+        folder: The user's ``image_encoder_folder``.
 
     Raises:
-        AdapterLoadError: There is none, it cannot be read, or its features have another width than the adapter reads.
+        AdapterLoadError: There is no tower, it cannot be read, or its features do not have the adapter's width.
     """
     tower = locate_image_encoder(config, source, folder)
     if tower is None:
         raise AdapterLoadError(
-            "The adapter brings no image encoder and its config names none. Pass image_encoder_folder=None and give "
-            "`nested_adapter_image_embeds`, or load it by the name of a folder or repository that holds "
-            "image_encoder/."
+            "The adapter comes without an image encoder, and its config names none. Pass image_encoder_folder=None and "
+            "give `nested_adapter_image_embeds`, or load it from a folder or repository that contains image_encoder/."
         )
     if tower.source is not source:
-        logger.info("the adapter's config names the image encoder %s", tower.place)  # perhaps somebody else's
+        logger.info("the adapter's config names the image encoder %s", tower.place)  # it may belong to somebody else
         tower = _pinned_by_name(tower, source)
     _check_width(config, tower)
     return tower
 
 
 def locate_image_encoder(config: Mapping[str, Any], source: Source | None, folder: str = OWN_FOLDER) -> Tower | None:
-    """As ``find_image_encoder``, without a look at the tower that a config names; None if there is none.
+    """Like ``find_image_encoder``, without contacting the repository that a config names; None if there is no tower.
 
     Args:
         config: Configuration of the adapter.
-        source: Where it is; None if the adapter was made in this process.
-        folder: ``image_encoder_folder``.
+        source: Where the adapter comes from; None if it was created in this process.
+        folder: The user's ``image_encoder_folder``.
 
     Raises:
-        AdapterLoadError: The user's folder is not there, the name in the config can be none, or the source cannot be
-            read.
+        AdapterLoadError: The user's folder does not exist, the config's name is invalid, or the source cannot be read.
     """
     folder = plain_path(folder, "image_encoder_folder") or ""
     beside = None if source is None else _tower_in(source, source.within(folder))
@@ -142,12 +143,11 @@ def load_image_encoder(tower: Tower, torch_dtype: torch.dtype | None = None) -> 
     """Load a vision tower with its preprocessing.
 
     Args:
-        tower: Which one.
-        torch_dtype: Type of its weights; by default as they are stored.
+        tower: The tower.
+        torch_dtype: Type of its weights; by default the one they are stored in.
 
     Raises:
-        AdapterLoadError: It is not whole, cannot be read, or its preprocessing makes pictures of another size than it
-            sees.
+        AdapterLoadError: It is incomplete, cannot be read, or its preprocessing does not match its input size.
     """
     config, stored = tower.config, _stored_preprocessing(tower)
     kind = TOWER_KINDS[config.model_type].processor
@@ -160,14 +160,14 @@ def load_image_encoder(tower: Tower, torch_dtype: torch.dtype | None = None) -> 
 
 
 def load_vision_tower(name_or_path: str, torch_dtype: torch.dtype | None = None) -> ImageEncoder:
-    """A vision tower by itself.
+    """Load a vision tower by itself, for example to train an adapter.
 
     Args:
-        name_or_path: A folder, or ``user/repo`` or ``user/repo/sub/folder`` of the Hub.
-        torch_dtype: Type of its weights; by default as they are stored.
+        name_or_path: A folder, or ``user/repo`` or ``user/repo/sub/folder`` on the Hub.
+        torch_dtype: Type of its weights; by default the one they are stored in.
 
     Raises:
-        AdapterLoadError: There is none, or it cannot be read.
+        AdapterLoadError: There is no such tower, or it cannot be read.
     """
     if is_folder(name_or_path):
         return load_image_encoder(_tower_of_folder(name_or_path), torch_dtype)
@@ -183,16 +183,16 @@ def _tower_in(source: Source, folder: str) -> Tower | None:
 def _users_tower(source: Source | None, folder: str) -> Tower:
     tower = None if source is None else _tower_in(source, folder)
     if tower is None:
-        where = "The adapter, which was made in this process, has" if source is None else f"{source.location} has"
+        where = "The adapter was created in this process and has" if source is None else f"{source.location} has"
         raise AdapterLoadError(
-            f"{where} no {shown(folder)[1:-1]}/config.json, so image_encoder_folder cannot be {shown(folder)}. Name a "
-            "folder of it that holds a vision tower, or leave it out for the adapter's own."
+            f"{where} no {shown(folder)[1:-1]}/config.json, so image_encoder_folder cannot be {shown(folder)}. Give a "
+            "folder that contains a vision tower, or leave it out to use the adapter's own."
         )
     return tower
 
 
 def _named_tower(name: str, source: Source | None) -> Tower:
-    # A path is only taken from the user, or from an adapter that is this machine's own.
+    # A path is accepted only from the user, or from an adapter of this machine.
     is_own = source is None or (source.is_folder and not is_download(Path(source.location)))
     if is_own and Path(name).is_absolute() and is_folder(name):
         return _tower_of_folder(name)
@@ -222,7 +222,7 @@ def _pinned_by_name(tower: Tower, source: Source | None) -> Tower:
         return _pinned(tower)
     except AdapterLoadError as error:
         folder = source is not None and source.is_folder and is_folder(tower.place)
-        here = f" To use the folder {tower.place!r} here, write its absolute path into the config." if folder else ""
+        here = f" To use the local folder {tower.place!r}, write its absolute path into the config." if folder else ""
         raise AdapterLoadError(
             f"The adapter's image encoder {tower.place!r} cannot be loaded. {error}{here} {Remedy.NO_IMAGE_ENCODER}"
         ) from error
@@ -232,13 +232,13 @@ def _check_width(config: Mapping[str, Any], tower: Tower) -> None:
     width = tower.config.hidden_size
     if width != config["image_feature_dim"]:
         raise AdapterLoadError(
-            f"The image encoder {tower.name} gives features of width {width}, the adapter reads "
+            f"The image encoder {tower.name} gives features of width {width}, but the adapter reads "
             f"{config['image_feature_dim']}. Use the image encoder that the adapter was trained with."
         )
 
 
 def _stored_preprocessing(tower: Tower) -> Path | None:
-    """Of a tower: beside it in feature_extractor/, else in its own folder."""
+    """A tower's preprocessor_config.json: in feature_extractor/ beside it, else in its own folder."""
     beside = "/".join([*tower.folder.split("/")[:-1], _PREPROCESSING])
     for folder in (beside, tower.folder):
         path = tower.source.find("/".join(filter(None, (folder, "preprocessor_config.json"))))

@@ -1,4 +1,4 @@
-"""What can take part in a comparison: one small file per kind, and the registry."""
+"""Contestants of a comparison: one small file per kind, and their registry."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -62,26 +62,26 @@ KINDS: dict[str, Callable[[str, Mapping[str, Any], Sequence[float]], Contestant]
 
 
 def make_contestant(name: str, table: Any, scales: Sequence[float]) -> Contestant:
-    """A contestant from its table of the settings.
+    """Make a contestant from its table in the settings.
 
     Args:
         name: Name of the table.
-        table: With ``kind``, and what this kind needs; ``scales`` have been taken out of it.
+        table: ``kind`` and what this kind needs, without ``scales``.
         scales: Strengths at which it is measured.
 
     Raises:
-        NestedAdapterError: Unknown kind, or settings that do not fit the kind.
+        NestedAdapterError: The kind is unknown, or its settings do not fit.
     """
     if not isinstance(table, Mapping) or table.get("kind") not in KINDS:
         kind = table.get("kind") if isinstance(table, Mapping) else table
         raise NestedAdapterError(
-            f"The contestant {name!r} is of the unknown kind {kind!r}. Known kinds: {', '.join(KINDS)}."
+            f"The contestant {name!r} must have one of the kinds {', '.join(KINDS)}, got {kind!r}."
         )
     return KINDS[table["kind"]](name, table, scales)
 
 
 def _located(adapter: str) -> str:
-    """A repository or folder as it is; the folder of a world's adapter for ``"world:kind"``."""
+    """The folder of a world's adapter for ``"world:kind"``; a repository or folder unchanged."""
     if adapter.partition(":")[0] not in WORLDS:
         return adapter
     world, kind = split_name(adapter)

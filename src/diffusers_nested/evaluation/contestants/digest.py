@@ -1,4 +1,4 @@
-"""Whether files are still what they were."""
+"""Digests of files, to notice changes."""
 
 import hashlib
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ _CHUNK = 1 << 20
 
 
 def digest_of(paths: Iterable[str | Path]) -> str:
-    """Digest of the files at these paths and in these folders; names that are no paths add nothing."""
+    """Digest of the files at these paths and in these folders; names that are not paths add nothing."""
     digest = hashlib.blake2b(digest_size=12)
     for path in map(Path, paths):
         files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

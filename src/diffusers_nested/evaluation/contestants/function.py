@@ -1,4 +1,4 @@
-"""Any other method, as a function of the user's."""
+"""Any other method, as a function of the user."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,10 +17,10 @@ class Function(Contestant):
 
     Args:
         name: In the results.
-        scales: Strengths, handed on as they are.
-        function: ``function(pipeline, shots, scale, call)`` returns one picture per shot; ``shot.prompt``,
-            ``shot.generator()`` and ``shot.reference.photos()`` are what it needs, ``call`` are keywords for the
-            pipeline's call. It leaves the pipeline as it was, or uses one of its own.
+        scales: Strengths, passed to the function.
+        function: ``function(pipeline, shots, scale, call)`` returns one picture per shot. It gets prompts, noise and
+            photos from ``shot.prompt``, ``shot.generator()`` and ``shot.reference.photos()``; ``call`` are keywords of
+            the pipeline's call. It must leave the pipeline as it was.
     """
 
     def __init__(self, name: str, scales: Sequence[float], function: Method) -> None:
@@ -29,5 +29,5 @@ class Function(Contestant):
 
     @contextmanager
     def loaded(self, pipeline: Any, call: Mapping[str, Any]) -> Iterator[Generate]:
-        """The function with the pipeline."""
+        """Set up nothing; the function gets the pipeline."""
         yield lambda shots, scale: self._function(pipeline, shots, scale, call)

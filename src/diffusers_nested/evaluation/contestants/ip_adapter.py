@@ -12,11 +12,11 @@ from ..shots import Shot
 from .base import Contestant, Generate, run
 from .digest import digest_of
 
-_KEPT = ("image_encoder", "feature_extractor")  # unload_ip_adapter drops these, whosever they are
+_KEPT = ("image_encoder", "feature_extractor")  # unload_ip_adapter drops these, even the user's
 
 
 class IPAdapter(Contestant):
-    """One IP-Adapter; all photos of a subject are given to it.
+    """One IP-Adapter, which gets all photos of a subject.
 
     Args:
         name: In the results.
@@ -31,12 +31,12 @@ class IPAdapter(Contestant):
         self._options = options
 
     def fingerprint(self) -> str:
-        """Digest of the files of an adapter that is in a folder."""
+        """Digest of the adapter's files, if it is in a folder."""
         return digest_of([self._adapter] if isinstance(self._adapter, str) else [])
 
     @contextmanager
     def loaded(self, pipeline: Any, call: Mapping[str, Any]) -> Iterator[Generate]:
-        """The adapter loaded, and unloaded again."""
+        """Load the adapter, and unload it afterwards."""
         kept = {part: getattr(pipeline, part, None) for part in _KEPT}
         processors = dict(pipeline.unet.attn_processors)
         try:
@@ -47,7 +47,7 @@ class IPAdapter(Contestant):
         def generate(shots: Sequence[Shot], scale: float) -> list[Image.Image]:
             pipeline.set_ip_adapter_scale(scale)
             pictures = []
-            # diffusers shows the images of a call to all its prompts, so each subject has a call of its own
+            # in diffusers, all prompts of a call share its images, so each subject needs a call of its own
             for reference, group in groupby(shots, key=lambda shot: shot.reference):
                 pictures += run(pipeline, list(group), call, ip_adapter_image=[reference.photos()])
             return pictures

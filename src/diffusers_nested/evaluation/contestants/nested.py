@@ -21,7 +21,7 @@ class Nested(Contestant):
         name: In the results.
         scales: Strengths, for ``set_nested_adapter_scale``.
         adapters: What ``load_nested_adapter`` takes.
-        photos: How many of a subject's photos they get; all by default.
+        photos: How many of a subject's photos to use; all by default.
         **options: Further keywords of ``load_nested_adapter``, such as ``subfolder`` and ``revision``.
     """
 
@@ -39,12 +39,12 @@ class Nested(Contestant):
         self._options = options
 
     def fingerprint(self) -> str:
-        """Digest of the files of adapters that are in folders."""
+        """Digest of the files of adapters in folders."""
         return digest_of(path for path in self._adapters if isinstance(path, str | Path))
 
     @contextmanager
     def loaded(self, pipeline: Any, call: Mapping[str, Any]) -> Iterator[Generate]:
-        """The adapters loaded, and unloaded again."""
+        """Load the adapters, and unload them afterwards."""
         if pipeline.nested_adapters:
             raise NestedAdapterError(
                 f"The pipeline has adapters loaded already: {', '.join(pipeline.nested_adapters)}. Call "
@@ -66,7 +66,7 @@ class Nested(Contestant):
 
 
 def _images(shots: Sequence[Shot], count: int | None) -> Any:
-    """Word -> photos, once if all shots show the same subject, as its values are projected once then."""
+    """Word -> photos; a single dict if all shots show the same subject, which is then projected only once."""
     references = dict.fromkeys(shot.reference for shot in shots)
     images = {one: {word: one.photos(word)[:count] for word in one.words} for one in references}
     return next(iter(images.values())) if len(images) == 1 else [images[shot.reference] for shot in shots]

@@ -1,4 +1,4 @@
-"""What can be measured: one small file per metric behind one interface, and the registry."""
+"""Metrics: one small file each behind one interface, and their registry."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -33,25 +33,25 @@ METRICS: dict[str, Callable[..., Metric]] = {
 
 
 def register_metric(kind: str, make: Callable[..., Metric]) -> None:
-    """Make a metric known.
+    """Register a metric.
 
     Args:
         kind: Its name in the settings.
-        make: ``make(name, **options)``; its keywords are the settings that it takes.
+        make: Called as ``make(name, **options)``; its keywords are the options in the settings.
     """
     METRICS[kind] = make
 
 
 def make_metric(name: str, given: Any) -> Metric:
-    """A metric from the settings.
+    """Make a metric from the settings.
 
     Args:
         name: Column of the results.
-        given: Kind of the metric, or a table with ``kind`` and its options; a kind ``"module:name"`` is a class or
-            function of the user's.
+        given: Kind of the metric, or a table with ``kind`` and its options. The kind ``"module:name"`` names a class or
+            function of the user.
 
     Raises:
-        NestedAdapterError: Unknown kind, options that it does not take, or an extra that is not installed.
+        NestedAdapterError: The kind or an option is unknown, or an extra is not installed.
     """
     table = {"kind": given} if isinstance(given, str) else given
     if not isinstance(table, Mapping) or not isinstance(table.get("kind"), str):
@@ -71,8 +71,8 @@ def _maker(name: str, kind: str) -> Callable[..., Metric]:
         return METRICS[kind]
     if ":" not in kind:
         raise NestedAdapterError(
-            f"metrics.{name} is of the unknown kind {kind!r}. Known: {', '.join(sorted(METRICS))}, or MODULE:NAME of "
-            "your own."
+            f"metrics.{name} must be of a known kind, {', '.join(sorted(METRICS))}, or MODULE:NAME of your own, "
+            f"got {kind!r}."
         )
     return import_named(kind, f"metrics.{name}")
 

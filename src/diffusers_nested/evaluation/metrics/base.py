@@ -1,4 +1,4 @@
-"""What is measured on a picture."""
+"""The interface of metrics."""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ class Metric(ABC):
     """One metric of a comparison.
 
     Attributes:
-        name: Column of the results; a metric of several columns names the others ``"<name> <part>"``.
+        name: Column of the results; further columns of a metric are named ``"<name> <part>"``.
         needs_plain: Whether pictures are compared with those of the plain pipeline.
     """
 
@@ -28,13 +28,13 @@ class Metric(ABC):
         self.name = name
 
     def to(self, device: str) -> None:  # noqa: B027
-        """Say where to compute; metrics without a model need not know."""
+        """Move to a device; metrics without a model ignore it."""
 
     def check(self, references: Sequence[Reference]) -> None:  # noqa: B027
-        """Look at the subjects before any picture is made.
+        """Check the subjects before any picture is made.
 
         Raises:
-            NestedAdapterError: They cannot be measured, for example as a photo shows no face.
+            NestedAdapterError: They cannot be measured, for example because a photo shows no face.
         """
 
     @abstractmethod
@@ -45,22 +45,22 @@ class Metric(ABC):
 
         Args:
             pictures: One per shot, RGB.
-            shots: What they were to show.
+            shots: What they should show.
             plain: The plain pipeline's pictures of the same shots, for metrics that need them.
 
         Returns:
-            Per picture, column -> value. None is a failure, such as no face found, and is counted as one; a column
-            that does not apply to a prompt is left out.
+            Per picture, column -> value. None counts as a failure, such as no face found; leave out columns that do
+            not apply to a prompt.
         """
 
 
 def checked_scores(
     metric: Metric, pictures: Sequence[Image.Image], shots: Sequence[Shot], plain: Sequence[Image.Image] | None
 ) -> list[dict[str, float | None]]:
-    """What a metric measures, to six decimals; what is no number, such as NaN, is a failure.
+    """Measure, and round scores to six decimals; NaN and infinite scores are failures.
 
     Raises:
-        NestedAdapterError: It returned something else.
+        NestedAdapterError: The metric returned something else.
     """
     found = metric.score(pictures, shots, plain)
     if not isinstance(found, list) or len(found) != len(pictures):

@@ -1,4 +1,4 @@
-"""Similarities in the embedding spaces of published models, loaded with transformers."""
+"""Similarities in the embedding spaces of published models of transformers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,14 +32,14 @@ class ClipText(Metric):
         self._processor = _processor(name, model)
 
     def to(self, device: str) -> None:
-        """Where the model computes."""
+        """Move the model to a device."""
         self._model.to(device)
 
     @torch.no_grad()
     def score(
         self, pictures: Sequence[Image.Image], shots: Sequence[Shot], plain: Sequence[Image.Image] | None
     ) -> list[Scores]:
-        """One column; a prompt is cut where the text encoder ends."""
+        """Compute the cosines; prompts are truncated to the length of the text encoder."""
         pixels = _pixels(self._processor, pictures, self._model)
         length = self._model.config.text_config.max_position_embeddings
         tokens = self._tokenizer(
@@ -53,14 +53,14 @@ class ClipText(Metric):
 class ImageSimilarity(Metric):
     """Cosine of the embeddings of picture and photos, the mean over the photos.
 
-    Of whole pictures, background and style included: for pets and objects, not for faces.
+    It compares whole pictures, background and style included: use it for pets and objects, not for faces.
 
     Args:
         name: Column of the results.
         model: A vision model of transformers.
         processor: Its image processor.
-        read: From the model's output to embeddings (B, D).
-        word: Whose photos, where prompts hold several subjects.
+        read: Gets embeddings (B, D) from the model's output.
+        word: Whose photos to use if prompts contain several subjects.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ImageSimilarity(Metric):
         self._known: dict[str, Tensor] = {}
 
     def to(self, device: str) -> None:
-        """Where the model computes."""
+        """Move the model to a device."""
         self._model.to(device)
 
     def check(self, references: Sequence[Reference]) -> None:
@@ -84,7 +84,7 @@ class ImageSimilarity(Metric):
     def score(
         self, pictures: Sequence[Image.Image], shots: Sequence[Shot], plain: Sequence[Image.Image] | None
     ) -> list[Scores]:
-        """One column."""
+        """Compute the similarities."""
         known = [self._known[shot.reference.name] for shot in shots]  # each (photos, D)
         pairs = zip(self._embed(pictures), known, strict=True)
         return [{self.name: float((photos @ picture).mean())} for picture, photos in pairs]
@@ -97,13 +97,13 @@ class ImageSimilarity(Metric):
 
 
 def clip_image(name: str, model: str = CLIP, word: str | None = None) -> ImageSimilarity:
-    """Image similarity by CLIP's projected embedding (CLIP-I)."""
+    """Image similarity in CLIP's projected embeddings (CLIP-I)."""
     loaded = _loaded(name, CLIPVisionModelWithProjection, model)
     return ImageSimilarity(name, loaded, _processor(name, model), lambda output: output.image_embeds, word)
 
 
 def dino(name: str, model: str = DINO, word: str | None = None) -> ImageSimilarity:
-    """Image similarity by the class token of a DINO or DINOv2."""
+    """Image similarity in the class tokens of a DINO or DINOv2."""
     loaded = _loaded(name, AutoModel, model)
     return ImageSimilarity(name, loaded, _processor(name, model), lambda out: out.last_hidden_state[:, 0], word)
 
@@ -119,7 +119,7 @@ def _loaded(name: str, cls: Any, model: str, **options: Any) -> Any:
 
 
 def _processor(name: str, model: str) -> Any:
-    return _loaded(name, AutoImageProcessor, model, backend="pil")  # the one that needs no torchvision
+    return _loaded(name, AutoImageProcessor, model, backend="pil")  # needs no torchvision
 
 
 def _pixels(processor: Any, pictures: Sequence[Image.Image], model: Any) -> Tensor:

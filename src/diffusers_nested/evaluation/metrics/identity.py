@@ -1,4 +1,4 @@
-"""Whether a picture shows the subject of the photos, by any recogniser."""
+"""Whether a picture shows the subject of the photos, according to any recogniser."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -13,19 +13,19 @@ from .base import Metric, Scores
 
 
 class Recogniser(Protocol):
-    """Embeds whom a picture shows, and compares two embeddings."""
+    """Embeds who is in a picture, and compares embeddings."""
 
     def embed(self, pictures: Sequence[Image.Image]) -> list[np.ndarray | None]:
-        """One vector per picture; None where nobody is found."""
+        """One vector per picture, or None if nobody is found."""
         ...
 
     def similarity(self, one: np.ndarray, other: np.ndarray) -> float:
-        """How alike two embeddings are; more is more alike."""
+        """Similarity of two embeddings; larger is more similar."""
         ...
 
 
 class FunctionRecogniser:
-    """A recogniser from a function that embeds one picture; embeddings are compared by their cosine.
+    """A recogniser from a function that embeds one picture; it compares embeddings by their cosine.
 
     Args:
         embed: From an RGB picture to a vector, or None if nobody is found.
@@ -35,7 +35,7 @@ class FunctionRecogniser:
         self._embed = embed
 
     def embed(self, pictures: Sequence[Image.Image]) -> list[np.ndarray | None]:
-        """One picture after the other."""
+        """Embed one picture after the other."""
         return [self._embed(picture) for picture in pictures]
 
     def similarity(self, one: np.ndarray, other: np.ndarray) -> float:
@@ -44,13 +44,13 @@ class FunctionRecogniser:
 
 
 class IdentitySimilarity(Metric):
-    """Similarity of the picture's subject to the subject of the photos; the mean over the photos.
+    """Similarity between the subject of the picture and that of the photos, the mean over the photos.
 
     Args:
         name: Column of the results.
-        recogniser: Finds and compares them.
-        word: Whose photos, where prompts hold several subjects.
-        another: Compare with the photos of the next subject instead: what pictures of anybody score.
+        recogniser: Embeds and compares subjects.
+        word: Whose photos to use if prompts contain several subjects.
+        another: Compare with the photos of the next subject instead: the score of a stranger.
     """
 
     def __init__(self, name: str, recogniser: Recogniser, word: str | None = None, another: bool = False) -> None:
@@ -64,7 +64,7 @@ class IdentitySimilarity(Metric):
         """Embed all photos.
 
         Raises:
-            NestedAdapterError: Nobody is found in one of them, or there is no other subject to compare with.
+            NestedAdapterError: A photo shows nobody, or there is no other subject to compare with.
         """
         if self._another and len(references) < 2:
             raise NestedAdapterError(
@@ -87,7 +87,7 @@ class IdentitySimilarity(Metric):
     def score(
         self, pictures: Sequence[Image.Image], shots: Sequence[Shot], plain: Sequence[Image.Image] | None
     ) -> list[Scores]:
-        """One column; None where nobody is found."""
+        """Compute the similarities; None where nobody is found."""
         found = self._recogniser.embed(pictures)
         return [{self.name: self._compared(one, shot)} for one, shot in zip(found, shots, strict=True)]
 

@@ -1,4 +1,4 @@
-"""How much of the picture outside of the subject an adapter changes (prior preservation)."""
+"""How much an adapter changes the picture outside the subject (prior preservation)."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,16 +14,16 @@ _GROWTH = 0.5  # of a face's box on every side, for hair and chin
 
 
 class OutsideChange(Metric):
-    """Mean absolute difference to the plain pipeline's picture outside of the subject's box, with the same noise.
+    """Mean absolute difference to the plain pipeline's picture of the same noise, outside the subject's box.
 
-    Over all pixels outside of the box and the three channels, in units of the full range: 0 is no change, 1 is black
-    for white.
+    The mean is over the pixels outside the box and the three channels, in units of the full range: 0 means no change, 1
+    means black instead of white.
 
     Args:
         name: Column of the results.
-        box: Where the subject is: left, top, right and bottom as parts of width and height, from 0 to 1. Or
-            ``"face"``: around the largest face of both pictures, half its size wider on every side; a picture fails
-            if neither shows a face.
+        box: Where the subject is: left, top, right and bottom as fractions of width and height. Or ``"face"``: around
+            the largest faces of both pictures, enlarged by half their size on every side; a picture fails if neither
+            shows a face.
     """
 
     needs_plain = True
@@ -35,8 +35,8 @@ class OutsideChange(Metric):
     def score(
         self, pictures: Sequence[Image.Image], shots: Sequence[Shot], plain: Sequence[Image.Image] | None
     ) -> list[Scores]:
-        """One column."""
-        assert plain is not None  # metrics that need them get them
+        """Compute the differences."""
+        assert plain is not None  # as needs_plain is set
         return [{self.name: self._compared(*pair)} for pair in zip(pictures, plain, strict=True)]
 
     def _compared(self, picture: Image.Image, plain: Image.Image) -> float | None:
@@ -48,14 +48,14 @@ class OutsideChange(Metric):
 
 
 def change_outside(picture: Image.Image, plain: Image.Image, box: Box) -> float | None:
-    """Mean absolute difference of two pictures outside of a box, from 0 to 1; None if nothing is outside.
+    """Mean absolute difference of two pictures outside a box, from 0 to 1; None if nothing is outside.
 
     Raises:
         NestedAdapterError: The pictures differ in size.
     """
     if picture.size != plain.size:
         raise NestedAdapterError(
-            f"A picture of {picture.size} cannot be compared with the plain pipeline's, of {plain.size}. Let all "
+            f"A picture must have the size of the plain pipeline's, {plain.size}, got {picture.size}. Let all "
             "contestants make pictures of one size."
         )
     one, other = (np.asarray(image.convert("RGB"), np.float64) / 255 for image in (picture, plain))
@@ -69,7 +69,7 @@ def change_outside(picture: Image.Image, plain: Image.Image, box: Box) -> float 
 
 
 def grown(box: Box) -> Box:
-    """A face's box wide enough for the head, within the picture."""
+    """Enlarge a face's box to the head, within the picture."""
     left, top, right, bottom = box
     across, down = _GROWTH * (right - left), _GROWTH * (bottom - top)
     return max(left - across, 0.0), max(top - down, 0.0), min(right + across, 1.0), min(bottom + down, 1.0)
@@ -89,10 +89,10 @@ def _finder(name: str, box: Sequence[float] | str) -> Callable[[Image.Image], Bo
 
 
 def _checked_box(box: Sequence[float] | str, name: str) -> Box:
-    """A box with its edges in order, which leaves something outside.
+    """Check that a box has its edges in order and leaves something outside.
 
     Raises:
-        NestedAdapterError: It is none.
+        NestedAdapterError: It does not.
     """
     edges = tuple(box) if isinstance(box, list | tuple) else ()
     if len(edges) != 4 or not all(isinstance(edge, int | float) for edge in edges):

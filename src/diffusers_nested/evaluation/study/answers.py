@@ -16,22 +16,22 @@ _SAMPLES = 2000
 
 
 def win_rates(key: Path, answers: Sequence[Path], seed: int = 0) -> list[dict[str, Any]]:
-    """How often the study's first contestant was preferred to each of the others.
+    """Compute how often raters preferred the first contestant of a study to each of the others.
 
-    Intervals are 95 % bootstrap intervals in which raters and pairs of pictures are both drawn with replacement, as
-    neither the answers of one rater nor those on one pair are independent.
+    The 95 % bootstrap intervals draw both raters and pairs: answers of one rater, or about one pair, are not
+    independent.
 
     Args:
-        key: The key that was written with the page.
+        key: The key that ``write_page`` wrote.
         answers: Files that the page saved, one per rater.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
         Per other contestant and question: ``contestant``, ``other``, ``question``, ``rate``, ``low``, ``high``, the
         number of ``answers``, of ``raters``, and of questions left ``open``.
 
     Raises:
-        NestedAdapterError: A file that is no such file or of another study, or two of one rater.
+        NestedAdapterError: A file has another format or belongs to another study, or two files are by the same rater.
     """
     study = _read_key(key)
     raters = [_checked(path, study) for path in answers]
@@ -39,7 +39,7 @@ def win_rates(key: Path, answers: Sequence[Path], seed: int = 0) -> list[dict[st
         raise NestedAdapterError("There are no answers. Name the files that the page saved.")
     names = [rater["rater"] for rater in raters]
     if len(set(names)) < len(names):
-        raise NestedAdapterError("Two of the files are by the same rater. Give the last file of each rater only.")
+        raise NestedAdapterError("Two of the files are by the same rater. Give only the last file of each rater.")
     first = study["first"]
     others = sorted({pair[side] for pair in study["pairs"] for side in _SIDES} - {first})
     rows = []
@@ -51,7 +51,7 @@ def win_rates(key: Path, answers: Sequence[Path], seed: int = 0) -> list[dict[st
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Win rates as a table in Markdown."""
+    """Format win rates as a Markdown table."""
     lines = ["| | " + " | ".join(QUESTIONS) + " | answers | open |", "|---" * (len(QUESTIONS) + 3) + "|"]
     for other in dict.fromkeys(row["other"] for row in rows):
         own = [row for row in rows if row["other"] == other]
@@ -69,7 +69,7 @@ def _read(path: Path, fields: Mapping[str, type]) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise NestedAdapterError(f"Cannot read {path}: {error}") from error
     if not isinstance(found, dict) or any(not isinstance(found.get(field), kind) for field, kind in fields.items()):
-        raise NestedAdapterError(f"{path} is not of a study: it must have {', '.join(fields)}.")
+        raise NestedAdapterError(f"{path} is not a file of a study: it must have {', '.join(fields)}.")
     return found
 
 
@@ -80,11 +80,11 @@ def _read_key(path: Path) -> dict[str, Any]:
         sides = [pair.get(side) for side in _SIDES] if isinstance(pair, dict) else []
         if len(sides) != 2 or not all(isinstance(side, str) for side in sides) or sides.count(found["first"]) != 1:
             raise NestedAdapterError(
-                f"{path}, pair {number}, must name {found['first']!r} at one side and another contestant at the other. "
-                "Take the key that was written with the page."
+                f"{path}, pair {number}, must name {found['first']!r} on one side and another contestant on the other. "
+                "Use the key that was written with the page."
             )
     if not found["pairs"]:
-        raise NestedAdapterError(f"{path} holds no pairs. Take the key that was written with the page.")
+        raise NestedAdapterError(f"{path} holds no pairs. Use the key that was written with the page.")
     return found
 
 
@@ -92,10 +92,10 @@ def _checked(path: Path, study: Mapping[str, Any]) -> dict[str, Any]:
     """One rater's answers."""
     found = _read(path, {"study": str, "rater": str, "answers": list})
     if found["study"] != study["study"]:
-        raise NestedAdapterError(f"{path} is of the study {found['study']}, and the key of {study['study']}.")
+        raise NestedAdapterError(f"{path} is of the study {found['study']}, but the key is of {study['study']}.")
     given = found["answers"]
     if len(given) != len(study["pairs"]):
-        raise NestedAdapterError(f"{path} holds {len(given)} answers, and the study has {len(study['pairs'])} pairs.")
+        raise NestedAdapterError(f"{path} holds {len(given)} answers, but the study has {len(study['pairs'])} pairs.")
     for number, answer in enumerate(given, 1):
         if not isinstance(answer, dict) or any(
             question not in QUESTIONS or side not in _SIDES for question, side in answer.items()
@@ -110,7 +110,7 @@ def _checked(path: Path, study: Mapping[str, Any]) -> dict[str, Any]:
 def _won(
     pairs: Sequence[Mapping[str, Any]], raters: Sequence[Mapping[str, Any]], first: str, other: str, question: str
 ) -> np.ndarray:
-    """(raters, pairs with the other): 1 where the first was preferred, 0 where not, NaN where nothing was answered."""
+    """(raters, pairs with the other): 1 if the first was preferred, 0 if not, NaN without an answer."""
     own = [i for i, pair in enumerate(pairs) if other in (pair["left"], pair["right"])]
     chosen = [[rater["answers"][i].get(question) for i in own] for rater in raters]
     winner = ["left" if pairs[i]["left"] == first else "right" for i in own]

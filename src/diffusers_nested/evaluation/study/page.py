@@ -1,4 +1,4 @@
-"""The page of a study: one HTML file that holds everything but who made which picture."""
+"""The page of a study: one self-contained HTML file that does not tell who made which picture."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ from ..pictures import load
 from .pairs import Pair
 
 TEMPLATE = Path(__file__).parent / "page.html"
-_SIDE, _SMALL = 768, 160  # pixels: larger pictures are reduced, smaller ones are kept exactly
+_SIDE, _SMALL = 768, 160  # pixels: larger pictures are reduced, smaller ones stay lossless
 
 
 def write_page(pairs: Sequence[Pair], path: Path) -> Path:
@@ -24,22 +24,22 @@ def write_page(pairs: Sequence[Pair], path: Path) -> Path:
 
     Args:
         pairs: From ``choose_pairs``.
-        path: Of the page.
+        path: Path of the page.
 
     Returns:
-        Path of the key; answers cannot be read without it, and raters need not see it.
+        Path of the key. Answers cannot be read without it; raters should not see it.
 
     Raises:
-        NestedAdapterError: A picture cannot be read, or the key of another study is in the way.
+        NestedAdapterError: A picture cannot be read, or the key of another study would be overwritten.
     """
     content = _content(pairs)
     study = hashlib.blake2b(json.dumps(content).encode(), digest_size=6).hexdigest()
-    # "<" is written so that no text in the data can end the script element
+    # "<" is escaped so that no text in the data can end the script element
     data = json.dumps({"study": study, **content}).replace("<", "\\u003c")
     key, key_path = _key(study, pairs), path.with_suffix(".key.json")
     _check_free(key_path, key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # the key first: a page without one would be in vain
+    # the key first: a page without its key is useless
     write_whole(key_path, json.dumps(key, indent=1, ensure_ascii=False) + "\n")
     write_whole(path, TEMPLATE.read_text(encoding="utf-8").replace("__DATA__", data))
     return key_path
@@ -76,10 +76,10 @@ def _key(study: str, pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def _check_free(key_path: Path, key: Mapping[str, Any]) -> None:
-    """Raise rather than lose the key of a study that may have been sent out.
+    """Raise rather than overwrite the key of a study that may have been sent out.
 
     Raises:
-        NestedAdapterError: There is a key of another study, or another file of its name.
+        NestedAdapterError: There is a key of another study, or another file with its name.
     """
     if not key_path.exists():
         return
@@ -89,13 +89,13 @@ def _check_free(key_path: Path, key: Mapping[str, Any]) -> None:
         earlier = None
     if earlier != key:
         raise NestedAdapterError(
-            f"{key_path} is the key of another study, whose answers could no longer be read. Name another --output, or "
-            "move page and key away."
+            f"{key_path} is the key of another study, whose answers would become unreadable. Choose another --output, "
+            "or move page and key away."
         )
 
 
 def _data_uri(picture: Image.Image) -> str:
-    """A picture inlined; small ones without loss."""
+    """A picture as a data URI; small ones without loss."""
     kind = "png" if max(picture.size) <= _SMALL else "jpeg"
     picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

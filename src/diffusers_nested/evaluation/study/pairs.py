@@ -23,7 +23,7 @@ class Side:
     scale: float
 
     def __str__(self) -> str:
-        """As it is named on the command line."""
+        """Its name on the command line."""
         return f"{self.contestant}@{self.scale:g}"
 
 
@@ -34,11 +34,11 @@ class Pair:
     Attributes:
         subject: Name of the subject.
         prompt: The prompt of both.
-        seed: Of their noise.
+        seed: Seed of their noise.
         photos: The subject's photos.
         first: The contestant that is compared with the others.
-        sides: Who made the left one and the right one.
-        pictures: The left one and the right one.
+        sides: Contestants of the left and the right picture.
+        pictures: The left and the right picture.
     """
 
     subject: str
@@ -51,17 +51,17 @@ class Pair:
 
 
 def choose_pairs(folders: Sequence[Path], named: Sequence[str], count: int, seed: int = 0) -> list[Pair]:
-    """Draw pairs by lot: the first contestant with each of the others in equal parts, each as often at the left.
+    """Draw random pairs of the first contestant with each of the others, balanced over others and sides.
 
     Args:
-        folders: Of comparisons that kept their pictures.
-        named: Contestants, as ``NAME`` or, where there are several scales, ``NAME@SCALE``; two at least.
-        count: How many pairs; fewer if there are not as many.
-        seed: Of the lots.
+        folders: Folders of comparisons that kept their pictures.
+        named: At least two contestants, as ``NAME`` or, if there are several scales, ``NAME@SCALE``.
+        count: How many pairs, at most.
+        seed: Seed of the draw.
 
     Raises:
-        NestedAdapterError: No results, an unknown contestant, one whose scale is not clear, no picture that the
-            contestants share, or one that is not in its folder.
+        NestedAdapterError: There are no results, a contestant is unknown or its scale ambiguous, contestants share no
+            picture, or a picture is not in its folder.
     """
     if seed < 0:
         raise NestedAdapterError(f"The seed of a study must be at least 0, got {seed}.")
@@ -72,7 +72,7 @@ def choose_pairs(folders: Sequence[Path], named: Sequence[str], count: int, seed
     sides = [_side(name, list(made)) for name in named]
     if len(set(sides)) < 2 or len(set(sides)) < len(sides):
         raise NestedAdapterError(
-            f"A study needs two different contestants or more, got {', '.join(map(str, sides)) or 'none'}. There are: "
+            f"A study needs at least two different contestants, got {', '.join(map(str, sides)) or 'none'}. There are: "
             f"{', '.join(map(str, made))}."
         )
     if count < 1:
@@ -95,20 +95,20 @@ def _pictures(folder: Path) -> dict[Side, dict[_Shot, _Made]]:
             side, shot = Side(row["contestant"], row["scale"]), (row["subject"], row["prompt"], row["seed"])
             made.setdefault(side, {})[shot] = folder, picture
     if not made:
-        raise NestedAdapterError(f"{folder} has kept no pictures. Compare again with save_pictures = true.")
+        raise NestedAdapterError(f"{folder} holds no pictures. Compare again with save_pictures = true.")
     return made
 
 
 def _within(folder: Path, name: str) -> Path | None:
-    """A file of the folder, whose results may be somebody else's; None if there is none.
+    """A file of the folder, whose results somebody else may have written; None if it does not exist.
 
     Raises:
-        NestedAdapterError: It would be outside.
+        NestedAdapterError: It is outside the folder.
     """
     if any(path.is_absolute() or path.drive or ".." in path.parts for path in _read_as_path(name)) or "\0" in name:
         raise NestedAdapterError(
-            f"The results in {folder} name {shown(name)}, which is not in it. A study reads pictures of its "
-            "folders only."
+            f"The results in {folder} name {shown(name)}, which is not in it. A study only reads pictures of its "
+            "folders."
         )
     try:
         return file_in(folder, name)
@@ -140,12 +140,11 @@ def _number(text: str) -> float | None:
 def _pairs_with(
     made: Mapping[Side, Mapping[_Shot, _Made]], first: Side, other: Side, rng: np.random.Generator
 ) -> list[Pair]:
-    """All pairs with one other contestant in random order, each of the two at the left in every second one."""
+    """All pairs with one other contestant in random order; sides alternate."""
     shared = sorted(made[first].keys() & made[other].keys())
     if not shared:
         raise NestedAdapterError(
-            f"{first} and {other} have no picture of the same subject, prompt and seed. Compare them with the same "
-            "settings."
+            f"{first} and {other} share no subject, prompt and seed. Compare them with the same settings."
         )
     turn = int(rng.integers(2))
     pairs = []
@@ -158,10 +157,10 @@ def _pairs_with(
 
 
 def _photos(folder: Path, subject: str) -> tuple[Path, ...]:
-    """The subject's photos, none if they were not kept.
+    """The subject's photos, if any were kept.
 
     Raises:
-        NestedAdapterError: They would be outside of the folder.
+        NestedAdapterError: They are outside the folder.
     """
     check_names("subject", [subject])
     place = f"{PHOTOS}/{subject}"
