@@ -35,7 +35,7 @@ def adapters(case, adapters_of):
 @pytest.mark.parametrize(("case", "other"), [(SDXL, "sd15"), (SD15, "sdxl")], ids=str)
 def test_an_adapter_of_the_other_family_is_refused(case, other, adapters_of):
     pipeline = case.build()
-    with pytest.raises(AdapterLoadError, match=f"'{other}' family, the UNet is of the '{case.family}' family"):
+    with pytest.raises(AdapterLoadError, match=f"'{other}' family, but the UNet is of the '{case.family}' family"):
         pipeline.load_nested_adapter(adapters_of("nested", other)["person"])
     assert not pipeline.nested_adapters
     assert np.array_equal(case.run(pipeline), case.plain())

@@ -81,7 +81,7 @@ def load_pipeline(name: str, dtype: str, **settings: Any) -> Any:
         settings: Keywords for the pipeline's class.
 
     Raises:
-        NestedAdapterError: It cannot be loaded, or is not an SDXL pipeline.
+        NestedAdapterError: It cannot be loaded, or does not support adapters.
     """
     import torch
     from diffusers import AutoPipelineForText2Image
