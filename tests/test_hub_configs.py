@@ -141,7 +141,7 @@ def test_recipe_for_one_gpu(folder: str):
     assert row(text, "Steps") == f"{settings.max_train_steps:,}"
     assert settings.max_train_steps * batch == 70_000 * int(row(text, "Epochs"))
     config = build(folder).config
-    assert BACKBONES["sd15"].base_model(config).repository in text
+    assert str(BACKBONES["sd15"].base_model(config).repository) in text
 
 
 @pytest.mark.parametrize("folder", SDXL)
