@@ -14,14 +14,18 @@ import yaml
 from diffusers import UNet2DConditionModel
 
 from diffusers_nested import NestedAdapter, miniature
+from diffusers_nested.backbones import BACKBONES
 from diffusers_nested.cli import train
 from diffusers_nested.training import TrainingConfig
 from recipes.miniature.bundled import adapters as making
+from sd15 import sd15_unet
 from sdxl import sdxl_unet
 
 ROOT = Path(__file__).parents[1] / "hub_configs"
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/config.json"))
 SDXL = ("humans", "pets", "template")
+SD15 = ("humans-sd15",)
+BASES = {**dict.fromkeys(SDXL, "sdxl"), **dict.fromkeys(SD15, "sd15")}
 MINIATURES = {"miniature-people": "people", "miniature-pets": "pets"}
 
 
@@ -30,7 +34,7 @@ def unets() -> dict[str, UNet2DConditionModel]:
     config: Any = UNet2DConditionModel.load_config(miniature.path() / "unet")
     with torch.device("meta"):
         made: Any = UNet2DConditionModel.from_config(config)
-        return {"sdxl": sdxl_unet(), "miniature": made}
+        return {"sdxl": sdxl_unet(), "sd15": sd15_unet(), "miniature": made}
 
 
 def build(folder: str) -> NestedAdapter:
@@ -54,14 +58,16 @@ def commands(folder: str) -> list[list[str]]:
 
 
 def test_nothing_is_left_out():
-    assert {*SDXL, *MINIATURES} == set(FOLDERS) == {path.name for path in ROOT.iterdir() if path.is_dir()}
+    assert {*BASES, *MINIATURES} == set(FOLDERS) == {path.name for path in ROOT.iterdir() if path.is_dir()}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_config_fits_its_base(folder: str, unets: dict):
-    build(folder).check_fits(unets["miniature" if folder in MINIATURES else "sdxl"])
-    with pytest.raises(ValueError, match="another UNet"):
-        build(folder).check_fits(unets["sdxl" if folder in MINIATURES else "miniature"])
+    base = BASES.get(folder, "miniature")
+    build(folder).check_fits(unets[base])
+    for other in unets.keys() - {base}:
+        with pytest.raises(ValueError, match="family" if "sd15" in (base, other) else "another UNet"):
+            build(folder).check_fits(unets[other])
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -103,8 +109,8 @@ def test_miniatures_are_the_bundled_ones(folder: str, name: str):
     assert commands(folder)[-1][3:] == ["runs/miniature", name]
 
 
-@pytest.mark.parametrize("folder", SDXL)
-def test_recipe_is_read_by_the_command(folder: str):
+def phases_of(folder: str) -> list[tuple[int, argparse.Namespace, TrainingConfig]]:
+    """(GPUs, arguments, settings) of each command of a recipe."""
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
     phases = []
@@ -119,7 +125,28 @@ def test_recipe_is_read_by_the_command(folder: str):
         assert given == (config["subject_token"], config["num_queries"], config["alpha"])
         assert arguments.image_encoder_name_or_path == config["image_encoder"]
         assert all(config["subject_token"] in prompt for prompt in arguments.validation_prompts)
-    (first_gpus, _, first), (second_gpus, second_arguments, second) = phases
+        front = yaml.safe_load(card(folder).split("---\n", 2)[1])
+        assert arguments.pretrained_model_name_or_path == front["base_model"]
+    return phases
+
+
+@pytest.mark.parametrize("folder", SD15)
+def test_recipe_for_one_gpu(folder: str):
+    ((gpus, _, settings),) = phases_of(folder)
+    batch = settings.train_batch_size * settings.gradient_accumulation_steps
+    assert (gpus, settings.resolution, settings.gradient_checkpointing) == (1, 512, True)
+    text = card(folder)
+    passes = f"{settings.train_batch_size} examples in {settings.gradient_accumulation_steps} forward passes"
+    assert row(text, "Batch in all") == f"{batch}, as {passes}"
+    assert row(text, "Steps") == f"{settings.max_train_steps:,}"
+    assert settings.max_train_steps * batch == 70_000 * int(row(text, "Epochs"))
+    config = build(folder).config
+    assert str(BACKBONES["sd15"].base_model(config).repository) in text
+
+
+@pytest.mark.parametrize("folder", SDXL)
+def test_recipe_in_two_phases(folder: str):
+    (first_gpus, _, first), (second_gpus, second_arguments, second) = phases_of(folder)
     assert second_arguments.pretrained_adapter_name_or_path == first.output_dir
     assert (first.resolution, second.resolution) == (512, 1024)
     text = card(folder)

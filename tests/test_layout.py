@@ -1,7 +1,7 @@
 """The layout of the package: imports go one way, without circles, and no module grows too long."""
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -32,6 +32,8 @@ ORDER = [
 ]
 SEES_ALL = {"__init__", "__main__", "api", "cli"}
 DOWNLOADS = {"files", "publishing"}
+KNOWS_OTHERS = {"compat.py"}  # the private names of other libraries
+PUBLIC = {"_asdict"}  # of named tuples, which keep it out of the way of their fields
 MAX_LINES = 300
 
 FILES = sorted((SRC / PACKAGE).rglob("*.py"))
@@ -131,6 +133,92 @@ def circle(modules: Mapping[str, str]) -> list[str]:
     return []
 
 
+FOREIGN = """
+from diffusers.utils import _get_model_file
+from torch._dynamo import config
+import torch._dynamo
+pipe._execution_device
+pipe._num_timesteps = 3
+getattr(unet, "_orig_mod", unet)
+NAME = "_orig_mod"; hasattr(unet, NAME)
+vars(unet)["_compiled_call_impl"]
+vars(unet).get("_compiled_call_impl")
+unet.__dict__["_compiled_call_impl"]
+"""
+OWN = """
+class A:
+    def __init__(self):
+        self._mine = 1
+        self._mine.count
+def _function(): ...
+module._function()
+from .steps import _anything
+_, x = pair._asdict(), obj.__dict__["name"]
+getattr(unet, "_nested_state")
+name.startswith("_")
+"""
+
+
+def own_names(sources: Iterable[str]) -> set[str]:
+    """Everything that the sources define or assign, as a name or as an attribute."""
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    defined = {one.name for one in nodes if isinstance(one, ast.FunctionDef | ast.ClassDef)}
+    assigned = {one.id for one in nodes if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+    # but not what is written into somebody else's object
+    of_self = (one for one in nodes if isinstance(one, ast.Attribute) and isinstance(one.ctx, ast.Store))
+    return defined | assigned | {one.attr for one in of_self if ast.unparse(one.value) in ("self", "cls")}
+
+
+def private_names(source: str) -> Iterator[tuple[int, str]]:
+    """(line, name) of what is imported, read from an object, or looked up by a string, and begins with one _."""
+    tree = ast.parse(source)
+    constants = {
+        target.id: node.value.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        found: list[object] = []
+        if isinstance(node, ast.Attribute):
+            found = [node.attr]
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) else []
+            absolute = not (isinstance(node, ast.ImportFrom) and node.level)
+            names = [*modules, *(alias.name for alias in node.names)] if absolute else []
+            found = [part for name in names if name for part in name.split(".")]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr", "delattr"):
+            found = [_text(node.args[1], constants)]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+            found = [_text(node.args[0], constants)] if _is_vars(node.func.value) else []
+        elif isinstance(node, ast.Subscript) and _is_vars(node.value):
+            found = [_text(node.slice, constants)]
+        for name in found:
+            if isinstance(name, str) and name.startswith("_") and not name.startswith("__") and len(name) > 1:
+                yield node.lineno, name
+
+
+def _text(node: ast.expr, constants: dict[str, object]) -> object:
+    """What a string or the name of one stands for."""
+    return constants.get(node.id) if isinstance(node, ast.Name) else getattr(node, "value", None)
+
+
+def _is_vars(node: ast.expr) -> bool:
+    """Whether an expression is ``vars(…)`` or ``….__dict__``."""
+    return ast.unparse(node).startswith("vars(") or ast.unparse(node).endswith(".__dict__")
+
+
+def foreign(path: str, source: str, own: set[str]) -> list[str]:
+    """Private names of other libraries; ours stand in ``own``, or in strings that begin with ``_nested``."""
+    if path in KNOWS_OTHERS:
+        return []
+    found = [(line, name) for line, name in private_names(source) if name not in own | PUBLIC]
+    return [
+        f"{path}:{line}: {name} is another library's; use it in compat" for line, name in found if name[:7] != "_nested"
+    ]
+
+
 def test_imports_go_one_way():
     assert MODULES
     assert not [one for path, source in MODULES.items() for one in violations(path, source)]
@@ -138,6 +226,17 @@ def test_imports_go_one_way():
 
 def test_no_modules_import_each_other():
     assert not circle(MODULES)
+
+
+def test_private_names_of_other_libraries_stand_in_compat():
+    own = own_names(source for path, source in MODULES.items() if path not in KNOWS_OTHERS)
+    assert not [one for path, source in MODULES.items() for one in foreign(path, source, own)]
+
+
+def test_private_names_are_found():
+    found = foreign("pipelines/state.py", FOREIGN, own_names([FOREIGN]))
+    assert [one.split(":")[1] for one in found] == [str(line) for line in range(2, 12)]
+    assert not foreign("pipelines/state.py", OWN, own_names([OWN]))
 
 
 def test_modules_are_short():

@@ -93,6 +93,19 @@ def components(seed: int = 0, **unet_changes) -> dict:
     return parts
 
 
+def sd15_components(seed: int = 0, **unet_changes) -> dict:
+    """The parts of a tiny Stable Diffusion 1.5: as SDXL's without its second text encoder and its embeddings."""
+    without = ("addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim")
+    settings = {**dict.fromkeys(without), "cross_attention_dim": 16, "use_linear_projection": False, **unet_changes}
+    parts = components(seed, **settings)
+    kept = {name: part for name, part in parts.items() if not name.endswith("_2")}
+    kept["scheduler"] = DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False, steps_offset=1)
+    return {**kept, "safety_checker": None, "feature_extractor": None}
+
+
+FAMILIES = {"sdxl": components, "sd15": sd15_components}
+
+
 def adapter(unet: UNet2DConditionModel, seed: int = 1, **config) -> NestedAdapter:
     """An adapter for the UNet whose weights are large enough to act."""
     torch.manual_seed(seed)

@@ -1,6 +1,6 @@
-"""Nested Attention for SDXL in diffusers: a photo becomes a word of the prompt.
+"""Nested Attention for diffusers: a photo becomes a word of the prompt.
 
-Importing the package gives the SDXL pipelines of diffusers ``load_nested_adapter`` and its companions: at once if
+Importing the package gives the pipelines of diffusers ``load_nested_adapter`` and its companions: at once if
 diffusers is imported already, else as soon as it is. Until then nothing heavy is imported, so that the command line
 answers ``--help`` in a moment.
 """

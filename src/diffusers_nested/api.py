@@ -1,4 +1,4 @@
-"""The public names, which importing this module makes work on the SDXL pipelines of diffusers.
+"""The public names, which importing this module makes work on the pipelines of diffusers.
 
 Nobody needs to import it: ``diffusers_nested`` does once diffusers is imported, or one of its names is used.
 """

@@ -512,13 +512,7 @@ def test_the_norm_of_what_replaces_a_value(mechanism: str):
     assert tiny_adapter(mechanism=mechanism, alpha=None).config["alpha"] is None
 
 
-def sd15_unet() -> UNet2DConditionModel:
-    """The same UNet without SDXL's text and size embedding."""
-    return tiny_unet(addition_embed_type=None, addition_time_embed_dim=None, projection_class_embeddings_input_dim=None)
-
-
 OTHER_FAMILIES = {
-    "SD 1.5": sd15_unet,
     "Kolors": lambda: tiny_unet(encoder_hid_dim=6, encoder_hid_dim_type="text_proj"),
     "no UNet": lambda: torch.nn.Linear(2, 2),
     "SDXL without cross-attention": lambda: tiny_unet(

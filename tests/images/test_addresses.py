@@ -143,7 +143,7 @@ def test_addresses_that_lead_nowhere_are_refused(address: str):
 
 
 def test_a_server_that_says_nothing_is_not_waited_for(site: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(addresses, "DIFFUSERS_REQUEST_TIMEOUT", 0.1)
+    monkeypatch.setattr("diffusers.utils.constants.DIFFUSERS_REQUEST_TIMEOUT", 0.1)
     with pytest.raises(SubjectError, match="hangs"):
         only(f"{site}/hangs.png")
 

@@ -44,12 +44,13 @@ def controlled(inputs: Callable[[], dict[str, Any]], **more: Any) -> Callable[[]
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A pipeline class, what its call needs beside the prompt, and how its parts differ from SDXL's."""
+    """A pipeline class, what its call needs beside the prompt, and how its parts differ from its family's."""
 
     name: str
     inputs: Callable[[], dict[str, Any]] = dict
-    # Made for the UNet: arguments of the class beside SDXL's.
+    # Made for the UNet: arguments of the class beside its family's.
     parts: Callable[[Any], dict[str, Any]] = no_parts
+    family: str = "sdxl"
     unet: Mapping[str, Any] = field(default_factory=dict)
     # The order of the UNet's rows with guidance, for the brute-force formula: "u" and "c".
     rows: str = "uc"
@@ -105,10 +106,10 @@ class Case:
 
 @cache
 def _parts_of(case: Case) -> dict[str, Any]:
-    parts = tiny_pipeline.components(**case.unet)
-    if "add_watermarker" in inspect.signature(case.cls).parameters:
-        parts["add_watermarker"] = False
-    return {**parts, **case.parts(parts["unet"])}
+    parts = tiny_pipeline.FAMILIES[case.family](**case.unet)
+    settings = {"add_watermarker": False, "requires_safety_checker": False}
+    taken = inspect.signature(case.cls).parameters
+    return {name: part for name, part in {**parts, **settings}.items() if name in taken} | case.parts(parts["unet"])
 
 
 @cache
@@ -118,6 +119,10 @@ def _plain_picture(case: Case) -> np.ndarray:
 
 def _xl(kind: str, *values: Any, **more: Any) -> Case:
     return Case(f"StableDiffusionXL{kind}Pipeline", *values, **more)
+
+
+def _sd(kind: str, *values: Any, **more: Any) -> Case:
+    return Case(f"StableDiffusion{kind}Pipeline", *values, **more, family="sd15")
 
 
 _UNION = {"control_mode": [1]}
@@ -143,6 +148,18 @@ CASES = [
     _xl("ControlNetPAG", picture, tiny_parts.controlnet_pag, rows="ucc"),
     _xl("ControlNetPAGImg2Img", controlled(redraw), tiny_parts.controlnet_pag, rows="ucc", without=GUESS_IGNORED),
     Case("AnimateDiffSDXLPipeline", parts=tiny_parts.motion_adapter, frames=2),
+    _sd(""),
+    _sd("Img2Img", redraw, image_per="picture"),
+    _sd("Inpaint", inpaint),
+    _sd("ControlNet", picture, tiny_parts.controlnet),
+    _sd("ControlNetImg2Img", controlled(redraw), tiny_parts.controlnet, image_per="picture"),
+    _sd("ControlNetInpaint", controlled(inpaint), tiny_parts.controlnet),
+    _sd("PAG", dict, tiny_parts.pag, rows="ucc"),
+    _sd("PAGImg2Img", redraw, tiny_parts.pag, rows="ucc", image_per="picture"),
+    _sd("PAGInpaint", inpaint, tiny_parts.pag, rows="ucc"),
+    _sd("ControlNetPAG", picture, tiny_parts.controlnet_pag, rows="ucc", without=GUESS_FAILS),
+    _sd("ControlNetPAGInpaint", controlled(inpaint), tiny_parts.controlnet_pag, rows="ucc"),
+    Case("AnimateDiffPipeline", parts=tiny_parts.motion_adapter, frames=2, family="sd15"),
 ]
 
 BY_MECHANISM = [_xl("", label=f" by {name}", mechanism=name) for name in MECHANISMS if name != "nested"]

@@ -12,24 +12,24 @@ _cells: dict[tuple[str, str], str] = {}
 
 @pytest.fixture(scope="session")
 def adapters_of(tmp_path_factory):
-    """Folders of two adapters for the tiny UNet, "person" and "pet", by mechanism."""
+    """Folders of two adapters for a family's tiny UNet, "person" and "pet", by mechanism and family."""
     folder = tmp_path_factory.mktemp("adapters")
-    unet = tiny_pipeline.components()["unet"]
 
     @cache
-    def save(mechanism):
+    def save(mechanism, family="sdxl"):
+        unet = tiny_pipeline.FAMILIES[family]()["unet"]
         made = {
             word: tiny_pipeline.adapter(unet, seed, subject_token=word, mechanism=mechanism)
             for seed, word in enumerate(("person", "pet"), start=1)
         }
-        return {word: tiny_pipeline.save_adapter(folder / mechanism / word, one) for word, one in made.items()}
+        return {word: tiny_pipeline.save_adapter(folder / family / mechanism / word, one) for word, one in made.items()}
 
     return save
 
 
 @pytest.fixture(scope="session")
 def adapters(adapters_of):
-    """Folders of two adapters, "person" and "pet"."""
+    """Folders of two adapters for SDXL, "person" and "pet"."""
     return adapters_of("nested")
 
 

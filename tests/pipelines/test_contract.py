@@ -20,8 +20,8 @@ TOLERANCE = 1e-4  # of pictures in 0..1, float32
 
 @pytest.fixture
 def adapters(case, adapters_of):
-    """Folders of adapters of the case's mechanism."""
-    return adapters_of(case.mechanism)
+    """Folders of adapters of the case's mechanism and family."""
+    return adapters_of(case.mechanism, case.family)
 
 
 @EVERY_PIPELINE

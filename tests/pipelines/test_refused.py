@@ -36,7 +36,8 @@ def test_ledits_is_refused(adapters):
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_pipelines_name_themselves_and_another(name, adapters):
-    is_refused(bare(getattr(diffusers, name)), adapters["person"], rf"{name}.*StableDiffusionXL\w*Pipeline")
+    another = r"([Uu]se|such as) (StableDiffusion|AnimateDiff)\w*Pipeline"
+    is_refused(bare(getattr(diffusers, name)), adapters["person"], rf"{name}: .*{another}")
 
 
 @pytest.mark.parametrize("base", [LEditsPPPipelineStableDiffusionXL, StableDiffusionPipeline, object])

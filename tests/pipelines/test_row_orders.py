@@ -18,8 +18,8 @@ PROMPTS = ["a person in the snow", "a watercolor of a person on the beach"]
 
 @pytest.fixture
 def adapters(case, adapters_of):
-    """Folders of adapters of the case's mechanism."""
-    return adapters_of(case.mechanism)
+    """Folders of adapters of the case's mechanism and family."""
+    return adapters_of(case.mechanism, case.family)
 
 
 @pytest.fixture

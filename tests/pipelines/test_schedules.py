@@ -105,6 +105,7 @@ WORDS = PROMPT.split()
 FIRST, SECOND = WORDS.index("person") + 1, WORDS.index("pet") + 1  # positions, after the start token
 
 
+MOTION = next(case for case in CASES if case.name == "AnimateDiffSDXLPipeline")
 KINDS = [(case, DDIMScheduler) for case in CASES]
 KINDS += [
     (case, HeunDiscreteScheduler)
@@ -115,9 +116,9 @@ KINDS += [
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
 @pytest.mark.parametrize(("case", "scheduler"), KINDS, ids=lambda value: str(getattr(value, "__name__", value)))
-def test_the_same_steps_in_every_pipeline(case, scheduler, adapters):
+def test_the_same_steps_in_every_pipeline(case, scheduler, adapters_of):
     """One subject in the first half of the steps taken, another in the second, whether denoising ends early or not."""
-    pipeline = case.build()
+    pipeline, adapters = case.build(), adapters_of(case.mechanism, case.family)
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     pipeline.load_nested_adapter([adapters["person"], adapters["pet"]])
     subjects = [Subject(photo(1), token="person", end=0.5), Subject(photo(2), token="pet", start=0.5)]
@@ -138,7 +139,7 @@ def test_the_same_steps_in_every_pipeline(case, scheduler, adapters):
 
 @pytest.mark.parametrize("fast", [False, True], ids=["every step", "fast sampling"])
 def test_each_loop_of_free_init_begins_anew(adapters, fast):
-    case = CASES[-1]
+    case = MOTION
     pipeline = case.build()
     pipeline.load_nested_adapter([adapters["person"], adapters["pet"]])
     pipeline.enable_free_init(num_iters=2, use_fast_sampling=fast)
@@ -149,7 +150,7 @@ def test_each_loop_of_free_init_begins_anew(adapters, fast):
 
 
 def test_a_subject_that_acts_in_no_loop_is_refused(adapters):
-    case = CASES[-1]
+    case = MOTION
     pipeline = case.build()
     pipeline.load_nested_adapter(adapters["person"])
     pipeline.enable_free_init(num_iters=2, use_fast_sampling=True)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..backbones import cross_attention_layers, layer_widths
+from ..backbones import BACKBONES, cross_attention_layers, family_of, layer_widths
 from ..errors import AdapterLoadError, NestedAdapterError
 from ..files.limits import (
     MAX_ALPHA,
@@ -30,16 +30,6 @@ from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS
 
 FORMAT_VERSION = 1
 DEFAULT_ALPHA = 2.0
-BASE_FAMILY = "sdxl"
-
-
-def family_of(unet: nn.Module) -> str:
-    """``"sdxl"`` for UNets with SDXL's text and size embedding, else the class's name."""
-    config = getattr(unet, "config", None)
-    if not isinstance(config, Mapping):
-        return type(unet).__name__
-    is_sdxl = config.get("addition_embed_type") == "text_time" and config.get("encoder_hid_dim_type") != "text_proj"
-    return BASE_FAMILY if is_sdxl and cross_attention_layers(unet) else type(unet).__name__
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -84,9 +74,10 @@ def check_config_fits(config: Mapping[str, Any], unet: nn.Module) -> None:
     """
     family, ours = family_of(unet), config["layers"]
     if config["base_family"] != family:
+        own = BACKBONES.get(config["base_family"])
         raise AdapterLoadError(
             f"The adapter is made for the {config['base_family']!r} family, but the UNet is of the {family!r} "
-            "family. Load it into a pipeline of its own family."
+            f"family. Load it into a pipeline of its own family{f', such as {own.text_to_image}' if own else ''}."
         )
     theirs = layer_widths(unet)
     if ours != theirs:

@@ -11,7 +11,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..backbones import cross_attention_layers, layer_widths
+from ..backbones import BASE_FAMILY, backbone_of, cross_attention_layers, layer_widths
+from ..compat import has_child
 from ..errors import AdapterLoadError, NestedAdapterError
 from ..files import CONFIG_NAME
 from ..files.damage import damaged_downloads
@@ -19,14 +20,7 @@ from ..files.source import Source
 from ..files.weights import load_weights
 from ..mechanisms import get_mechanism
 from ..publishing import Publishable
-from .checks import (
-    BASE_FAMILY,
-    DEFAULT_ALPHA,
-    FORMAT_VERSION,
-    check_config,
-    check_config_fits,
-    family_of,
-)
+from .checks import DEFAULT_ALPHA, FORMAT_VERSION, check_config, check_config_fits
 from .files import find_adapter_weights, read_config
 from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS
 
@@ -108,14 +102,9 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
                 to None for a ``mechanism`` that replaces no value.
 
         Raises:
-            NestedAdapterError: The UNet is not of the SDXL family, or a setting is out of range.
+            NestedAdapterError: The UNet is of an unknown family, or a setting is out of range.
         """
-        family = family_of(unet)
-        if family != BASE_FAMILY:
-            raise NestedAdapterError(
-                f"Adapters are made for UNets of the {BASE_FAMILY!r} family, got one of the {family!r} family. "
-                "Pass the `unet` of an SDXL pipeline."
-            )
+        config.setdefault("base_family", backbone_of(unet).name)
         mechanism = get_mechanism(config.get("mechanism", "nested"))
         if not mechanism.has_norm:
             config.setdefault("alpha", None)
@@ -274,7 +263,7 @@ def _add_modules(root: nn.Module, modules: Mapping[str, nn.Module]) -> None:
     for path, module in modules.items():
         inner, (*parents, name) = root, path.split(".")
         for parent in parents:
-            if parent not in inner._modules:
+            if not has_child(inner, parent):
                 inner.add_module(parent, nn.Module())
             inner = inner.get_submodule(parent)
         inner.add_module(name, module)

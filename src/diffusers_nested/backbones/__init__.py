@@ -1,5 +1,18 @@
-"""Base families: what an adapter asks of the UNet that it acts in."""
+"""Base families: how their pipelines and UNets differ, and where in a UNet an adapter acts."""
 
+from .base import Backbone, BaseModel
 from .layers import cross_attention_layers, layer_levels, layer_widths
+from .registry import BACKBONES, BASE_FAMILY, backbone_of, family_of, titles
 
-__all__ = ["cross_attention_layers", "layer_levels", "layer_widths"]
+__all__ = [
+    "BACKBONES",
+    "BASE_FAMILY",
+    "Backbone",
+    "BaseModel",
+    "backbone_of",
+    "cross_attention_layers",
+    "family_of",
+    "layer_levels",
+    "layer_widths",
+    "titles",
+]

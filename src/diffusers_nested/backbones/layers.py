@@ -5,6 +5,8 @@ from typing import Any
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
+from ..compat import uncompiled, uncompiled_path
+
 
 def cross_attention_layers(unet: nn.Module) -> dict[str, Attention]:
     """The layers in which a UNet reads the prompt, by their path ("down_blocks.1.….attn2").
@@ -13,7 +15,7 @@ def cross_attention_layers(unet: nn.Module) -> dict[str, Attention]:
     are the same whether or not modules are wrapped by ``torch.compile``.
     """
     return {
-        path.replace("_orig_mod.", ""): module
+        uncompiled_path(path): module
         for path, module in unet.named_modules()
         if isinstance(module, Attention) and module.is_cross_attention and _reads_prompt(path)
     }
@@ -26,7 +28,7 @@ def layer_widths(unet: nn.Module) -> dict[str, int]:
 
 def layer_levels(unet: nn.Module) -> dict[str, int]:
     """How often the latents are halved before they reach each cross-attention layer, by path."""
-    model: Any = getattr(unet, "_orig_mod", unet)
+    model: Any = uncompiled(unet)
     halvings = [0]
     for block in model.down_blocks:
         halvings.append(halvings[-1] + (block.downsamplers is not None))

@@ -61,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     parser = _Parser(
         prog="diffusers-nested",
-        description="Nested Attention for SDXL: a photo becomes a word of the prompt.",
+        description="Nested Attention for diffusers: a photo becomes a word of the prompt.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
     parser.add_argument("settings", type=Path, metavar="SETTINGS.toml", help="see the page on evaluation")
     parser.add_argument("--output", help="folder for the results, in place of the file's")
-    parser.add_argument("--pipeline", help='repository or folder of an SDXL pipeline, or "miniature"')
+    parser.add_argument("--pipeline", help='repository or folder of a pipeline, or "miniature"')
     parser.add_argument("--seeds", type=int, help="number of seeds")
     parser.add_argument("--scales", type=float, nargs="+", help="strengths of contestants that name none themselves")
     parser.add_argument("--batch-size", type=int, help="pictures per call")

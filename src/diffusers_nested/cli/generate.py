@@ -1,4 +1,4 @@
-"""``diffusers-nested generate``: one's own prompt and images, in any SDXL pipeline."""
+"""``diffusers-nested generate``: one's own prompt and images, in any pipeline that adapters can act in."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
     parser.add_argument("prompt", help='such as "a photo of a person on the beach"')
     _add_subjects(parser)
-    parser.add_argument("--pipeline", help="repository or folder of an SDXL pipeline (default: the miniature)")
+    parser.add_argument("--pipeline", help="repository or folder of a pipeline (default: the miniature)")
     parser.add_argument(
         "--adapter",
         action="append",

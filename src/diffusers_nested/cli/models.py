@@ -73,7 +73,7 @@ def adapter_words(adapters: Sequence[str]) -> list[str]:
 
 
 def load_pipeline(name: str, dtype: str, **settings: Any) -> Any:
-    """Load an SDXL pipeline that supports adapters, on the CPU.
+    """Load a pipeline that supports adapters, on the CPU.
 
     Args:
         name: Repository or folder.
@@ -81,10 +81,12 @@ def load_pipeline(name: str, dtype: str, **settings: Any) -> Any:
         settings: Keywords for the pipeline's class.
 
     Raises:
-        NestedAdapterError: It cannot be loaded, or is not an SDXL pipeline.
+        NestedAdapterError: It cannot be loaded, or does not support adapters.
     """
     import torch
     from diffusers import AutoPipelineForText2Image
+
+    from ..backbones import titles
 
     try:
         pipeline = AutoPipelineForText2Image.from_pretrained(name, dtype=getattr(torch, dtype), **settings)
@@ -93,6 +95,6 @@ def load_pipeline(name: str, dtype: str, **settings: Any) -> Any:
         raise NestedAdapterError(f"--pipeline {name} cannot be loaded: {reason}") from error
     if not hasattr(pipeline, "load_nested_adapter"):
         raise NestedAdapterError(
-            f"--pipeline {name} is a {type(pipeline).__name__}. Nested adapters are for SDXL pipelines."
+            f"--pipeline {name} is a {type(pipeline).__name__}. Nested adapters are for {titles()}."
         )
     return pipeline

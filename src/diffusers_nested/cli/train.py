@@ -16,14 +16,18 @@ from ..training import TrainingConfig
 if TYPE_CHECKING:
     from ..adapter import NestedAdapter
 
-HELP = "Train an adapter on an SDXL pipeline; start it with `accelerate launch -m diffusers_nested.cli train` on GPUs."
+HELP = "Train an adapter; start it with `accelerate launch -m diffusers_nested.cli train` on GPUs."
 IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"  # the package's default and its mechanisms, without torch
 MECHANISMS = ("nested", "decoupled", "simple", "global_value", "multiple_tokens")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of the models and the data, and one for every field of ``TrainingConfig``."""
-    parser.add_argument("--pretrained_model_name_or_path", required=True, help="SDXL pipeline, frozen (required)")
+    parser.add_argument(
+        "--pretrained_model_name_or_path",
+        required=True,
+        help="pipeline to train for, frozen (required)",
+    )
     parser.add_argument(
         "--image_encoder_name_or_path",
         default=IMAGE_ENCODER,

@@ -3,6 +3,7 @@
 import argparse
 import re
 
+from ..compat import flags_of
 from ..errors import Remedy
 
 REMEDIES = {
@@ -22,6 +23,6 @@ def in_words(error: Exception, parser: argparse.ArgumentParser) -> str:
     text = str(error)
     for remedy, words in REMEDIES.items():
         text = text.replace(f" {remedy}", f" {words}".rstrip())
-    flags = {option.lstrip("-").replace("-", "_"): option for option in parser._option_string_actions}
+    flags = {option.lstrip("-").replace("-", "_"): option for option in flags_of(parser)}
     known = {"token": "HF_TOKEN in the environment", **flags}  # which huggingface_hub reads wherever there is no flag
     return _KEYWORD.sub(lambda keyword: known.get(keyword[1], keyword[0]), text)

@@ -4,12 +4,13 @@ from typing import Any
 
 import torch
 
+from ..backbones import titles
 from ..errors import NestedAdapterError
 from .worlds import WORLDS
 
 
 def load_pipeline(name: str, device: str, dtype: str | None = None) -> Any:
-    """Load an SDXL pipeline onto a device, without progress bars.
+    """Load a pipeline onto a device, without progress bars.
 
     Args:
         name: Repository, folder, or name of a world.
@@ -17,7 +18,7 @@ def load_pipeline(name: str, device: str, dtype: str | None = None) -> Any:
         dtype: Name of its dtype; by default float32 on the CPU and float16 elsewhere.
 
     Raises:
-        NestedAdapterError: It cannot be loaded, or is not an SDXL pipeline.
+        NestedAdapterError: It cannot be loaded, or does not support adapters.
     """
     kind = getattr(torch, dtype or ("float32" if device == "cpu" else "float16"))
     if name in WORLDS:
@@ -34,6 +35,8 @@ def load_pipeline(name: str, device: str, dtype: str | None = None) -> Any:
                 f"({', '.join(sorted(WORLDS))})."
             ) from error
     if not hasattr(pipeline, "load_nested_adapter"):
-        raise NestedAdapterError(f"{name} must be an SDXL pipeline, got a {type(pipeline).__name__}. Name another.")
+        raise NestedAdapterError(
+            f"{name} must be a pipeline of {titles()}, got a {type(pipeline).__name__}. Name another."
+        )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)

@@ -71,7 +71,7 @@ class EvaluationSettings:
         contestants: Per name, ``kind`` and what the kind needs; see ``make_contestant``. ``scales`` in the table
             override ``scales`` below.
         metrics: Per column, a kind or a table with ``kind`` and its options; see ``make_metric``.
-        pipeline: Repository or folder of an SDXL pipeline, or the name of a world.
+        pipeline: Repository or folder of a pipeline, or the name of a world.
         seeds: A list of seeds of the noise, or how many.
         scales: Strengths at which contestants are measured.
         call: Keywords for the pipeline's call, such as ``num_inference_steps``.

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from ..backbones import backbone_of
 from ..data import read_lines, seeded_generator
 from ..errors import NestedAdapterError, PromptTokenError
+from ..pipelines.state import inner_unet
 from ..prompts import word_positions
 from .references import Reference
 from .worlds import WORLDS
@@ -92,7 +94,7 @@ def check_words(shots: Sequence[Shot], pipeline: Any) -> None:
     Raises:
         PromptTokenError: It does not; the message names the prompt and the word.
     """
-    tokenizers = (pipeline.tokenizer, pipeline.tokenizer_2)
+    tokenizers = backbone_of(inner_unet(pipeline)).tokenizers_of(pipeline)
     for prompt, word in dict.fromkeys((shot.prompt, word) for shot in shots for word in shot.reference.words):
         try:
             word_positions(prompt, None, word, tokenizers, pipeline.maybe_convert_prompt)

@@ -5,6 +5,7 @@ import re
 from os import PathLike, fspath
 from pathlib import Path
 
+from ..compat import blob_stores, is_snapshot
 from ..errors import AdapterLoadError
 from .json_files import shown
 
@@ -97,12 +98,10 @@ def _roots(folder: Path) -> list[Path]:
     folder = folder.resolve()
     roots = [folder]
     for snapshot in _snapshots(folder):
-        repository = snapshot.parent.parent  # <cache>/models--user--name/snapshots/<commit>
-        roots += [store for store in (repository / "blobs", repository.parent / "blobs") if not store.is_symlink()]
+        roots += [store for store in blob_stores(snapshot) if not store.is_symlink()]
     return roots
 
 
 def _snapshots(folder: Path) -> list[Path]:
     """The folder and its parents that are snapshots of a repository in huggingface_hub's cache."""
-    around = (folder, *folder.parents)
-    return [inner for inner in around if inner.parent.name == "snapshots" and "--" in inner.parent.parent.name]
+    return [inner for inner in (folder, *folder.parents) if is_snapshot(inner)]

@@ -6,9 +6,9 @@ from io import BytesIO
 from os import PathLike
 
 import requests
-from diffusers.utils.constants import DIFFUSERS_REQUEST_TIMEOUT
 from PIL import Image
 
+from ..compat import request_timeout
 from ..errors import SubjectError
 from .photos import open_photo, read_photo
 
@@ -41,7 +41,7 @@ def open_address(address: str | PathLike[str]) -> Image.Image:
 def _download(address: str) -> bytes:
     content = bytearray()
     try:
-        with requests.get(address, stream=True, timeout=DIFFUSERS_REQUEST_TIMEOUT) as answer:
+        with requests.get(address, stream=True, timeout=request_timeout()) as answer:
             answer.raise_for_status()
             for part in answer.iter_content(2**20):
                 content += part

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from ..compat import class_call, own_call, set_own_call
 from .placed import RowGroup
 
 Groups = list[tuple[RowGroup, list[bool]]]
@@ -85,10 +86,10 @@ class Gate:
         with self.lock:
             served = self._served.setdefault(id(unet), [0, None, None])
             served[0] += 1
-            had = vars(unet).get(_CALL)
+            had = own_call(unet)
             if served[0] == 1 or had is not served[1]:  # or unet.compile() has been called since
                 served[1:] = self._through(unet, had), had
-                vars(unet)[_CALL] = served[1]
+                set_own_call(unet, served[1])
 
     def _leave(self, unet: nn.Module) -> None:
         with self.lock:
@@ -97,12 +98,8 @@ class Gate:
             if served[0]:
                 return
             del self._served[id(unet)]
-            if vars(unet).get(_CALL) is not served[1]:
-                return
-            if served[2] is None:
-                del vars(unet)[_CALL]
-            else:
-                vars(unet)[_CALL] = served[2]
+            if own_call(unet) is served[1]:
+                set_own_call(unet, served[2])
 
     def _through(self, unet: nn.Module, compiled: Callable[..., Any] | None) -> Callable[..., Any]:
         """A stand-in for the module's call, which runs before hooks and is not compiled."""
@@ -114,7 +111,7 @@ class Gate:
                 groups = [] if call is None or call.gate is not self else call.groups(*_named(args, kwargs))
                 self._tell(groups)
                 try:
-                    return (compiled or unet._call_impl)(*args, **kwargs)
+                    return (compiled or class_call(unet))(*args, **kwargs)
                 finally:
                     self._tell(before)
 
@@ -124,10 +121,6 @@ class Gate:
         if groups or self._posted:
             self._post(groups)
         self._posted = groups
-
-
-# torch.nn.Module.__call__ looks here first; torch leaves it out of copies.
-_CALL = "_compiled_call_impl"
 
 
 def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..compat import writes_into
 from ..errors import RowsNotFoundError
 
 _CACHED_TENSORS = 4
@@ -42,7 +43,7 @@ class RowFinder:
         self._encoded: list[_Encoded] = []
         self._is_watched = is_watched
         self.has_found = False
-        self._cache: dict[int, tuple[Tensor, int, list[int | None]]] = {}
+        self._cache: dict[int, tuple[Tensor, int | None, list[int | None]]] = {}
         self.add(positive, num_prompts, negative)
         if negative is not None and negative.shape[1:] == positive.shape[1:] and bool(_same(negative, positive).any()):
             raise RowsNotFoundError(_INDISTINCT)
@@ -67,9 +68,8 @@ class RowFinder:
             RowsNotFoundError: No row holds a prompt of this call, and not all of them hold negative prompts.
         """
         known = self._cache.get(id(encoder_hidden_states))
-        uncounted = encoder_hidden_states.is_inference()  # inference tensors do not count writes
-        version = 0 if uncounted else encoder_hidden_states._version
-        if known is not None and known[1] == version and not (uncounted and self._is_watched):
+        version = writes_into(encoder_hidden_states)  # None: inference tensors do not count writes
+        if known is not None and known[1] == version and not (version is None and self._is_watched):
             return known[2]
         rows = [row for row in self._compare(encoder_hidden_states[::frames]) for _ in range(frames)]
         if len(self._cache) >= _CACHED_TENSORS:

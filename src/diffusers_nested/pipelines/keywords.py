@@ -9,6 +9,7 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 
+from ..compat import uncompiled
 from ..errors import NestedAdapterError, SubjectError
 from ..subjects import Subject
 from .state import loaded_on
@@ -123,7 +124,7 @@ def _nearest(name: str) -> str:
 
 def _check_ip_adapter(pipeline: Any, theirs: str, ours: str) -> None:
     unet: Any = getattr(pipeline, "unet", None)
-    state = loaded_on(getattr(unet, "_orig_mod", unet))  # it may be no module at all, as with compiled engines
+    state = loaded_on(uncompiled(unet))  # it may be no module at all, as with compiled engines
     if state is None or getattr(unet.config, "encoder_hid_dim_type", None) == "ip_image_proj":
         return
     raise SubjectError(

@@ -2,21 +2,23 @@
 
 from typing import Any
 
+from ..compat import announced_steps
+
 
 def count_steps(pipeline: Any, denoising_end: Any, shown: int | None) -> int:
     """The number of steps of the current loop; known once it runs.
 
     Args:
-        pipeline: Any SDXL pipeline.
+        pipeline: Any supported pipeline.
         denoising_end: The call's argument of that name.
         shown: The length of the pipeline's progress bar; None before it is shown.
     """
     # the same test as in diffusers: other values have no effect
     if shown and isinstance(denoising_end, float) and 0 < denoising_end < 1:
-        # some pipelines set _num_timesteps before they cut off the last steps; the bar is right
+        # some pipelines announce their steps before they cut off the last steps; the bar is right
         return shown
-    # pipelines that skip the first steps set _num_timesteps; the others take all of the scheduler's
-    return getattr(pipeline, "_num_timesteps", None) or len(pipeline.scheduler.timesteps)
+    # pipelines that skip the first steps announce the rest; the others take all of the scheduler's
+    return announced_steps(pipeline) or len(pipeline.scheduler.timesteps)
 
 
 def has_several_loops(pipeline: Any) -> bool:

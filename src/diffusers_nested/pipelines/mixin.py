@@ -21,9 +21,9 @@ from .state import create_state, drop_state, require_state, state_of
 
 
 class NestedAdapterMixin:
-    """Nested adapters for an SDXL pipeline (arXiv 2501.01407).
+    """Nested adapters for a pipeline of diffusers (arXiv 2501.01407).
 
-    ``import diffusers_nested`` gives these methods to every SDXL pipeline of diffusers. Derive from the mixin if your
+    ``import diffusers_nested`` gives these methods to every supported pipeline. Derive from the mixin if your
     own pipeline class does not derive from one of those, ``class MyPipeline(NestedAdapterMixin, ...)``, or to show the
     methods to a type checker, which does not see what an import adds to another library's classes.
     """

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from diffusers import InputParam, LoopSequentialPipelineBlocks, ModularPipelineBlocks
 
+from ..compat import announce_steps, block_requirements, set_block_requirements
 from ..errors import NestedAdapterError
 from .keywords import DESCRIPTIONS, KEYWORDS
 from .nested_call import NestedCall
+from .state import require_state
 
 _INPUTS = {
     **DESCRIPTIONS,
@@ -35,7 +37,7 @@ class NestedDenoiseStep(ModularPipelineBlocks):
         super().__init__()
         self.denoise = denoise
         self.model_name = denoise.model_name
-        self._requirements = denoise._requirements
+        set_block_requirements(self, block_requirements(denoise))
 
     @property
     def description(self) -> str:
@@ -86,7 +88,7 @@ class NestedDenoiseStep(ModularPipelineBlocks):
         call.record(placed, state.get("prompt_embeds"), state.get("negative_prompt_embeds"))
         if state.get("timesteps") is not None:
             # the loop may take a part of the scheduler's steps; classic pipelines say so under this name
-            components._num_timesteps = len(state.get("timesteps"))
+            announce_steps(components, len(state.get("timesteps")))
         with call.active():
             return denoise(components, state)
 
@@ -123,5 +125,6 @@ def _prompts(components: Any, state: Any) -> dict[str, Any]:
     # by now the rows of a prompt are repeated for all of its images
     images = len(embeds) // (state.get("batch_size") or len(embeds))
     # a pipeline that denoises what another one has encoded has no tokenizer to look words up with
-    texts = ("prompt", "prompt_2") if getattr(components, "tokenizer_2", None) is not None else ()
+    backbone = require_state(components).backbone
+    texts = backbone.prompts if backbone.tokenizers_of(components)[-1] is not None else ()
     return {"prompt": None, "prompt_2": None, "prompt_embeds": embeds[::images]} | {n: state.get(n) for n in texts}

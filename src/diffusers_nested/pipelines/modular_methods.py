@@ -1,11 +1,9 @@
-"""The methods of SDXL's modular pipeline, which keeps its class and its call: blocks take the nested keywords."""
+"""The methods of modular pipelines, which keep their class and their call: blocks take the nested keywords."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import wraps
 from typing import Any
-
-from diffusers import StableDiffusionXLModularPipeline
 
 from ..errors import NestedAdapterError
 from ..injection.swap import swap_back
@@ -15,9 +13,8 @@ from .nested_call import plainly
 from .state import state_of
 
 
-def register_modular() -> None:
-    """Put what differs from the mixin's methods on the class; done once, at import."""
-    cls: Any = StableDiffusionXLModularPipeline
+def register_modular(cls: Any) -> None:
+    """Put what differs from the mixin's methods on a modular pipeline's class; done once, at import."""
     cls.load_nested_adapter = _load_in_place
     cls.__call__ = _checked(cls.__call__)
     for name in ("load_ip_adapter", "unload_ip_adapter"):

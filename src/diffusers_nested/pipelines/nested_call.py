@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..compat import uncompiled
 from ..errors import NestedAdapterError, RowsNotFoundError, SubjectError
 from ..injection import Gate, Groups, Placement, Prompt, RowFinder, StepCounter
 from ..subjects import ResolvedSubject, resolve_subjects
@@ -24,7 +25,7 @@ class NestedCall:
     """The subjects of one call, from the check of the arguments to the end of denoising.
 
     Args:
-        pipeline: An SDXL pipeline with a loaded adapter.
+        pipeline: A pipeline with a loaded adapter.
         nested: The values of the nested keywords, by name.
         arguments: The other arguments of the call, by name.
         may_write: Whether something other than a callback may write into the prompt's embeddings.
@@ -47,7 +48,7 @@ class NestedCall:
             num_prompts=count_prompts(self._prompts),
             adapter_tokens=self._state.subject_tokens,
         )
-        self._positions = find_positions(pipeline, self._resolved, self._prompts)
+        self._positions = self._find(pipeline, self._resolved, self._prompts)
         distinct = _distinct(self._resolved)
         for subject in distinct:
             _check_width(self._state, subject)
@@ -91,11 +92,11 @@ class NestedCall:
             prompts = self._prompts
         if self._placement is None:
             known = pipeline is self.pipeline and all([prompts[name] is self._prompts[name] for name in PROMPTS])
-            positions = self._positions if known else find_positions(pipeline, self._resolved, prompts)
+            positions = self._positions if known else self._find(pipeline, self._resolved, prompts)
             return self._placed(self._resolved, positions)
         try:
             resolved = _for_later_prompts(self._resolved, count_prompts(prompts))
-            return self._placed(resolved, find_positions(pipeline, resolved, prompts))
+            return self._placed(resolved, self._find(pipeline, resolved, prompts))
         except NestedAdapterError as error:
             return [error] * count_prompts(prompts)
 
@@ -151,6 +152,12 @@ class NestedCall:
             placed.append([(self._projected[id(subject)], where) for subject, where in zip(row, found, strict=True)])
         return placed
 
+    def _find(
+        self, pipeline: Any, resolved: Sequence[Sequence[ResolvedSubject]], prompts: Mapping[str, Any]
+    ) -> list[list[tuple[int, ...]]]:
+        """Positions of the subjects in prompts, by the tokenizers that the UNet's family has."""
+        return find_positions(pipeline, self._state.backbone, resolved, prompts)
+
     def _total_steps(self) -> int:
         return count_steps(self.pipeline, self._denoising_end, self._shown_steps)
 
@@ -170,7 +177,7 @@ class NestedCall:
 def plainly(pipeline: Any) -> Iterator[None]:
     """A call without subjects; those of a call around it or beside it do not act in it."""
     unet = getattr(pipeline, "unet", None)
-    state = loaded_on(getattr(unet, "_orig_mod", unet))
+    state = loaded_on(uncompiled(unet))
     with nullcontext() if state is None else state.injector.gate.serve(pipeline.unet, None):
         yield
 

@@ -6,6 +6,7 @@ from functools import wraps
 from threading import RLock
 from typing import Any
 
+from ..backbones import Backbone
 from ..errors import PromptTokenError
 from ..prompts import pair_prompts, word_positions
 from ..subjects import ResolvedSubject
@@ -52,7 +53,7 @@ def count_prompts(prompts: Mapping[str, Any]) -> int:
 
 
 def find_positions(
-    pipeline: Any, resolved: Sequence[Sequence[ResolvedSubject]], prompts: Mapping[str, Any]
+    pipeline: Any, backbone: Backbone, resolved: Sequence[Sequence[ResolvedSubject]], prompts: Mapping[str, Any]
 ) -> list[list[tuple[int, ...]]]:
     """The token positions of every subject in every prompt.
 
@@ -63,8 +64,8 @@ def find_positions(
         length = prompts["prompt_embeds"].shape[1]
         found = [[_given_positions(subject, length) for subject in row] for row in resolved]
     else:
-        tokenizers = (getattr(pipeline, "tokenizer", None), pipeline.tokenizer_2)
-        length = pipeline.tokenizer_2.model_max_length
+        tokenizers = backbone.tokenizers_of(pipeline)
+        length = tokenizers[-1].model_max_length
         pairs = pair_prompts(prompts["prompt"], prompts["prompt_2"])
         with ENCODING:
             found = [

@@ -4,21 +4,55 @@ from typing import Any
 
 from diffusers import ModularPipeline
 
+from ..backbones import BACKBONES, family_of
 from ..errors import AdapterLoadError
+from .state import inner_unet
 
 _KOLORS = (
     "its text encoder is ChatGLM, whose tokens an adapter's word cannot be looked up in, and no adapter is trained on "
     "its embeddings. Use an SDXL pipeline, such as {instead}, with SDXL weights."
 )
+_EDITS = (
+    "it has no prompt of the whole picture, only edits of an inverted one, and it replaces all attention processors at "
+    "every call. To change a given picture, use {instead}Img2ImgPipeline or {instead}InpaintPipeline."
+)
+_PROCESSORS = "it replaces all attention processors at every call. Use StableDiffusionPipeline."
+_NO_PROMPT = "it has no encode_prompt, by which a prompt's rows are known. Use {instead}."
+_NO_CONVERSION = "it has no maybe_convert_prompt, by which words are found in a prompt. Use {instead}."
+_ROWS = "nobody has checked which rows of its UNet carry the prompt. Use {instead}."
+_UNET = "its UNet is of another kind than those that adapters are made for. Use {instead}."
 REFUSED = {
-    "LEditsPPPipelineStableDiffusionXL": (
-        "it has no prompt of the whole picture, only edits of an inverted one, and it replaces all attention "
-        "processors at every call. To change a given picture, use StableDiffusionXLImg2ImgPipeline or "
-        "StableDiffusionXLInpaintPipeline."
-    ),
+    "LEditsPPPipelineStableDiffusionXL": _EDITS.format(instead="StableDiffusionXL"),
     "KolorsPipeline": _KOLORS.format(instead="StableDiffusionXLPipeline"),
     "KolorsImg2ImgPipeline": _KOLORS.format(instead="StableDiffusionXLImg2ImgPipeline"),
     "KolorsPAGPipeline": _KOLORS.format(instead="StableDiffusionXLPAGPipeline"),
+    "LEditsPPPipelineStableDiffusion": _EDITS.format(instead="StableDiffusion"),
+    "StableDiffusionAttendAndExcitePipeline": _PROCESSORS,
+    "StableDiffusionPix2PixZeroPipeline": _PROCESSORS,
+    "StableDiffusionInstructPix2PixPipeline": _NO_PROMPT.format(instead="StableDiffusionXLInstructPix2PixPipeline"),
+    "StableDiffusionImageVariationPipeline": _NO_PROMPT.format(instead="StableDiffusionImg2ImgPipeline"),
+    "SemanticStableDiffusionPipeline": _NO_PROMPT.format(instead="StableDiffusionPipeline"),
+    "StableDiffusionPipelineSafe": _NO_PROMPT.format(instead="StableDiffusionPipeline"),
+    "StableDiffusionAdapterPipeline": _NO_CONVERSION.format(instead="StableDiffusionControlNetPipeline"),
+    "StableDiffusionGLIGENPipeline": _NO_CONVERSION.format(instead="StableDiffusionPipeline"),
+    "StableDiffusionGLIGENTextImagePipeline": _NO_CONVERSION.format(instead="StableDiffusionPipeline"),
+    "CycleDiffusionPipeline": _ROWS.format(instead="StableDiffusionImg2ImgPipeline"),
+    "StableDiffusionDiffEditPipeline": _ROWS.format(instead="StableDiffusionInpaintPipeline"),
+    "StableDiffusionDepth2ImgPipeline": _ROWS.format(instead="StableDiffusionControlNetPipeline"),
+    "StableDiffusionModelEditingPipeline": _ROWS.format(instead="StableDiffusionPipeline"),
+    "StableDiffusionPanoramaPipeline": _ROWS.format(instead="StableDiffusionPipeline"),
+    "StableDiffusionParadigmsPipeline": _ROWS.format(instead="StableDiffusionPipeline"),
+    "StableDiffusionSAGPipeline": _ROWS.format(instead="StableDiffusionPAGPipeline"),
+    "AnimateDiffPAGPipeline": _ROWS.format(instead="AnimateDiffPipeline"),
+    "AnimateDiffControlNetPipeline": _ROWS.format(instead="AnimateDiffPipeline"),
+    "AnimateDiffSparseControlNetPipeline": _ROWS.format(instead="AnimateDiffPipeline"),
+    "AnimateDiffVideoToVideoPipeline": _ROWS.format(instead="AnimateDiffPipeline"),
+    "AnimateDiffVideoToVideoControlNetPipeline": _ROWS.format(instead="AnimateDiffPipeline"),
+    "StableDiffusionControlNetXSPipeline": _UNET.format(instead="StableDiffusionControlNetPipeline"),
+    "StableDiffusionLatentUpscalePipeline": _UNET.format(instead="StableDiffusionImg2ImgPipeline"),
+    "StableDiffusionUpscalePipeline": _UNET.format(instead="StableDiffusionImg2ImgPipeline"),
+    "StableUnCLIPImg2ImgPipeline": _UNET.format(instead="StableDiffusionImg2ImgPipeline"),
+    "StableUnCLIPPipeline": _UNET.format(instead="StableDiffusionPipeline"),
 }
 _PACKAGE = __name__.partition(".")[0]
 
@@ -33,7 +67,7 @@ def refuse(pipeline: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def check_pipeline(pipeline: Any) -> None:
-    """Raise unless the pipeline's prompt is SDXL's.
+    """Raise unless the pipeline's prompt is one that its UNet's family has.
 
     Raises:
         AdapterLoadError: Says why an adapter cannot act in it.
@@ -48,10 +82,13 @@ def check_pipeline(pipeline: Any) -> None:
     if not any("encode_prompt" in vars(cls) for cls in classes if not cls.__module__.startswith(f"{_PACKAGE}.")):
         raise AdapterLoadError(
             f"Nested adapters cannot act in {name}: it has no encode_prompt, by which a prompt's rows are known. "
-            "Derive it from an SDXL pipeline of diffusers: class Mine(NestedAdapterMixin, StableDiffusionXLPipeline)."
+            "Derive it from a supported pipeline: class Mine(NestedAdapterMixin, StableDiffusionXLPipeline)."
         )
-    if not hasattr(pipeline, "tokenizer_2"):  # it may be None, for prompts given as embeddings
+    backbone = BACKBONES.get(family_of(inner_unet(pipeline)))
+    # a tokenizer may be None, for prompts given as embeddings
+    missing = [] if backbone is None else [one for one in backbone.tokenizers if not hasattr(pipeline, one)]
+    if backbone is not None and missing:
         raise AdapterLoadError(
-            f"Nested adapters cannot act in {name}: it has no tokenizer_2, in which SDXL looks up every word of the "
-            "prompt. Use an SDXL pipeline, with its tokenizers."
+            f"Nested adapters cannot act in {name}: it has no {missing[0]}, and its UNet is of {backbone.title}, whose "
+            f"prompts need {' and '.join(backbone.tokenizers)}. Use {backbone.text_to_image}, or a pipeline like it."
         )

@@ -1,11 +1,11 @@
-"""Giving the SDXL pipelines of diffusers the mixin's methods."""
+"""Giving the pipelines of diffusers the mixin's methods."""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-import diffusers
-
+from ..backbones import BACKBONES
+from ..compat import diffusers_classes
 from ..injection.swap import swap_in
 from .keywords import KEYWORDS, check_keywords, describe
 from .mixin import NestedAdapterMixin
@@ -16,25 +16,7 @@ from .refused import REFUSED, refuse
 from .state import require_state
 from .unets import register_unets
 
-SUPPORTED = (
-    "StableDiffusionXLPipeline",
-    "StableDiffusionXLImg2ImgPipeline",
-    "StableDiffusionXLInpaintPipeline",
-    "StableDiffusionXLControlNetPipeline",
-    "StableDiffusionXLControlNetImg2ImgPipeline",
-    "StableDiffusionXLControlNetInpaintPipeline",
-    "StableDiffusionXLControlNetUnionPipeline",
-    "StableDiffusionXLControlNetUnionImg2ImgPipeline",
-    "StableDiffusionXLControlNetUnionInpaintPipeline",
-    "StableDiffusionXLAdapterPipeline",
-    "StableDiffusionXLInstructPix2PixPipeline",
-    "StableDiffusionXLPAGPipeline",
-    "StableDiffusionXLPAGImg2ImgPipeline",
-    "StableDiffusionXLPAGInpaintPipeline",
-    "StableDiffusionXLControlNetPAGPipeline",
-    "StableDiffusionXLControlNetPAGImg2ImgPipeline",
-    "AnimateDiffSDXLPipeline",
-)
+SUPPORTED = tuple(name for backbone in BACKBONES.values() for name in backbone.pipelines)
 _METHODS = (
     "load_nested_adapter",
     "unload_nested_adapter",
@@ -46,18 +28,20 @@ _METHODS = (
 
 def register() -> None:
     """Give every supported pipeline class the methods, and the others the reason; done once, at import."""
-    for name in (*SUPPORTED, "StableDiffusionXLModularPipeline"):
+    supported = diffusers_classes(*SUPPORTED)
+    modular = diffusers_classes(*(one.modular_pipeline for one in BACKBONES.values() if one.modular_pipeline))
+    for cls in (*supported, *modular):
         for method in _METHODS:
-            setattr(getattr(diffusers, name), method, NestedAdapterMixin.__dict__[method])
-    for name in SUPPORTED:
-        cls = getattr(diffusers, name)
+            setattr(cls, method, NestedAdapterMixin.__dict__[method])
+    for cls in supported:
         cls.__call__ = _with_keywords(cls.__call__)
         cls.encode_prompt = one_at_a_time(cls.encode_prompt)
-    register_modular()
+    for cls in modular:
+        register_modular(cls)
     register_unets()
-    for name in REFUSED:
+    for cls in diffusers_classes(*REFUSED):
         # stand-ins of diffusers for classes whose dependencies are not installed take it too
-        setattr(getattr(diffusers, name), "load_nested_adapter", refuse)  # noqa: B010
+        cls.load_nested_adapter = refuse
 
 
 def _with_keywords(call: Callable[..., Any]) -> Callable[..., Any]:

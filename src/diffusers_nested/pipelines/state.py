@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from ..adapter import NestedAdapter
 from ..adapter.checks import check_projected
+from ..backbones import backbone_of, titles
+from ..compat import execution_device, uncompiled
 from ..errors import NestedAdapterError, ScaleError, SubjectError
 from ..injection import Dial, Kind, NestedInjector, ProjectedSubject, expand_scale
 from ..mechanisms import Mechanism, get_mechanism
@@ -108,11 +110,13 @@ class NestedState:
     """All that is loaded on one UNet. It lives with the UNet, so pipelines that share the UNet share its adapters.
 
     Attributes:
+        backbone: The family of the UNet.
         injector: Lets subjects act in the UNet.
         loaded: The adapters by name.
     """
 
     def __init__(self, unet: nn.Module) -> None:
+        self.backbone = backbone_of(unet)
         self.injector = NestedInjector(unet)
         self.loaded: dict[str, LoadedAdapter] = {}
 
@@ -187,9 +191,9 @@ def inner_unet(pipeline: Any) -> nn.Module:
     unet = getattr(pipeline, "unet", None)
     if not isinstance(unet, nn.Module):
         raise NestedAdapterError(
-            f"{type(pipeline).__name__} has no UNet. Nested adapters are for SDXL pipelines with a `unet`."
+            f"{type(pipeline).__name__} has no UNet. Nested adapters are for pipelines of {titles()} with a `unet`."
         )
-    return getattr(unet, "_orig_mod", unet)
+    return uncompiled(unet)
 
 
 def state_of(pipeline: Any) -> NestedState | None:
@@ -234,7 +238,7 @@ def require_state(pipeline: Any) -> NestedState:
 @contextmanager
 def _on_device(module: Any, pipeline: Any) -> Iterator[torch.device]:
     """Move a module to the pipeline's device, and back only if the UNet is being offloaded."""
-    home, device = module.device, pipeline._execution_device
+    home, device = module.device, execution_device(pipeline)
     module.to(device)
     try:
         yield device

@@ -5,15 +5,13 @@ from copy import copy
 from functools import wraps
 from typing import Any
 
-from diffusers import UNet2DConditionModel, UNetMotionModel
-
+from ..compat import diffusers_classes
 from .state import loaded_on
 
 
 def register_unets() -> None:
     """Give the UNets of the supported pipelines a method that knows our processors; done once, at import."""
-    classes: tuple[Any, ...] = (UNet2DConditionModel, UNetMotionModel)
-    for cls in classes:
+    for cls in diffusers_classes("UNet2DConditionModel", "UNetMotionModel"):
         cls.set_default_attn_processor = _beneath(cls.set_default_attn_processor)
 
 

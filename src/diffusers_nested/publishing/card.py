@@ -8,7 +8,9 @@ from urllib.parse import quote
 
 from huggingface_hub import ModelCard
 
+from ..backbones import BACKBONES, Backbone
 from ..errors import PublishError
+from ..files import shown
 from .card_metadata import complete_data, fill_in, parse_card
 from .own_files import decoded
 from .quoting import markdown_text, python_literal
@@ -17,7 +19,7 @@ from .sections import Section, block_of, complete, keep_written
 
 TO_FILL_IN = "For the author to fill in"
 SAMPLES = "Samples"
-_PURPOSE = 'A nested-attention adapter for SDXL pipelines of diffusers: a photo becomes the word "{}" of a prompt.'
+_PURPOSE = 'A nested-attention adapter for {} pipelines of diffusers: a photo becomes the word "{}" of a prompt.'
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class CardFacts:
         load_keywords: Keywords that ``load_nested_adapter`` needs besides the name, such as ``subfolder``.
         pictures: Paths of sample pictures, relative to the card.
         evaluation: See ``read_evaluation``.
-        base_model: Repository of the pipeline that it was trained on; None keeps the author's, or means SDXL.
+        base_model: Repository of the pipeline that it was trained on; None keeps the author's, or means its family's.
         license: Such as ``"apache-2.0"``; None keeps the author's.
     """
 
@@ -59,10 +61,10 @@ def write_card(facts: CardFacts, authors: str | None = None, published: bytes | 
         published: The card in the repository. Metadata and sections that the author wrote only there are kept.
 
     Raises:
-        PublishError: The metadata of an existing card cannot be read, or the base model is unknown.
+        PublishError: The metadata of an existing card cannot be read, or the base model or its family is unknown.
     """
     card, earlier = _begun(facts, authors, published)
-    base_model = facts.base_model or card.data.base_model or _sdxl(facts.config)
+    base_model = facts.base_model or card.data.base_model or _backbone(facts).base_model(facts.config).repository
     if base_model is None:
         raise PublishError(
             "The base model that the adapter was trained on is unknown. Pass base_model='user/name' (--base-model), or "
@@ -96,10 +98,14 @@ def _begun(facts: CardFacts, authors: str | None, published: bytes | None) -> tu
     return card, earlier
 
 
-def _sdxl(config: Mapping[str, Any]) -> str | None:
-    """SDXL's repository for an adapter of SDXL's size: 70 cross-attention layers, embeddings of width 2048."""
-    is_sdxl = len(config["layers"]) == 70 and config["token_dim"] == 2048
-    return "stabilityai/stable-diffusion-xl-base-1.0" if is_sdxl else None
+def _backbone(facts: CardFacts) -> Backbone:
+    family = facts.config["base_family"]
+    if family not in BACKBONES:
+        raise PublishError(
+            f"The adapter's base_family is {shown(family)}, expected {' or '.join(map(repr, BACKBONES))}. Upgrade "
+            "diffusers-nested if the adapter is newer."
+        )
+    return BACKBONES[family]
 
 
 def _opening(facts: CardFacts) -> str:
@@ -110,13 +116,14 @@ def _opening(facts: CardFacts) -> str:
 
 
 def _purpose(facts: CardFacts) -> str:
-    return _PURPOSE.format(markdown_text(facts.config["subject_token"]))
+    base = _backbone(facts).base_model(facts.config)
+    return _PURPOSE.format(base.title, markdown_text(facts.config["subject_token"]))
 
 
 def _with_purpose(text: str, facts: CardFacts) -> str:
-    """The text, with this adapter's word in our opening sentence if that is still there."""
-    before, after = map(re.escape, _PURPOSE.split("{}"))
-    return re.sub(f"{before}.*?{after}", lambda _: _purpose(facts), text)
+    """The text, with this adapter's base and word in our opening sentence if that is still there."""
+    ours = ".*?".join(map(re.escape, _PURPOSE.split("{}")))
+    return re.sub(ours, lambda _: _purpose(facts), text)
 
 
 def _sections(facts: CardFacts, base_model: str) -> list[Section]:
@@ -147,16 +154,17 @@ def _picture(name: str) -> str:
 def _use(facts: CardFacts, base_model: str) -> str:
     word = facts.config["subject_token"]
     keywords = "".join(f", {name}={python_literal(value)}" for name, value in facts.load_keywords.items())
+    pipeline = _backbone(facts).text_to_image
     article = "an" if word.strip()[0].lower() in "aeiou" else "a"
     return f"""\
 ```python
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import {pipeline}
 from diffusers.utils import load_image
 
 import diffusers_nested  # gives the pipeline load_nested_adapter
 
-pipe = StableDiffusionXLPipeline.from_pretrained({python_literal(base_model)})
+pipe = {pipeline}.from_pretrained({python_literal(base_model)})
 if torch.cuda.is_available():
     pipe.to("cuda", torch.float16)
 pipe.load_nested_adapter({python_literal(facts.repo_id)}{keywords})

@@ -77,8 +77,8 @@ def prepare_publication(
         load: Loads an adapter: ``NestedAdapter.from_source``.
         subfolder: The adapter's folder in the repository; by default its top.
         revision: The branch that the card's example names; by default none, which means main.
-        base_model: Repository of the pipeline that it was trained on; by default the one in the card, or SDXL for an
-            adapter of SDXL's size.
+        base_model: Repository of the pipeline that it was trained on; by default the one in the card, or SDXL or
+            Stable Diffusion 1.5 for an adapter of its size.
         license: Identifier of a license, such as ``"apache-2.0"``; by default the one in the card.
 
     Raises:

@@ -51,8 +51,8 @@ class Publishable:
             create_pr: Open a pull request instead of writing to the branch.
             revision: The branch, created if necessary; main by default.
             subfolder: The adapter's folder in the repository; by default its top.
-            base_model: Repository of the pipeline that it was trained on; by default the one in the card, or SDXL for
-                an adapter of SDXL's size.
+            base_model: Repository of the pipeline that it was trained on; by default the one in the card, or SDXL or
+                Stable Diffusion 1.5 for an adapter of its size.
             license: Identifier of a license, such as ``"apache-2.0"``; by default the one in the card.
 
         Returns:
@@ -119,8 +119,8 @@ class Publishable:
             revision: The branch, created if necessary; main by default.
             evaluation: Results of an evaluation; see ``evaluation.json`` in the documentation.
             sample_images: Pictures for the card, as images or paths.
-            base_model: Repository of the pipeline that it was trained on; by default the one in the card, or SDXL for
-                an adapter of SDXL's size.
+            base_model: Repository of the pipeline that it was trained on; by default the one in the card, or SDXL or
+                Stable Diffusion 1.5 for an adapter of its size.
             license: Identifier of a license, such as ``"apache-2.0"``; by default the one in the card.
 
         Returns:

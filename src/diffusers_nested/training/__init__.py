@@ -1,4 +1,4 @@
-"""Training of a ``NestedAdapter`` on any SDXL pipeline.
+"""Training of a ``NestedAdapter`` on a pipeline of any base family.
 
 Names are loaded when they are first used: the command line reads ``TrainingConfig`` to print its help, without torch.
 """

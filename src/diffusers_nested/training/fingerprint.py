@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..adapter import NestedAdapter
+from ..backbones import backbone_of
 from ..data import Triplets, each
 from ..errors import NestedAdapterError
 from ..pipelines.state import inner_unet
@@ -48,14 +49,16 @@ def settings_of(
     Raises:
         NestedAdapterError: A picture does not exist or cannot be read.
     """
-    models = {name: getattr(pipeline, name) for name in ("vae", "text_encoder", "text_encoder_2")}
-    models = {"unet": inner_unet(pipeline), **models, "image_encoder": image_encoder.model}
-    tokenizers = {name: getattr(pipeline, name) for name in ("tokenizer", "tokenizer_2")}
+    unet = inner_unet(pipeline)
+    backbone = backbone_of(unet)
+    models = {"unet": unet, "vae": pipeline.vae, **backbone.text_encoders_of(pipeline)}
+    models["image_encoder"] = image_encoder.model
+    tokenizers = dict(zip(backbone.tokenizers, backbone.tokenizers_of(pipeline), strict=True))
     return {
         **{field.name: _plain(getattr(config, field.name)) for field in fields(config) if _is_of_run(field.name)},
         "processes": processes,
         **{f"adapter.{name}": value for name, value in adapter.config.items() if not name.startswith("_")},
-        **{name: _model(model) for name, model in models.items() if model is not None},
+        **{name: _model(model) for name, model in models.items()},
         **{name: _digest(one.get_vocab()) for name, one in tokenizers.items() if one is not None},
         "image_processor": _digest(_content(_values(image_encoder.processor))),
         "noise_schedule": _noise_schedule(pipeline),

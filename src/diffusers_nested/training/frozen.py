@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backbones import backbone_of
 from ..errors import NestedAdapterError
+from ..pipelines.state import inner_unet
 from ..vision import ImageEncoder
 
 
@@ -14,7 +16,7 @@ class FrozenModels:
     """Encodes images and captions with the frozen models, all on one device and in one dtype.
 
     Args:
-        pipeline: An SDXL pipeline; its models are moved, cast, frozen and set to evaluation mode.
+        pipeline: A pipeline; its models are moved, cast, frozen and set to evaluation mode.
         image_encoder: The vision tower of the adapter.
         feature_dim: Width of the features that the adapter reads.
         device: Where to compute.
@@ -34,6 +36,7 @@ class FrozenModels:
     ) -> None:
         self.pipeline = pipeline
         self.unet = pipeline.unet
+        self.backbone = backbone_of(inner_unet(pipeline))
         self._vae = pipeline.vae
         self._tower = image_encoder
         self._feature_dim = feature_dim
@@ -45,13 +48,8 @@ class FrozenModels:
                 f"The UNet takes {channels} channels, latents have {latents}: it is made for inpainting or editing. "
                 "Train with the text-to-image model of its family; the adapter may fit both."
             )
-        encoders = (pipeline.text_encoder, pipeline.text_encoder_2)
-        for model in (
-            self.unet,
-            self._vae,
-            image_encoder.model,
-            *(one for one in encoders if one is not None),
-        ):
+        encoders = self.backbone.text_encoders_of(pipeline).values()
+        for model in (self.unet, self._vae, image_encoder.model, *encoders):
             _cast(model.to(device), dtype)  # pyright: ignore[reportArgumentType]
             model.requires_grad_(False).eval()
 
@@ -71,14 +69,14 @@ class FrozenModels:
 
     @torch.no_grad()
     def prompts(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Embeddings of captions (B, T, D) and their pooled embeddings (B, P)."""
+        """Embeddings of captions (B, T, D) and their pooled embeddings (B, P); P may be 0."""
         encoded = self.pipeline.encode_prompt(
             prompt=list(captions),
             device=self._device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=False,
         )
-        return encoded[0], encoded[2]
+        return self.backbone.text(encoded)
 
     @torch.no_grad()
     def no_prompt(self) -> tuple[Tensor, Tensor]:
@@ -86,7 +84,7 @@ class FrozenModels:
         encoded = self.pipeline.encode_prompt(
             prompt="", device=self._device, num_images_per_prompt=1, do_classifier_free_guidance=True
         )
-        return encoded[1], encoded[3]
+        return self.backbone.text(encoded, negative=True)
 
     def features(self, images: Sequence[Any]) -> Tensor:
         """Features of images before pooling, (B, L, D).

@@ -10,6 +10,7 @@ from diffusers.training_utils import EMAModel
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..adapter import NestedAdapter
+from ..compat import free_of_accelerate
 from .config import TrainingConfig
 from .finite import first_not_finite
 
@@ -106,8 +107,7 @@ class Learner:
         """The adapter to publish, without accelerate's wrappers."""
         if self._average is not None:
             self._average.copy_to(self._parameters)
-        self._accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        vars(self.adapter).pop("forward", None)  # unwrapping leaves the method on the object
+        free_of_accelerate(self._accelerator, self.model, self.adapter)
         return self.adapter.eval()
 
     def first_not_finite(self) -> str | None:

@@ -47,8 +47,8 @@ class Objective:
         )
         self._dropped_share = dropped_share
         self._no_prompt = frozen.no_prompt()
-        # original size, top left corner of the crop, target size
-        self._time_ids = torch.tensor([resolution, resolution, 0, 0, resolution, resolution])
+        self._conditions = frozen.backbone.conditions
+        self._resolution = resolution
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Noise:
         """The random part of a forward pass over these examples."""
@@ -86,8 +86,7 @@ class Objective:
         no_words, no_pooled = self._no_prompt
         words = torch.where(drawn.dropped[:, None, None], no_words.float(), samples.prompt_embeds)
         pooled = torch.where(drawn.dropped[:, None], no_pooled.float(), samples.pooled)
-        time_ids = self._time_ids.to(noisy.device, dtype).expand(len(noisy), -1)
-        added = {"text_embeds": pooled.to(dtype), "time_ids": time_ids}
+        added = self._conditions(pooled.to(dtype), self._resolution)
         return self._unet(
             noisy.to(dtype), drawn.timesteps, words.to(dtype), added_cond_kwargs=added, return_dict=False
         )[0]

@@ -21,7 +21,7 @@ class Samples:
     Attributes:
         latents: Of the targets, (B, C, r, r).
         prompt_embeds: (B, T, D).
-        pooled: (B, P).
+        pooled: (B, P); P is 0 where the UNet reads none.
         positions: (B, T), 1 at the subject's word and 0 elsewhere.
         features: Of the input images, (B, L, F).
     """

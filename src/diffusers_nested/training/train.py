@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..adapter import NestedAdapter
+from ..backbones import backbone_of
 from ..data import Triplets, caption_positions, each
 from ..environment.processes import join_processes, launched_processes
 from ..environment.requirements import missing_extra
@@ -42,7 +43,7 @@ def train_adapter(
     steps that it would have taken, with the checkpoint's weights. Checkpoints of another run are refused.
 
     Args:
-        pipeline: Text-to-image, of the SDXL family; its models move to accelerate's device and ``mixed_precision``.
+        pipeline: Text-to-image, of a base family; its models move to accelerate's device and ``mixed_precision``.
         image_encoder: The vision tower that the adapter reads.
         adapter: From ``NestedAdapter.from_unet``, or one that is trained already.
         dataset: A list of triplets, a ``TripletFolder``, or another dataset of ``Triplet``.
@@ -79,7 +80,7 @@ def _word_positions(
     return caption_positions(
         [*captions, *config.validation_prompts],
         adapter.config["subject_token"],
-        (pipeline.tokenizer, pipeline.tokenizer_2),
+        backbone_of(inner_unet(pipeline)).tokenizers_of(pipeline),
         pipeline.maybe_convert_prompt,
     )
 

@@ -1,0 +1,43 @@
+"""The base families that adapters exist for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import NestedAdapterError
+from .base import Backbone
+from .layers import cross_attention_layers
+from .sd15 import SD15
+from .sdxl import SDXL
+
+BACKBONES: Mapping[str, Backbone] = {backbone.name: backbone for backbone in (SDXL, SD15)}
+BASE_FAMILY = SDXL.name  # by default
+
+
+def family_of(unet: Any) -> str:
+    """The name of a UNet's family, or that of its class if it is of no family here."""
+    config = getattr(unet, "config", None)
+    if isinstance(config, Mapping) and cross_attention_layers(unet):
+        for backbone in BACKBONES.values():
+            if backbone.is_config_of(config):
+                return backbone.name
+    return type(unet).__name__
+
+
+def backbone_of(unet: Any) -> Backbone:
+    """The family of a UNet.
+
+    Raises:
+        NestedAdapterError: It is of no family here.
+    """
+    family = family_of(unet)
+    if family not in BACKBONES:
+        listed = " or ".join(f"{one.title} ({one.name!r})" for one in BACKBONES.values())
+        raise NestedAdapterError(
+            f"The UNet is of the {family!r} family, expected {listed}. Pass the `unet` of such a pipeline."
+        )
+    return BACKBONES[family]
+
+
+def titles() -> str:
+    """All families, for messages: "SDXL or Stable Diffusion 1.5 and 2.1"."""
+    return " or ".join(backbone.title for backbone in BACKBONES.values())

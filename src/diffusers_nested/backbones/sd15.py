@@ -1,0 +1,54 @@
+"""Stable Diffusion 1.5 and 2.1 (arXiv 2112.10752): one text encoder.
+
+One family, as they share pipelines and layers; the widths of their prompts, 768 and 1024, tell an adapter of one from
+an adapter of the other.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .base import Backbone, BaseModel
+
+# What other UNets of the same class embed beside the prompt: sizes, images, noise levels, classes
+_EMBEDDINGS = ("addition_embed_type", "class_embed_type", "num_class_embeds")
+
+
+def _is_config_of(config: Mapping[str, Any]) -> bool:
+    # UNets of other classes, for videos and sound, lack the setting; an IP-Adapter sets it
+    is_like = config.get("encoder_hid_dim_type", "lacks it") in (None, "ip_image_proj")
+    return is_like and all(config.get(name) is None for name in _EMBEDDINGS)
+
+
+def _conditions(pooled: Tensor, side: int) -> None:
+    return None
+
+
+SD15 = Backbone(
+    name="sd15",
+    title="Stable Diffusion 1.5 and 2.1",
+    is_config_of=_is_config_of,
+    pipelines=(
+        "StableDiffusionPipeline",
+        "StableDiffusionImg2ImgPipeline",
+        "StableDiffusionInpaintPipeline",
+        "StableDiffusionControlNetPipeline",
+        "StableDiffusionControlNetImg2ImgPipeline",
+        "StableDiffusionControlNetInpaintPipeline",
+        "StableDiffusionPAGPipeline",
+        "StableDiffusionPAGImg2ImgPipeline",
+        "StableDiffusionPAGInpaintPipeline",
+        "StableDiffusionControlNetPAGPipeline",
+        "StableDiffusionControlNetPAGInpaintPipeline",
+        "AnimateDiffPipeline",
+    ),
+    tokenizers=("tokenizer",),
+    prompts=("prompt",),
+    text_encoders=("text_encoder",),
+    base_models=(
+        BaseModel("Stable Diffusion 1.5", "stable-diffusion-v1-5/stable-diffusion-v1-5", num_layers=16, token_dim=768),
+        BaseModel("Stable Diffusion 2.1", None, num_layers=16, token_dim=1024),
+    ),
+    conditions=_conditions,
+)

@@ -1,0 +1,51 @@
+"""Stable Diffusion XL (arXiv 2307.01952): two text encoders, and embeddings of pooled prompt and picture size."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from .base import Backbone, BaseModel
+
+
+def _is_config_of(config: Mapping[str, Any]) -> bool:
+    # Kolors has the same embeddings, and projects its prompts
+    return config.get("addition_embed_type") == "text_time" and config.get("encoder_hid_dim_type") != "text_proj"
+
+
+def _conditions(pooled: Tensor, side: int) -> dict[str, Tensor]:
+    sizes = pooled.new_tensor([side, side, 0, 0, side, side])  # original size, top left corner of the crop, target size
+    return {"text_embeds": pooled, "time_ids": sizes.expand(len(pooled), -1)}
+
+
+SDXL = Backbone(
+    name="sdxl",
+    title="SDXL",
+    is_config_of=_is_config_of,
+    pipelines=(
+        "StableDiffusionXLPipeline",
+        "StableDiffusionXLImg2ImgPipeline",
+        "StableDiffusionXLInpaintPipeline",
+        "StableDiffusionXLControlNetPipeline",
+        "StableDiffusionXLControlNetImg2ImgPipeline",
+        "StableDiffusionXLControlNetInpaintPipeline",
+        "StableDiffusionXLControlNetUnionPipeline",
+        "StableDiffusionXLControlNetUnionImg2ImgPipeline",
+        "StableDiffusionXLControlNetUnionInpaintPipeline",
+        "StableDiffusionXLAdapterPipeline",
+        "StableDiffusionXLInstructPix2PixPipeline",
+        "StableDiffusionXLPAGPipeline",
+        "StableDiffusionXLPAGImg2ImgPipeline",
+        "StableDiffusionXLPAGInpaintPipeline",
+        "StableDiffusionXLControlNetPAGPipeline",
+        "StableDiffusionXLControlNetPAGImg2ImgPipeline",
+        "AnimateDiffSDXLPipeline",
+    ),
+    tokenizers=("tokenizer", "tokenizer_2"),
+    prompts=("prompt", "prompt_2"),
+    text_encoders=("text_encoder", "text_encoder_2"),
+    base_models=(BaseModel("SDXL", "stabilityai/stable-diffusion-xl-base-1.0", num_layers=70, token_dim=2048),),
+    conditions=_conditions,
+    pooled_at=2,
+    modular_pipeline="StableDiffusionXLModularPipeline",
+)

@@ -1,0 +1,166 @@
+"""Names of other libraries that are private, or that differ between their versions: used here and nowhere else.
+
+Nothing heavy is imported at the top, so that light modules can use it. ``injection.heads`` is the one other place: it
+reads diffusers' ``Attention`` from the inside.
+"""
+
+import hashlib
+import logging
+import os
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_LOG = logging.getLogger(__name__)
+_CALL = "_compiled_call_impl"
+_COMPILED = "_orig_mod"
+_STEPS = "_num_timesteps"
+
+
+def uncompiled(module: Any) -> Any:
+    """The module that ``torch.compile(module)`` wraps; anything else as it is.
+
+    Every torch since 2.0 keeps it under this name. ``module.compile()`` wraps nothing.
+    """
+    return getattr(module, _COMPILED, module)
+
+
+def uncompiled_path(path: str) -> str:
+    """The path of a module as it is without ``torch.compile``, which puts a level of its own around what it wraps."""
+    return path.replace(f"{_COMPILED}.", "")
+
+
+def own_call(module: Any) -> Callable[..., Any] | None:
+    """What stands for a module's call on the object itself: ``module.compile()`` or ``set_own_call`` put it there.
+
+    ``torch.nn.Module.__call__`` looks for it before its hooks. torch 2.1 and later do, and leave it out of copies.
+    """
+    return vars(module).get(_CALL)
+
+
+def set_own_call(module: Any, call: Callable[..., Any] | None) -> None:
+    """Put a call in the place that ``own_call`` reads; None leaves the class's."""
+    if call is None:
+        vars(module).pop(_CALL, None)
+    else:
+        vars(module)[_CALL] = call
+
+
+def class_call(module: Any) -> Callable[..., Any]:
+    """A module's hooks and forward pass, past ``own_call``."""
+    return module._call_impl
+
+
+def has_child(module: Any, name: str) -> bool:
+    """Whether a module has a child of that name; ``named_children`` would go through all of them."""
+    return name in module._modules
+
+
+def writes_into(tensor: Any) -> int | None:
+    """How often something was written into a tensor; None for tensors of inference mode, in which torch counts none."""
+    return None if tensor.is_inference() else tensor._version
+
+
+def diffusers_classes(*names: str) -> list[Any]:
+    """The classes of diffusers with these names, without those that this version has not yet, or no longer."""
+    import diffusers
+
+    found = {name: getattr(diffusers, name, None) for name in names}
+    for name in (name for name, cls in found.items() if cls is None):
+        _LOG.debug("diffusers %s has no %s", diffusers.__version__, name)
+    return [cls for cls in found.values() if cls is not None]
+
+
+def execution_device(pipeline: Any) -> Any:
+    """The device on which a pipeline computes, which under offloading is not where its models are.
+
+    Classic and modular pipelines of diffusers have it under this name, private in all versions.
+    """
+    return pipeline._execution_device
+
+
+def announced_steps(pipeline: Any) -> int | None:
+    """How many steps a pipeline says its loop takes; None if it does not say.
+
+    In diffusers 0.40 to 0.42 most pipelines do; those of T2I adapters, InstructPix2Pix and Modular Diffusers do not.
+    The public property ``num_timesteps`` raises before the first call.
+    """
+    return getattr(pipeline, _STEPS, None)
+
+
+def announce_steps(pipeline: Any, steps: int) -> None:
+    """Say for a modular pipeline how many steps its loop takes."""
+    setattr(pipeline, _STEPS, steps)
+
+
+def block_requirements(block: Any) -> Any:
+    """The packages that a block of Modular Diffusers needs: a dict, or None.
+
+    An attribute of blocks, a property of sequences of blocks, private in diffusers 0.40 to 0.42.
+    """
+    return getattr(block, "_requirements", None)
+
+
+def set_block_requirements(block: Any, requirements: Any) -> None:
+    """Give a block the packages that it needs."""
+    block._requirements = requirements
+
+
+def request_timeout() -> float:
+    """Seconds that diffusers waits for a picture's server, 60 in versions 0.40 to 0.42."""
+    from diffusers.utils import constants
+
+    return getattr(constants, "DIFFUSERS_REQUEST_TIMEOUT", 60)
+
+
+def free_of_accelerate(accelerator: Any, wrapped: Any, module: Any) -> None:
+    """Undo ``accelerator.prepare(module)``, which gave ``wrapped``.
+
+    accelerate 1.1 to 1.15 leave the forward pass on the object itself, where it would go along into pickles.
+    """
+    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+    vars(module).pop("forward", None)
+
+
+def flags_of(parser: ArgumentParser) -> list[str]:
+    """The flags of a command line, ``--help`` among them; argparse has no public list."""
+    return list(parser._option_string_actions)
+
+
+def is_snapshot(folder: Path) -> bool:
+    """Whether a folder is a commit of a repository in huggingface_hub's cache.
+
+    ``<cache>/models--user--name/snapshots/<commit>``, in all versions.
+    """
+    return folder.parent.name == "snapshots" and "--" in folder.parent.parent.name
+
+
+def blob_stores(snapshot: Path) -> list[Path]:
+    """Where the files of a snapshot really are: links lead to the repository's blobs.
+
+    In huggingface_hub 2 those may be links again, to blobs that the whole cache shares.
+    """
+    repository = snapshot.parent.parent
+    return [repository / "blobs", repository.parent / "blobs"]
+
+
+def is_as_downloaded(path: Path) -> bool:
+    """Whether a file of a snapshot has the hash that the Hub gave for it; yes if the cache does not know it.
+
+    huggingface_hub names blobs by the Hub's ETag: SHA-256 for large files, git's SHA-1 for others. Where the system
+    has no links it copies them, and the hash is lost.
+    """
+    name = Path(os.readlink(path)).name if path.is_symlink() else ""
+    is_hash = len(name) in (40, 64) and set(name) <= set("0123456789abcdef")
+    return not is_hash or _hashed(path, len(name)) == name
+
+
+def _hashed(path: Path, length: int) -> str:
+    hashed = hashlib.sha256()
+    if length == 40:
+        hashed = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            hashed.update(part)
+    return hashed.hexdigest()
