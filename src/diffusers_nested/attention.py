@@ -219,9 +219,7 @@ def rms(values: Tensor) -> Tensor:
     Only ratios are used, so the divisor cancels. In float32 or wider: the norm of a wide vector, and the squares of
     entries beyond 255, overflow in fp16.
     """
-    by_head = torch.linalg.vector_norm(
-        values, dim=-1, dtype=accurate(values)
-    )  # (B, H, L); faster than at once
+    by_head = torch.linalg.vector_norm(values, dim=-1, dtype=accurate(values))  # (B, H, L); faster than at once
     norm = torch.linalg.vector_norm(by_head, dim=1)
     return (norm * (values.shape[1] * values.shape[3]) ** -0.5).clamp(min=1e-12)
 
