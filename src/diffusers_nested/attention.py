@@ -46,10 +46,10 @@ class SubjectValues:
         value: V̆, (B or 1, H, N, d).
         positions: (B or 1, T), 1 at the prompt tokens s* of the subject's word and 0 elsewhere. A row of
             zeros has no subject.
-        scale: The dial, a number of at least 0 or a 0-d tensor; what it means is up to the mechanism.
+        scale: The dial, a number of at least 0 or a 0-d tensor; the mechanism decides what it means.
         alpha: Norm of v*_q in units of the word's own; None leaves v*_q as it is.
-        log_weights: Added to the nested logits, (N,) or (B or 1, N): log-weights of blended images.
-        mask: Where the subject acts, (B or 1, S) from 0 to 1; None for everywhere.
+        log_weights: Log-weights of blended images, (N,) or (B or 1, N), added to the nested logits.
+        mask: Where the subject acts, (B or 1, S), from 0 to 1; None for everywhere.
     """
 
     key: Tensor | None
@@ -72,10 +72,10 @@ def nested_attention(
 
     Args:
         query: (B, H, S, d).
-        key: K of the prompt, (B, H, T, d); not changed for any token.
+        key: K of the prompt, (B, H, T, d); no token's key changes.
         value: V of the prompt, (B, H, T, d).
-        subjects: Any number of subjects; no two of them may hold the same position of one row, unless they have
-            masks whose sum is 1 at most.
+        subjects: Any number of subjects. Two of them may share a position in a row only if they have masks that
+            sum to 1 at most.
         attention_mask: Added to the outer logits, broadcastable to (B, H, S, T).
 
     Returns:
@@ -96,14 +96,14 @@ def attention_with_values(
     attention_mask: Tensor | None,
     values_of: Callable[[Tensor, SubjectValues], Tensor],
 ) -> Tensor:
-    """``nested_attention`` with v*_q from elsewhere: dial, norm and masks are the same for whatever it is.
+    """``nested_attention`` with another v*_q; dial, norm and masks are the same.
 
     Args:
-        query: As there, like all arguments up to the mask.
-        key: As there.
-        value: As there.
-        subjects: As there.
-        attention_mask: As there.
+        query: As in ``nested_attention``.
+        key: As in ``nested_attention``.
+        value: As in ``nested_attention``.
+        subjects: As in ``nested_attention``.
+        attention_mask: As in ``nested_attention``.
         values_of: (queries, subject) -> v*_q before its norm is set, (B or 1, H, S or 1, d).
     """
     weights = outer_weights(query, key, subjects, attention_mask)  # A, (B, H, S, T)
@@ -120,16 +120,16 @@ def attention_with_values(
             amount = amount / rms(nested)[:, None]
         if subject.mask is not None:
             amount = amount * subject.mask.to(amount.dtype)[:, None]
-        # one pass over the wide tensors; amounts are narrow, and rounded as what they are multiplied with
+        # one pass over the wide tensors; the narrow amounts take the same type
         amount = amount.clamp(max=torch.finfo(out.dtype).max).to(out.dtype)
         out = torch.addcmul(out, nested.to(out.dtype), amount[..., None])
     return out
 
 
 def _prompt_values(weights: Tensor, value: Tensor, subjects: Sequence[SubjectValues]) -> Tensor:
-    """A V with the rows s* lowered by what the subjects put there: (B, H, S, d)."""
+    """A V with the rows s* lowered by the subjects' shares: (B, H, S, d)."""
     kept = torch.ones_like(value[:, 0, :, 0], dtype=weights.dtype)  # (B, T): 1, and 1 − β at s*
-    lowered = None  # of masked subjects, which differs from query to query: (B, S, T)
+    lowered = None  # by masked subjects, different for every query: (B, S, T)
     for subject in subjects:
         if subject.mask is None:
             kept = kept - blend(subject, weights)
@@ -138,7 +138,7 @@ def _prompt_values(weights: Tensor, value: Tensor, subjects: Sequence[SubjectVal
             lowered = part if lowered is None else lowered + part
     if lowered is None:
         return weights.to(value.dtype) @ (value * kept[:, None, :, None]).to(value.dtype)
-    # a word has either masked subjects or a single one without, so that the two can be put together by product
+    # a word has either masked subjects or one without a mask, so the two factors multiply
     weights = weights * (kept[:, None, :] * (1 - lowered))[:, None]
     return weights.to(value.dtype) @ value
 
@@ -146,7 +146,7 @@ def _prompt_values(weights: Tensor, value: Tensor, subjects: Sequence[SubjectVal
 def nested_values(query: Tensor, subject: SubjectValues) -> Tensor:
     """v*_q before its norm is set: attention of the queries (B, H, S, d) over the subject's tokens."""
     if subject.key is None:
-        raise NestedAdapterError("A subject has no key, without which no query can read its tokens. Give it one.")
+        raise NestedAdapterError("A subject has no key, so no query can read its tokens. Pass a key.")
     shape = (query.shape[0], -1, -1, -1)
     key, value, mask = subject.key.expand(shape), subject.value.expand(shape), subject.log_weights
     if mask is not None:
@@ -157,17 +157,17 @@ def nested_values(query: Tensor, subject: SubjectValues) -> Tensor:
 
 
 def _by_blocks(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention for a block of queries at a time, whose weights fit into the cache of a CPU.
+    """Attention for one block of queries at a time, whose weights fit into a CPU's cache.
 
-    There the fused kernel computes in float32, at half the speed of this in bfloat16 (see benchmarks/).
+    On CPUs the fused kernel computes in float32, at half the speed of this one in bfloat16 (see benchmarks/).
     """
     heads = query.shape[:2]
     key, value = key.to(query.dtype), value.to(query.dtype)  # under autocast they may be wider
-    # head by head in memory, which the products read much faster, and scaled in one pass over N keys instead of S · N
+    # contiguous heads, which the products read much faster; scaling N keys is cheaper than S · N logits
     key = (key.contiguous() * query.shape[-1] ** -0.5).transpose(-1, -2).flatten(0, 1)  # (B · H, d, N)
     value = value.contiguous().flatten(0, 1)  # (B · H, N, d)
     bias = None if mask is None else mask.expand(*heads, 1, -1).flatten(0, 1)  # (B · H, 1, N)
-    # the same memory for every block: to ask the system for it again takes as long as the attention
+    # the same memory for every block: allocating it again takes as long as the attention
     memory = query.new_empty(len(key), min(_BLOCK, query.shape[2]), key.shape[-1])
     out = []
     for block in query.flatten(0, 1).split(_BLOCK, dim=1):
@@ -181,14 +181,14 @@ def _by_blocks(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -
 def outer_weights(
     query: Tensor, key: Tensor, subjects: Sequence[SubjectValues], attention_mask: Tensor | None = None
 ) -> Tensor:
-    """A = softmax of the outer logits, those of the subjects' words raised by λ; (B, H, S, T).
+    """A = softmax of the outer logits, with those of the subjects' words raised by λ; (B, H, S, T).
 
-    In float32 at least, as inside scaled_dot_product_attention: half-precision logits of 20 would be off by some
-    per cent of the weight, and λ multiplies that.
+    In float32 or wider, as inside scaled_dot_product_attention: rounding logits of 20 to half precision would change
+    the weights by some per cent, and λ multiplies that.
     """
     dtype = accurate(query)
     with torch.autocast(query.device.type, enabled=False):
-        # scaled before the product, where it is one pass over T keys instead of S · T logits
+        # scaling T keys is cheaper than scaling S · T logits
         logits = query.to(dtype) @ (key.to(dtype) * query.shape[-1] ** -0.5).transpose(-1, -2)
     # λ at s*, 1 elsewhere, (B, 1, 1 or S, T); max() with the logits themselves never lowers one
     factor = torch.ones((), dtype=dtype, device=logits.device)
@@ -216,14 +216,16 @@ def dial(subject: SubjectValues, like: Tensor) -> Tensor:
 def rms(values: Tensor) -> Tensor:
     """Norm over the whole inner vector, all heads together, divided by √(H d): (B, H, L, d) -> (B, L).
 
-    Only ratios of norms are used, which are the same as those of norms; but the norm of a wide vector, and the
-    squares of entries beyond 255, overflow in fp16. In float32 at least.
+    Only ratios are used, so the divisor cancels. In float32 or wider: the norm of a wide vector, and the squares of
+    entries beyond 255, overflow in fp16.
     """
-    by_head = torch.linalg.vector_norm(values, dim=-1, dtype=accurate(values))  # (B, H, L); much faster than at once
+    by_head = torch.linalg.vector_norm(
+        values, dim=-1, dtype=accurate(values)
+    )  # (B, H, L); faster than at once
     norm = torch.linalg.vector_norm(by_head, dim=1)
     return (norm * (values.shape[1] * values.shape[3]) ** -0.5).clamp(min=1e-12)
 
 
 def accurate(values: Tensor) -> torch.dtype:
-    """The type of the values, float32 at least."""
+    """The type of the values, but at least float32."""
     return torch.promote_types(values.dtype, torch.float32)

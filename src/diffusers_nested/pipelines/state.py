@@ -251,4 +251,6 @@ def _log_weights(weights: Sequence[float] | None, tokens_per_image: int, device:
     """(images,) weights -> (1, images · N) log-weights; −∞ for an image that is left out."""
     if weights is None:
         return None
-    return torch.tensor(weights, device=device).log().repeat_interleave(tokens_per_image)[None]
+    logs = torch.tensor(weights, dtype=torch.float64).log()
+    # only ratios count, so the largest is 1: no weight is too large for float32, nor are all too small
+    return (logs - logs.max()).to(device, torch.float32).repeat_interleave(tokens_per_image)[None]

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -18,6 +18,8 @@ import torch
 from ..errors import SubjectError
 from ..images import check_photo, check_picture, open_address
 from .subject import Image
+
+_LARGEST_SCALE = torch.finfo(torch.float32).max  # layers read it as a float32
 
 
 def check_images(value: Any, where: str) -> tuple[Image, ...]:
@@ -44,7 +46,7 @@ def check_embeds(value: Any, where: str) -> torch.Tensor:
 
 def check_scale(scale: Any, where: str) -> float | None:
     """The strength of one subject."""
-    if scale is not None and not _is_amount(scale):
+    if scale is not None and not _is_amount(scale, _LARGEST_SCALE):
         raise SubjectError(
             f"scale of {where} is {scale!r}, expected a finite number of at least 0. Use 0 to turn it off, "
             "1 for the trained strength."
@@ -57,7 +59,8 @@ def check_image_weights(weights: Any, num_images: int, where: str) -> tuple[floa
     if weights is None:
         return None
     values = weights.tolist() if isinstance(weights, np.ndarray | torch.Tensor) else weights
-    if not _is_sequence(values) or len(values) != num_images or not all(map(_is_amount, values)) or not any(values):
+    are_amounts = _is_sequence(values) and all(map(_is_amount, values))
+    if not are_amounts or len(values) != num_images or not any(map(float, values)):
         raise SubjectError(
             f"image_weights of {where} is {weights!r}, expected {num_images} finite numbers of at least 0, "
             "one per image, not all of them 0. Give each image its share, or leave image_weights out."
@@ -182,8 +185,9 @@ def _is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def _is_amount(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
+def _is_amount(value: Any, most: float = sys.float_info.max) -> bool:
+    # the type alone is tested: compared as it is, a whole number may be too large for a float
+    return issubclass(type(value), Real) and type(value) is not bool and 0 <= value <= most
 
 
 def _is_position(value: Any) -> bool:
