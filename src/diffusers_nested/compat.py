@@ -1,7 +1,6 @@
-"""Names of other libraries that are private, or that differ between their versions: used here and nowhere else.
+"""Private names of other libraries, and names that differ between their versions; only this module uses them.
 
-Nothing heavy is imported at the top, so that light modules can use it. ``injection.heads`` is the one other place: it
-reads diffusers' ``Attention`` from the inside.
+It imports nothing heavy at the top, so light modules can use it.
 """
 
 import hashlib
@@ -27,20 +26,20 @@ def uncompiled(module: Any) -> Any:
 
 
 def uncompiled_path(path: str) -> str:
-    """The path of a module as it is without ``torch.compile``, which puts a level of its own around what it wraps."""
+    """A module's path without the level that ``torch.compile`` adds around what it wraps."""
     return path.replace(f"{_COMPILED}.", "")
 
 
 def own_call(module: Any) -> Callable[..., Any] | None:
-    """What stands for a module's call on the object itself: ``module.compile()`` or ``set_own_call`` put it there.
+    """The call set on the module object itself, by ``module.compile()`` or ``set_own_call``.
 
-    ``torch.nn.Module.__call__`` looks for it before its hooks. torch 2.1 and later do, and leave it out of copies.
+    Since torch 2.1, ``torch.nn.Module.__call__`` looks for it first, before hooks. Copies do not get it.
     """
     return vars(module).get(_CALL)
 
 
 def set_own_call(module: Any, call: Callable[..., Any] | None) -> None:
-    """Put a call in the place that ``own_call`` reads; None leaves the class's."""
+    """Set the call that ``own_call`` reads; None restores the class's."""
     if call is None:
         vars(module).pop(_CALL, None)
     else:
@@ -48,22 +47,22 @@ def set_own_call(module: Any, call: Callable[..., Any] | None) -> None:
 
 
 def class_call(module: Any) -> Callable[..., Any]:
-    """A module's hooks and forward pass, past ``own_call``."""
+    """A module's hooks and forward pass, without ``own_call``."""
     return module._call_impl
 
 
 def has_child(module: Any, name: str) -> bool:
-    """Whether a module has a child of that name; ``named_children`` would go through all of them."""
+    """Whether a module has a child of that name, which ``named_children`` tells only by going through all."""
     return name in module._modules
 
 
 def writes_into(tensor: Any) -> int | None:
-    """How often something was written into a tensor; None for tensors of inference mode, in which torch counts none."""
+    """How often a tensor was written to; None for tensors of inference mode, where torch does not count."""
     return None if tensor.is_inference() else tensor._version
 
 
 def diffusers_classes(*names: str) -> list[Any]:
-    """The classes of diffusers with these names, without those that this version has not yet, or no longer."""
+    """The classes of diffusers with these names, as far as the installed version has them."""
     import diffusers
 
     found = {name: getattr(diffusers, name, None) for name in names}
@@ -73,15 +72,15 @@ def diffusers_classes(*names: str) -> list[Any]:
 
 
 def execution_device(pipeline: Any) -> Any:
-    """The device on which a pipeline computes, which under offloading is not where its models are.
+    """The device on which a pipeline computes; under offloading, its models are elsewhere.
 
-    Classic and modular pipelines of diffusers have it under this name, private in all versions.
+    Classic and modular pipelines have this property, private in all versions of diffusers.
     """
     return pipeline._execution_device
 
 
 def announced_steps(pipeline: Any) -> int | None:
-    """How many steps a pipeline says its loop takes; None if it does not say.
+    """How many steps a pipeline announces for its loop; None if it does not.
 
     In diffusers 0.40 to 0.42 most pipelines do; those of T2I adapters, InstructPix2Pix and Modular Diffusers do not.
     The public property ``num_timesteps`` raises before the first call.
@@ -90,7 +89,7 @@ def announced_steps(pipeline: Any) -> int | None:
 
 
 def announce_steps(pipeline: Any, steps: int) -> None:
-    """Say for a modular pipeline how many steps its loop takes."""
+    """Announce for a modular pipeline how many steps its loop takes."""
     setattr(pipeline, _STEPS, steps)
 
 
@@ -103,7 +102,7 @@ def block_requirements(block: Any) -> Any:
 
 
 def set_block_requirements(block: Any, requirements: Any) -> None:
-    """Give a block the packages that it needs."""
+    """Set the packages that a block needs."""
     block._requirements = requirements
 
 

@@ -1,4 +1,4 @@
-"""Where a word stands in a prompt: positions in the text embeddings, by token ids, not by splitting text."""
+"""The positions of a word in a prompt's embeddings, found by token ids and not by splitting text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Convert = Callable[[str, CLIPTokenizer], str]
 
 
 def pair_prompts(prompt: str | Sequence[str], prompt_2: str | Sequence[str] | None = None) -> list[tuple[str, str]]:
-    """The prompts of one call as (text for the first tokenizer, text for the second), one pair per prompt.
+    """Pair the prompts of one call: (text for the first tokenizer, text for the second), one pair per prompt.
 
-    Follows SDXL's `encode_prompt`: an empty or missing `prompt_2` stands for `prompt`.
+    As in SDXL's `encode_prompt`, `prompt` replaces an empty or missing `prompt_2`.
 
     Raises:
-        PromptTokenError: A prompt is not a string, or the two arguments hold different numbers of prompts.
+        PromptTokenError: A prompt is not a string, or the numbers of prompts differ.
     """
     firsts = [prompt] if isinstance(prompt, str) else list(prompt)
     seconds = [prompt_2] if isinstance(prompt_2, str) else list(prompt_2 or ())
@@ -28,8 +28,7 @@ def pair_prompts(prompt: str | Sequence[str], prompt_2: str | Sequence[str] | No
             raise PromptTokenError(f"A prompt must be a string, got {text!r} ({type(text).__name__}).")
     if len(firsts) != len(seconds):
         raise PromptTokenError(
-            f"prompt holds {len(firsts)} prompts and prompt_2 {len(seconds)}: give as many of both, or leave "
-            "prompt_2 out."
+            f"prompt has {len(firsts)} prompts and prompt_2 has {len(seconds)}: pass as many of both, or omit prompt_2."
         )
     return list(zip(firsts, seconds, strict=True))
 
@@ -41,25 +40,25 @@ def word_positions(
     tokenizers: Sequence[CLIPTokenizer | None],
     convert: Convert | None = None,
 ) -> tuple[int, ...]:
-    """Positions in the text embeddings of all pieces of all occurrences of a word, or phrase, in one prompt.
+    """Find a word or phrase in one prompt: the positions of all pieces of all its occurrences.
 
-    Only whole words count, in upper or lower case, with or without punctuation around them: "person" is found
-    in "(Person)," and "person's", not in "personal". A textual-inversion token stands for all its vectors.
+    Only whole words match, in upper or lower case, with or without punctuation around them: "person" matches
+    "(Person)," and "person's" but not "personal". A textual-inversion token stands for all its vectors.
 
     Args:
         prompt: The text for the first tokenizer.
-        prompt_2: The text for the second; `None` for the same.
+        prompt_2: The text for the second; `None` for the same text.
         word: The word or phrase; it may be or contain a textual-inversion token.
-        tokenizers: `(pipe.tokenizer, pipe.tokenizer_2)`. Those that are `None` are skipped, and a single
-            tokenizer reads `prompt`, as in SDXL's `encode_prompt`.
-        convert: `pipe.maybe_convert_prompt`, which writes multi-vector textual-inversion tokens out.
+        tokenizers: The pipeline's, one or two. `None` is skipped, and a single tokenizer reads `prompt`, as in
+            `encode_prompt`.
+        convert: `pipe.maybe_convert_prompt`, which expands multi-vector textual-inversion tokens.
 
     Returns:
-        The positions in ascending order, each below `tokenizer.model_max_length` and never in the padding.
+        The positions in ascending order, all below `tokenizer.model_max_length` and outside the padding.
 
     Raises:
-        PromptTokenError: The word is empty, missing, cut off by the length limit, or stands at different
-            positions for the two tokenizers. The message shows the tokenised prompt.
+        PromptTokenError: The word is empty, missing or truncated, or the two tokenizers place it differently. The
+            message shows the tokenised prompt.
     """
     if not isinstance(word, str) or not word.strip():
         raise PromptTokenError(f"The word of a subject must be a non-empty string, got {word!r}.")
@@ -68,7 +67,7 @@ def word_positions(
     if any(positions != found[0] for positions in found):
         raise PromptTokenError(
             f"The word {word!r} stands at positions {found[0]} for the first tokenizer and {found[1]} for "
-            f"the second, whose embeddings share one sequence. {prompts[0]} {prompts[1]} Write as many "
+            f"the second, but their embeddings share one sequence. {prompts[0]} {prompts[1]} Use as many "
             "pieces before the word in prompt as in prompt_2. (A tokenizer that pads with '!' reads each "
             "'!' as a piece of its own: avoid '!!' before the word.)"
         )
@@ -76,12 +75,12 @@ def word_positions(
 
 
 class _Prompt(NamedTuple):
-    """One prompt as one tokenizer reads it."""
+    """One prompt, tokenised by one tokenizer."""
 
     name: str
     tokenizer: CLIPTokenizer
     ids: list[int]  # the whole text, special tokens included
-    kept: list[int]  # what the text encoder is given: cut and padded to model_max_length
+    kept: list[int]  # what the text encoder gets: cut and padded to model_max_length
 
     def __str__(self) -> str:
         pieces = self.tokenizer.convert_ids_to_tokens(self.ids)
@@ -123,28 +122,28 @@ def _positions(word: str, prompt: _Prompt) -> tuple[int, ...]:
     fitting = [span for span in spans if _is_kept(span, prompt)]
     if not fitting:
         raise PromptTokenError(
-            f"The word {word!r} is cut off: it takes positions {spans[0].start} to {spans[0].stop - 1}, and "
-            f"the text encoder reads no further than {len(prompt.kept) - 2}. {prompt} Shorten the prompt, or "
+            f"The word {word!r} is cut off: it takes positions {spans[0].start} to {spans[0].stop - 1}, but "
+            f"the text encoder reads only up to {len(prompt.kept) - 2}. {prompt} Shorten the prompt, or "
             "move the word towards its beginning."
         )
     return tuple(sorted({position for span in fitting for position in span}))
 
 
 def _is_kept(span: range, prompt: _Prompt) -> bool:
-    # A prompt is cut at its end, so what was kept has its ids at the positions it has in the whole prompt.
+    # A prompt is cut at its end, so kept ids stand at the same positions as in the whole prompt.
     return prompt.kept[span.start : span.stop] == prompt.ids[span.start : span.stop]
 
 
 def _word_ids(word: str, prompt: _Prompt) -> list[int]:
     tokenizer = prompt.tokenizer
     ids = tokenizer(word, add_special_tokens=False, verbose=False)["input_ids"]
-    # These stand for other things than a word, and would match the padding or any other unknown word.
+    # These ids are no words: they would match padding or any unknown word.
     special = ("unk_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
     reserved = [getattr(tokenizer, name) for name in special]
     if not ids or any(token_id in reserved for token_id in ids):
         raise PromptTokenError(
-            f"The word {word!r} cannot be placed: of its pieces {tokenizer.convert_ids_to_tokens(ids)}, some "
-            f"stand for padding, unknown characters or the ends of a prompt. {prompt} Name another word."
+            f"The word {word!r} cannot be placed: some of its pieces {tokenizer.convert_ids_to_tokens(ids)} "
+            f"stand for padding, unknown characters or the ends of a prompt. {prompt} Use another word."
         )
     return ids
 
@@ -156,8 +155,8 @@ def _occurrences(word_ids: list[int], prompt: _Prompt) -> list[range]:
     spans = []
     for first in range(len(tokens) - len(wanted) + 1):
         last = first + len(wanted) - 1
-        # The word's last piece carries the end-of-word mark; its beginning is told by the piece before it.
-        # Without this check "cat" would be found in any word whose last pieces are those of "cat".
+        # The last piece carries the end-of-word mark; the piece before the word shows where the word begins.
+        # Without this check, "cat" would match any word that ends in the pieces of "cat".
         if ids[first : last + 1] == wanted and (first == 0 or _ends_word(ids[first - 1], prompt.tokenizer)):
             spans.append(range(tokens[first].positions.start, tokens[last].positions.stop))
     return spans

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+import tiny_pipeline
 from diffusers_nested import NestedAdapterError, miniature
 from diffusers_nested.cli import main
 from diffusers_nested.cli.subjects import read_images, with_word
@@ -63,6 +65,20 @@ def test_the_image_acts_and_the_seed_repeats():
         assert generate("--image", f"person={person}", "--output", file) == 0
     assert np.array_equal(pixels("1.png"), pixels("2.png"))
     assert not np.array_equal(pixels("1.png"), pixels("3.png"))
+
+
+def test_a_pipeline_of_stable_diffusion(folder: Path, capsys: pytest.CaptureFixture):
+    pipeline = StableDiffusionPipeline(**tiny_pipeline.sd15_components(), requires_safety_checker=False)
+    pipeline.save_pretrained(folder / "base")
+    tiny_pipeline.save_adapter(folder / "adapter", tiny_pipeline.adapter(pipeline.unet))
+    flags = ("--pipeline", "base", "--height", "16", "--width", "16", "--device", "cpu")
+    prompt = "a photo of a person in the snow"
+    assert generate("--output", "plain.png", "--adapter", "adapter", *flags, prompt=prompt) == 0
+    assert generate("--output", "mira.png", "--image", "mira", "--adapter", "adapter", *flags, prompt=prompt) == 0
+    assert not np.array_equal(pixels("plain.png"), pixels("mira.png"))
+    capsys.readouterr()
+    message = refused(capsys, "--image", "mira", "--adapter", PEOPLE, *flags, "--output", "no.png", prompt=prompt)
+    assert "'sdxl' family" in message and "'sd15'" in message
 
 
 def test_size_type_and_word():

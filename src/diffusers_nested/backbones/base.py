@@ -1,4 +1,4 @@
-"""What a base family is: all in which its pipelines and UNets differ from those of another."""
+"""What a base family is: everything in which its pipelines and UNets differ from those of other families."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A published model of a family, known by the size of the adapters that fit it.
+    """A published model of a family, identified by the size of the adapters that fit it.
 
     Attributes:
         title: Its name.
-        repository: Its place on the Hub; None if its authors have it there no longer.
+        repository: Its repository on the Hub; None if its authors have removed it.
         num_layers: How many cross-attention layers its UNet has.
         token_dim: Width of its prompt embeddings.
     """
@@ -32,14 +32,15 @@ class Backbone:
         name: In an adapter's config.json, such as ``"sdxl"``.
         title: In messages and on cards, such as ``"SDXL"``.
         is_config_of: Whether a UNet's configuration is one of this family.
-        pipelines: Names of the classes of diffusers that adapters can act in; the first makes pictures from text.
-        tokenizers: A pipeline's attributes that hold its tokenizers, one for each of ``prompts``.
-        prompts: The arguments of a pipeline's call that the tokenizers read.
-        text_encoders: A pipeline's attributes that hold its text encoders.
-        base_models: Those that a card knows.
-        conditions: Pooled prompts (B, P) and the side of the pictures in pixels -> ``added_cond_kwargs`` of the UNet.
-        pooled_at: Where in the result of ``encode_prompt`` the pooled prompt stands, followed by that of the negative
-            prompt; None if there is none.
+        pipelines: Names of the supported classes of diffusers; the first is the text-to-image pipeline.
+        tokenizers: Names of a pipeline's tokenizers, one for each of ``prompts``.
+        prompts: Names of the prompts in a pipeline's call.
+        text_encoders: Names of a pipeline's text encoders.
+        base_models: The base models that a model card can name.
+        conditions: Computes the UNet's ``added_cond_kwargs`` from pooled prompts (B, P) and the side of the pictures in
+            pixels.
+        pooled_at: Index of the pooled prompt in the result of ``encode_prompt``; the pooled negative prompt follows.
+            None if there are none.
         modular_pipeline: Name of the class of Modular Diffusers; None if there is none.
     """
 
@@ -57,34 +58,34 @@ class Backbone:
 
     @property
     def text_to_image(self) -> str:
-        """The name of the pipeline that makes pictures from text."""
+        """The name of the text-to-image pipeline."""
         return self.pipelines[0]
 
     def tokenizers_of(self, pipeline: Any) -> tuple[Any, ...]:
-        """A pipeline's tokenizers; None in the place of one that it lacks."""
+        """A pipeline's tokenizers; None for one that it lacks."""
         return tuple(getattr(pipeline, name, None) for name in self.tokenizers)
 
     def text_encoders_of(self, pipeline: Any) -> dict[str, Any]:
-        """A pipeline's text encoders by name, without those that it lacks."""
+        """The text encoders that a pipeline has, by name."""
         found = {name: getattr(pipeline, name, None) for name in self.text_encoders}
         return {name: model for name, model in found.items() if model is not None}
 
     def text(self, encoded: Sequence[Tensor], negative: bool = False) -> tuple[Tensor, Tensor]:
-        """A prompt's part of what ``encode_prompt`` returned.
+        """The part of ``encode_prompt``'s result that belongs to one prompt.
 
         Args:
             encoded: The result.
-            negative: Take the negative prompt.
+            negative: Whether to take the negative prompt.
 
         Returns:
-            Embeddings (B, T, D), and pooled embeddings (B, P); P is 0 in families without them.
+            Embeddings (B, T, D), and pooled embeddings (B, P); P is 0 in families without pooling.
         """
         words = encoded[negative]
         pooled = words.new_zeros(len(words), 0) if self.pooled_at is None else encoded[self.pooled_at + negative]
         return words, pooled
 
     def base_model(self, config: Mapping[str, Any]) -> BaseModel:
-        """The model that an adapter of this configuration fits; one without a repository if it is not known."""
+        """The base model that an adapter with this configuration fits; without a repository if it is unknown."""
         size = (len(config["layers"]), config["token_dim"])
         known = (one for one in self.base_models if (one.num_layers, one.token_dim) == size)
         return next(known, BaseModel(self.title, None, *size))

@@ -11,8 +11,8 @@ from ..compat import uncompiled, uncompiled_path
 def cross_attention_layers(unet: nn.Module) -> dict[str, Attention]:
     """The layers in which a UNet reads the prompt, by their path ("down_blocks.1.….attn2").
 
-    Self-attention layers and the temporal layers of video UNets do not read the prompt and are left out. The paths
-    are the same whether or not modules are wrapped by ``torch.compile``.
+    Self-attention and the temporal layers of video UNets do not read the prompt and are left out. The paths are the
+    same whether or not modules are wrapped by ``torch.compile``.
     """
     return {
         uncompiled_path(path): module
@@ -27,7 +27,7 @@ def layer_widths(unet: nn.Module) -> dict[str, int]:
 
 
 def layer_levels(unet: nn.Module) -> dict[str, int]:
-    """How often the latents are halved before they reach each cross-attention layer, by path."""
+    """How often the latents are halved before each cross-attention layer, by path."""
     model: Any = uncompiled(unet)
     halvings = [0]
     for block in model.down_blocks:

@@ -1,4 +1,4 @@
-"""The base families that adapters exist for."""
+"""The known base families."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +10,11 @@ from .sd15 import SD15
 from .sdxl import SDXL
 
 BACKBONES: Mapping[str, Backbone] = {backbone.name: backbone for backbone in (SDXL, SD15)}
-BASE_FAMILY = SDXL.name  # by default
+BASE_FAMILY = SDXL.name  # the default
 
 
 def family_of(unet: Any) -> str:
-    """The name of a UNet's family, or that of its class if it is of no family here."""
+    """The name of a UNet's family, or the name of its class if the family is unknown."""
     config = getattr(unet, "config", None)
     if isinstance(config, Mapping) and cross_attention_layers(unet):
         for backbone in BACKBONES.values():
@@ -27,7 +27,7 @@ def backbone_of(unet: Any) -> Backbone:
     """The family of a UNet.
 
     Raises:
-        NestedAdapterError: It is of no family here.
+        NestedAdapterError: The family is unknown.
     """
     family = family_of(unet)
     if family not in BACKBONES:

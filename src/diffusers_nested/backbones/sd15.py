@@ -1,7 +1,7 @@
 """Stable Diffusion 1.5 and 2.1 (arXiv 2112.10752): one text encoder.
 
-One family, as they share pipelines and layers; the widths of their prompts, 768 and 1024, tell an adapter of one from
-an adapter of the other.
+They are one family because they share pipelines and layers. The width of the prompt embeddings, 768 or 1024, tells
+their adapters apart.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from .base import Backbone, BaseModel
 
-# What other UNets of the same class embed beside the prompt: sizes, images, noise levels, classes
+# What other UNets of this class embed besides the prompt: sizes, images, noise levels, classes
 _EMBEDDINGS = ("addition_embed_type", "class_embed_type", "num_class_embeds")
 
 
 def _is_config_of(config: Mapping[str, Any]) -> bool:
-    # UNets of other classes, for videos and sound, lack the setting; an IP-Adapter sets it
+    # UNets for video and sound have no such setting; an IP-Adapter changes it
     is_like = config.get("encoder_hid_dim_type", "lacks it") in (None, "ip_image_proj")
     return is_like and all(config.get(name) is None for name in _EMBEDDINGS)
 

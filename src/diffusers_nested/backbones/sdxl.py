@@ -9,7 +9,7 @@ from .base import Backbone, BaseModel
 
 
 def _is_config_of(config: Mapping[str, Any]) -> bool:
-    # Kolors has the same embeddings, and projects its prompts
+    # Kolors has the same embeddings but projects its prompts
     return config.get("addition_embed_type") == "text_time" and config.get("encoder_hid_dim_type") != "text_proj"
 
 

@@ -1,4 +1,4 @@
-"""The command line, ``diffusers-nested``: a module per command, each of which imports what is heavy in ``run``."""
+"""The command line, ``diffusers-nested``: one module per command, which does its heavy imports in ``run``."""
 
 import argparse
 import logging
@@ -25,7 +25,7 @@ _FAILED, _BAD_INPUT, _INTERRUPTED = 1, 2, 130  # as shells and argparse have the
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command: results go to the standard output, all that is said about them to the standard error.
+    """Run one command: results go to standard output, messages to standard error.
 
     Returns:
         The exit status: 0; 2 for bad input, 1 for work that failed, 130 for an interruption, each with a message.
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong without the whole usage before it."""
+    """Prints errors without the whole usage before them."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(_BAD_INPUT, f"{self.prog}: {message}\nSee {self.prog} --help.\n")

@@ -11,14 +11,14 @@ OUTPUT = Path("demo.png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's own arguments."""
+    """Add the command's arguments."""
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"file to write (default: {OUTPUT})")
-    parser.add_argument("--overwrite", action="store_true", help=f"replace a file other than {OUTPUT}, too")
-    parser.add_argument("--seed", type=SEED, default=4, help="chooses the people and the pets (default: 4)")
+    parser.add_argument("--overwrite", action="store_true", help=f"also replace a file other than {OUTPUT}")
+    parser.add_argument("--seed", type=SEED, default=4, help="selects the people and the pets (default: 4)")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Draw the poster and say where it is."""
+    """Draw the poster and print its path."""
     files = picture_files(arguments.output, OUTPUT, overwrite=arguments.overwrite)
     from ..miniature.demo import draw_demo
 

@@ -11,19 +11,19 @@ HELP = "Compare adapters and other methods over subjects, prompts, seeds and sca
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's own arguments."""
+    """Add the command's arguments."""
     parser.add_argument("settings", type=Path, metavar="SETTINGS.toml", help="see the page on evaluation")
-    parser.add_argument("--output", help="folder for the results, in place of the file's")
+    parser.add_argument("--output", help="folder for the results; overrides the file's")
     parser.add_argument("--pipeline", help='repository or folder of a pipeline, or "miniature"')
     parser.add_argument("--seeds", type=int, help="number of seeds")
-    parser.add_argument("--scales", type=float, nargs="+", help="strengths of contestants that name none themselves")
+    parser.add_argument("--scales", type=float, nargs="+", help="strengths of contestants without their own")
     parser.add_argument("--batch-size", type=int, help="pictures per call")
     parser.add_argument("--num-inference-steps", type=int)
     parser.add_argument("--device", help='such as "cuda" (default: CUDA if there is one)')
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Compare, say where the results are, and end with their table on stdout."""
+    """Compare, print where the results are, and end with their table on stdout."""
     from ..evaluation import evaluate, read_settings
     from ..evaluation.report import SUMMARY
     from ..evaluation.summary import as_table

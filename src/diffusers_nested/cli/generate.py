@@ -1,4 +1,4 @@
-"""``diffusers-nested generate``: one's own prompt and images, in any pipeline that adapters can act in."""
+"""``diffusers-nested generate``: your own prompt and photos, in any supported pipeline."""
 
 import argparse
 from pathlib import Path
@@ -19,7 +19,7 @@ ZOOM = 8  # the miniature's pictures are 32 pixels wide
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's own arguments."""
+    """Add the command's arguments."""
     parser.add_argument("prompt", help='such as "a photo of a person on the beach"')
     _add_subjects(parser)
     parser.add_argument("--pipeline", help="repository or folder of a pipeline (default: the miniature)")
@@ -40,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=DTYPES, help="of the pipeline (default: float16; on the CPU and in the miniature, float32)"
     )
-    parser.add_argument("--offload", action="store_true", help="keep in the GPU only the model that is computing")
+    parser.add_argument("--offload", action="store_true", help="keep only the model in use on the GPU")
     parser.add_argument("--output", type=Path, default=OUTPUT, help=f"file to write (default: {OUTPUT})")
-    parser.add_argument("--overwrite", action="store_true", help=f"replace files other than {OUTPUT}, too")
+    parser.add_argument("--overwrite", action="store_true", help=f"also replace files other than {OUTPUT}")
 
 
 def _add_subjects(parser: argparse.ArgumentParser) -> None:
@@ -51,17 +51,17 @@ def _add_subjects(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[WORD=]FILE",
-        help="a photo, with the word of the prompt that it stands for; several photos of a word are one subject. "
-        "Names of bundled examples work as files",
+        help="a photo, with the word of the prompt that it stands for; several photos for a word are one subject. "
+        "Names of bundled examples work too",
     )
-    parser.add_argument("--word", help="word of the photos without one (default: the adapter's that the prompt holds)")
+    parser.add_argument("--word", help="word for photos without one (default: the adapter's word in the prompt)")
     parser.add_argument(
         "--scale", type=number(0), default=1.0, help="0 is off, 1 the paper's layer, above: its λ (default: 1)"
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Check everything that can be checked without the models, load them, generate, and say where the pictures are."""
+    """Check what can be checked without models, load them, generate, and print the paths of the pictures."""
     files = picture_files(arguments.output, OUTPUT, arguments.num_images, arguments.overwrite)
     device = usable_device(arguments.device)
     if arguments.offload:
@@ -81,14 +81,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _adapters(arguments: argparse.Namespace) -> list[str]:
-    """The adapters' places; without a pipeline, the miniature's by their names, too."""
+    """Repositories and folders of the adapters; in the miniature, also the names of the bundled ones."""
     from ..miniature import ADAPTERS, path
 
     if arguments.pipeline is None:
         bundled = {name: str(path(name)) for name in ADAPTERS}
         return [bundled.get(name, name) for name in arguments.adapter or ADAPTERS]
     if not arguments.adapter:
-        raise NestedAdapterError("With --pipeline, name an adapter for it: --adapter REPOSITORY_OR_FOLDER.")
+        raise NestedAdapterError("--pipeline needs an adapter: --adapter REPOSITORY_OR_FOLDER.")
     return arguments.adapter
 
 

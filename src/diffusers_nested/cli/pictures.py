@@ -1,4 +1,4 @@
-"""Files of pictures that a command writes: checked before anything is drawn, and named on the standard output."""
+"""Picture files that a command writes: checked before drawing, and printed to standard output."""
 
 import io
 import os
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def picture_files(output: Path, default: Path, count: int = 1, overwrite: bool = False) -> list[Path]:
-    """Where the pictures go: ``output``, and beside it those with -2, -3, … in their names.
+    """The files for the pictures: ``output``, and next to it files with -2, -3, … in their names.
 
     Args:
         output: File of the first.
@@ -28,9 +28,9 @@ def picture_files(output: Path, default: Path, count: int = 1, overwrite: bool =
     if output.is_dir():
         raise NestedAdapterError(f"--output {output} is a folder. Name a file in it, such as {output / default.name}.")
     if not output.parent.is_dir():
-        raise NestedAdapterError(f"--output {output}: there is no folder {str(output.parent)!r}. Make it first.")
+        raise NestedAdapterError(f"--output {output}: there is no folder {str(output.parent)!r}. Create it first.")
     if not os.access(output.parent, os.W_OK):
-        raise NestedAdapterError(f"--output {output}: you may not write to the folder {output.parent}. Name another.")
+        raise NestedAdapterError(f"--output {output}: the folder {output.parent} is not writable. Name another.")
     _check_format(output, default)
     files = [output if i == 0 else output.with_stem(f"{output.stem}-{i + 1}") for i in range(count)]
     present = [str(file) for file in files if file.exists()]
@@ -40,7 +40,7 @@ def picture_files(output: Path, default: Path, count: int = 1, overwrite: bool =
 
 
 def write_pictures(pictures: Sequence["Image.Image"], files: Sequence[Path]) -> None:
-    """Write each to its file, and the file's path to the standard output."""
+    """Write each picture to its file, and print the file's path."""
     for picture, file in zip(pictures, files, strict=True):
         picture.save(file)
         sys.stdout.write(f"{file.resolve()}\n")
@@ -54,6 +54,6 @@ def _check_format(output: Path, default: Path) -> None:
         Image.new("RGB", (1, 1)).save(io.BytesIO(), kind or "none")
     except (KeyError, OSError, ValueError) as error:
         raise NestedAdapterError(
-            f"--output {output}: a picture's file cannot end in {output.suffix!r}. Name it {output.stem}"
-            f"{default.suffix}, for example."
+            f"--output {output}: a picture's name cannot end in {output.suffix!r}. Use for example {output.stem}"
+            f"{default.suffix}."
         ) from error

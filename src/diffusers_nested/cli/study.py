@@ -14,17 +14,17 @@ logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's own arguments."""
+    """Add the command's arguments."""
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="output of `evaluate`, with pictures")
     parser.add_argument(
         "--contestant",
         action="append",
         default=[],
         metavar="NAME[@SCALE]",
-        help="the first is compared with each of the others",
+        help="the first is compared with each other one",
     )
     parser.add_argument("--pairs", type=int, default=24, help="comparisons on the page (default: 24)")
-    parser.add_argument("--seed", type=int, default=0, help="chooses them, their order and sides (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="selects them, their order and sides (default: 0)")
     parser.add_argument("--output", type=Path, help="file to write (default: study.html; for win rates, none)")
     parser.add_argument("--answers", nargs="+", type=Path, metavar="FILE", help="compute win rates from these files")
     parser.add_argument("--key", type=Path, default=Path("study.key.json"), help="the page's (default: study.key.json)")
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the page, or the win rates."""
     if bool(arguments.folders) == bool(arguments.answers):
-        raise NestedAdapterError("Name either folders of `evaluate`, for a page, or --answers, for win rates.")
+        raise NestedAdapterError("Pass either folders of `evaluate` for a page, or --answers for win rates.")
     if arguments.answers:
         _rates(arguments)
     else:

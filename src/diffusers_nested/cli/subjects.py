@@ -1,4 +1,4 @@
-"""Subjects as the command line gives them, ``--image WORD=FILE``, for the pipelines' calls."""
+"""Subjects from the command line, ``--image WORD=FILE``, for the pipelines' calls."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def read_images(entries: Sequence[str], word: str | None = None) -> Any:
-    """``["person=a.png", "person=b.png", "pet=c.png"]`` as the pipelines take it: word -> images.
+    """Read ``["person=a.png", "person=b.png", "pet=c.png"]`` into word -> images, as the pipelines take them.
 
     Args:
         entries: Files, each with its word or without.
@@ -26,7 +26,7 @@ def read_images(entries: Sequence[str], word: str | None = None) -> Any:
     """
     pairs = [_split(entry) for entry in entries]
     if word is not None and (not word.strip() or all(own for own, _ in pairs)):
-        raise SubjectError(f"--word {word!r} has no photo. Give one without a word of its own: --image FILE.")
+        raise SubjectError(f"--word {word!r} has no photo. Add one without a word: --image FILE.")
     named: dict[str, tuple[str, list[Image.Image]]] = {}  # by the form in which words are compared
     for own, file in pairs:
         given = own or word or ""
@@ -34,14 +34,14 @@ def read_images(entries: Sequence[str], word: str | None = None) -> Any:
     words = dict(named.values())
     if "" in words and len(words) > 1:
         raise SubjectError(
-            f"Of the photos {', '.join(entries)}, some have a word and some have none. Write --image WORD=FILE for "
-            "each, or give --word for those without."
+            f"Of the photos {', '.join(entries)}, only some have a word. Write --image WORD=FILE for "
+            "each, or pass --word for the others."
         )
     return words.get("", words)
 
 
 def with_word(images: Any, prompt: str, words: Sequence[str]) -> Any:
-    """Photos without a word get the one word of an adapter that the prompt holds.
+    """Give photos without a word the one adapter's word that the prompt contains.
 
     Args:
         images: Of ``read_images``.
@@ -60,12 +60,12 @@ def with_word(images: Any, prompt: str, words: Sequence[str]) -> Any:
     held = [word for word in words if re.search(rf"\b{re.escape(word)}\b", prompt, re.IGNORECASE)]
     if not held:
         raise SubjectError(
-            f"The prompt {prompt!r} holds no word of the adapters ({known}). Write one there, or name the word that "
-            "the photo stands for and the one adapter: --word WORD --adapter REPOSITORY_OR_FOLDER."
+            f"The prompt {prompt!r} has no word of the adapters ({known}). Add one, or name the word that the "
+            "photo stands for and a single adapter: --word WORD --adapter REPOSITORY_OR_FOLDER."
         )
     if len(held) > 1:
         raise SubjectError(
-            f"The prompt {prompt!r} holds several words of the adapters ({', '.join(held)}). Say which of them the "
+            f"The prompt {prompt!r} has several words of the adapters ({', '.join(held)}). Say which of them the "
             "photo stands for: --image WORD=FILE."
         )
     return {held[0]: images}
@@ -75,13 +75,13 @@ def _check_known(images: Mapping[str, Any], words: Sequence[str]) -> None:
     for word in images:
         if _fold(word) not in map(_fold, words):
             raise SubjectError(
-                f"{word!r} is no word of the adapters ({', '.join(words)}), so it is not clear which of them is meant. "
-                "Name a single one, whose subject any word may stand for: --adapter REPOSITORY_OR_FOLDER."
+                f"{word!r} is not a word of the adapters ({', '.join(words)}), so it is unclear which one is meant. "
+                "Name a single adapter; any word can stand for its subject: --adapter REPOSITORY_OR_FOLDER."
             )
 
 
 def _split(entry: str) -> tuple[str, str]:
-    """The word, if there is one, and the file, which may have the sign in its own name."""
+    """The word, if any, and the file, whose name may contain the sign."""
     if "=" not in entry or Path(entry).exists():
         return "", entry
     word, _, file = entry.partition("=")
@@ -97,7 +97,7 @@ def _open(file: str) -> "Image.Image":
     if not Path(file).exists() and file in examples():
         return example(file)
     if not Path(file).exists():
-        raise SubjectError(f"--image: there is no file {file!r}, nor an example: those are {', '.join(examples())}.")
+        raise SubjectError(f"--image: {file!r} is neither a file nor an example; examples are {', '.join(examples())}.")
     return to_pil(open_photo(file))
 
 

@@ -22,11 +22,11 @@ MECHANISMS = ("nested", "decoupled", "simple", "global_value", "multiple_tokens"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of the models and the data, and one for every field of ``TrainingConfig``."""
+    """Add the flags for models and data, and one for every field of ``TrainingConfig``."""
     parser.add_argument(
         "--pretrained_model_name_or_path",
         required=True,
-        help="pipeline to train for, frozen (required)",
+        help="pipeline to train for; stays frozen (required)",
     )
     parser.add_argument(
         "--image_encoder_name_or_path",
@@ -35,14 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pretrained_adapter_name_or_path",
-        help="adapter to start from, such as that of a run at a lower resolution, with the same word and sizes "
-        "(default: none)",
+        help="adapter to start from, for example of a run at a lower resolution; same word and sizes (default: none)",
     )
     parser.add_argument("--train_data_dir", required=True, type=Path, help="folder with a metadata.jsonl (required)")
     parser.add_argument(
         "--subject_token",
         default="person",
-        help="word of the captions that a subject stands for (default: %(default)s)",
+        help="word of the captions that the subject replaces (default: %(default)s)",
     )
     parser.add_argument("--num_queries", type=int, default=256, help="subject tokens per image (default: %(default)s)")
     parser.add_argument(
@@ -71,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Load everything, train, and leave the adapter in ``output_dir``."""
+    """Load everything, train, and save the adapter in ``output_dir``."""
     import torch
     from diffusers import DiffusionPipeline
 
@@ -91,7 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _adapter(arguments: argparse.Namespace, unet: Any, feature_dim: int) -> "NestedAdapter":
-    """A new adapter of the settings that were given, or an earlier one that has them."""
+    """A new adapter with the given settings, or an earlier one that matches them."""
     from ..adapter import NestedAdapter
     from ..files import is_folder
 
@@ -108,8 +107,8 @@ def _adapter(arguments: argparse.Namespace, unet: Any, feature_dim: int) -> "Nes
     ]
     if different:
         raise NestedAdapterError(
-            f"{arguments.pretrained_adapter_name_or_path} has {', '.join(different)}, other than the flags say. Give "
-            "the adapter's own values."
+            f"{arguments.pretrained_adapter_name_or_path} has {', '.join(different)}, which differs from the flags. "
+            "Pass the adapter's own values."
         )
     return adapter
 
@@ -119,7 +118,7 @@ def _number_or_none(text: str) -> float | None:
 
 
 def _descriptions() -> dict[str, str]:
-    """What the docstring of ``TrainingConfig`` says of each field."""
+    """The description of each field in the docstring of ``TrainingConfig``."""
     text = inspect.getdoc(TrainingConfig) or ""
     listed = text.partition("Attributes:\n")[2].partition("\n\n")[0]
     entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", listed, re.MULTILINE)
@@ -135,7 +134,7 @@ def _help(description: str, default: Any) -> str:
 
 
 def _argument(hint: Any, default: Any) -> dict[str, Any]:
-    """How argparse reads a field of this type."""
+    """Keywords for argparse to read a field of this type."""
     kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType] or [hint]
     settings: dict[str, Any] = {} if default is MISSING else {"default": default}
     if kinds == [bool]:

@@ -1,4 +1,4 @@
-"""Values of flags, checked while the command line is read."""
+"""Values of flags, checked while the command line is parsed."""
 
 import argparse
 import math
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def whole(least: int, most: float = math.inf, multiple_of: int = 1) -> Callable[[str], int]:
-    """A reader of whole numbers from ``least`` to ``most``."""
+    """A parser for whole numbers from ``least`` to ``most``."""
     expected = f"a whole number of at least {least}"
     if multiple_of > 1:
         expected = f"a multiple of {multiple_of}"
@@ -26,7 +26,7 @@ def whole(least: int, most: float = math.inf, multiple_of: int = 1) -> Callable[
 
 
 def number(least: float, most: float = 3.4e38) -> Callable[[str], float]:
-    """A reader of finite numbers of at least ``least``; ``most`` is where float32 ends."""
+    """A parser for finite numbers from ``least`` up; ``most`` is the limit of float32."""
 
     def read(text: str) -> float:
         try:

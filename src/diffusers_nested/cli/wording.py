@@ -1,4 +1,4 @@
-"""The library's errors in the words of the command line: flags instead of keywords, ``WORD=FILE`` instead of dicts."""
+"""Rewords the library's errors for the command line: flags for keywords, ``WORD=FILE`` for dicts."""
 
 import argparse
 import re
@@ -19,7 +19,7 @@ _KEYWORD = re.compile(r"\b([a-z_]+)=(?:\.\.\.|True\b|None\b)")
 
 
 def in_words(error: Exception, parser: argparse.ArgumentParser) -> str:
-    """The message of an error, for somebody who runs the parser's command."""
+    """An error's message, reworded for the parser's command."""
     text = str(error)
     for remedy, words in REMEDIES.items():
         text = text.replace(f" {remedy}", f" {words}".rstrip())

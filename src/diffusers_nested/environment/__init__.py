@@ -1,1 +1,1 @@
-"""What the package finds around it: installed versions, imports to come, and other processes."""
+"""The environment of the package: installed versions, later imports, and other processes."""

@@ -1,4 +1,4 @@
-"""Something to do once another package has been imported, without importing it oneself."""
+"""Run something once another package has been imported, without importing it."""
 
 import sys
 import threading
@@ -10,15 +10,15 @@ from typing import Any
 
 
 def after_import(package: str, own: str, do: Callable[[], object]) -> None:
-    """Call ``do`` once ``package`` is imported: at once if it is already.
+    """Call ``do`` once ``package`` is imported, or right away if it already is.
 
-    A module of ``own`` that imports ``package`` is half-way then, and ``do`` may need it. So ``do`` waits for the
-    outermost import, of ``package`` or of a module of ``own``, to end.
+    If a module of ``own`` imports ``package``, that module is only half loaded and ``do`` may need it. So ``do`` runs
+    when the outermost import, of ``package`` or of a module of ``own``, has finished.
 
     Args:
-        package: The package that is waited for, as ``"diffusers"``.
-        own: The package whose modules are to be whole by then.
-        do: What is to be done, once.
+        package: The package to wait for, such as ``"diffusers"``.
+        own: The package whose modules must be fully loaded.
+        do: What to run, once.
     """
     if package in sys.modules:
         do()
@@ -27,7 +27,7 @@ def after_import(package: str, own: str, do: Callable[[], object]) -> None:
 
 
 class _Watch(MetaPathFinder):
-    """Finds modules by the other finders, to learn when those of interest have been executed."""
+    """Finds modules with the other finders, and notices when the relevant ones have been executed."""
 
     def __init__(self, package: str, own: str, do: Callable[[], object]) -> None:
         self._package, self._own, self._do = package, own, do
@@ -44,7 +44,7 @@ class _Watch(MetaPathFinder):
         return spec
 
     def execute(self, loader: Loader, module: ModuleType) -> None:
-        """Execute a module; if it is the outermost, see whether the package has come with it."""
+        """Execute a module; after the outermost one, check whether it imported the package."""
         depth = getattr(self._here, "depth", 0)
         self._here.depth = depth + 1
         try:
@@ -57,7 +57,7 @@ class _Watch(MetaPathFinder):
 
 
 class _WatchedLoader(Loader):
-    """The loader that it stands for, as which it shows itself in everything but the execution."""
+    """Wraps a loader, and behaves like it in everything except execution."""
 
     def __init__(self, loader: Loader, watch: _Watch) -> None:
         self._loader, self._watch = loader, watch
@@ -69,7 +69,7 @@ class _WatchedLoader(Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        # from now on the module's sources and resources are found as if nobody had watched
+        # from now on, sources and resources of the module are found without us
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader

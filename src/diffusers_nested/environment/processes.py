@@ -1,4 +1,4 @@
-"""Several processes that share a piece of work, as ``accelerate launch`` and ``torchrun`` start them."""
+"""Processes that share work, started by ``accelerate launch`` or ``torchrun``."""
 
 import os
 from datetime import timedelta
@@ -11,33 +11,33 @@ from .requirements import missing_extra
 
 
 def launched_processes() -> int:
-    """How many processes this one is of, as the launcher says."""
+    """The number of processes that the launcher started, including this one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def join_processes(on_cpu: bool = False, patience: timedelta | None = None) -> Any:
-    """Meet the processes that were launched with this one.
+    """Join the processes that were launched together with this one.
 
     Args:
         on_cpu: Compute on the CPU even if there is an accelerator.
-        patience: How long to wait for the others; by default as long as torch does.
+        patience: How long to wait for the others; defaults to torch's timeout.
 
     Returns:
         accelerate's ``PartialState``.
 
     Raises:
-        NestedAdapterError: accelerate is missing, or takes this process for the only one.
+        NestedAdapterError: accelerate is missing, or sees only this process.
     """
     try:
         from accelerate import PartialState
     except ImportError as error:
         raise missing_extra("Several processes need", "train") from error
-    # without cpu=True, processes on a machine without an accelerator are taken for one each
+    # without cpu=True, each process on a machine without an accelerator would count as the only one
     waiting = {} if patience is None else {"timeout": patience}
     state = PartialState(cpu=on_cpu or not torch.accelerator.is_available(), **waiting)
     if state.num_processes != launched_processes():
         raise NestedAdapterError(
-            f"{launched_processes()} processes were launched, but accelerate sees {state.num_processes}: it was set up "
-            "in this process before. Do not make an Accelerator or a PartialState of your own first."
+            f"{launched_processes()} processes were launched, but accelerate sees {state.num_processes}: it was "
+            "initialised earlier in this process. Do not create an Accelerator or a PartialState before this call."
         )
     return state

@@ -1,4 +1,4 @@
-"""The versions that the package needs, as its own metadata states them: pyproject.toml is their one place."""
+"""The versions that the package requires, from its metadata: only pyproject.toml lists them."""
 
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -12,16 +12,15 @@ PACKAGE = "diffusers-nested"
 
 
 def check_requirements(requirements: Iterable[str] | None = None) -> None:
-    """Raise if an installed package is older than what is needed; those that are not installed say so themselves.
+    """Raise if an installed package is too old. Missing packages are left to the import that needs them.
 
-    Builds before a release (``2.6.0a0+nv25.1``) count as that release.
+    Pre-release builds (``2.6.0a0+nv25.1``) count as the release.
 
     Args:
-        requirements: As in a package's metadata; by default the metadata of this package. Those of extras are left
-            out.
+        requirements: As in a package's metadata; defaults to the metadata of this package. Extras are ignored.
 
     Raises:
-        DependencyError: With every package that is too old, its version, and the one that is needed.
+        DependencyError: Lists every package that is too old, its version, and the required one.
     """
     stated = [Requirement(line) for line in (_stated() if requirements is None else requirements)]
     needed = [one for one in stated if one.marker is None or one.marker.evaluate({"extra": ""})]
@@ -34,11 +33,11 @@ def check_requirements(requirements: Iterable[str] | None = None) -> None:
 
 
 def missing_extra(what: str, extra: str) -> DependencyError:
-    """The error for what needs an extra that is not installed, with a command that installs its packages.
+    """The error for a missing extra, with a command that installs its packages.
 
     Args:
-        what: What needs it, such as ``"Plots need"``.
-        extra: Such as ``"plots"``.
+        what: Subject and verb of the message, such as ``"Plots need"``.
+        extra: The name of the extra, such as ``"plots"``.
     """
     stated = [(one, one.marker) for one in map(Requirement, _stated()) if one.marker]
     brought = [
@@ -50,7 +49,7 @@ def missing_extra(what: str, extra: str) -> DependencyError:
 
 
 def versions(*names: str) -> str:
-    """What is installed, and what is needed of it, for messages: ``transformers 5.5.4 (needed: >=5.6)``."""
+    """Installed and required versions, for messages: ``transformers 5.5.4 (needed: >=5.6)``."""
     needed = {one.name: one.specifier for one in map(Requirement, _stated())}
     return ", ".join(f"{name} {_installed(name)} (needed: {needed.get(name, 'any')})" for name in names)
 
@@ -58,7 +57,7 @@ def versions(*names: str) -> str:
 def _stated() -> list[str]:
     try:
         return requires(PACKAGE) or []
-    except PackageNotFoundError:  # used from its sources without being installed
+    except PackageNotFoundError:  # the sources are used without an installation
         return []
 
 

@@ -14,10 +14,10 @@ from .state import require_state
 
 _INPUTS = {
     **DESCRIPTIONS,
-    "prompt": "Where the subjects' words are looked up.",
-    "prompt_2": "Where the subjects' words are looked up for the second text encoder.",
-    "prompt_embeds": "By which the rows of the prompts are known in the UNet.",
-    "negative_prompt_embeds": "By which the rows of the negative prompts are known in the UNet.",
+    "prompt": "The prompt in which the subjects' words are looked up.",
+    "prompt_2": "The prompt in which they are looked up for the second text encoder.",
+    "prompt_embeds": "Embeddings that tell the rows of the prompts in the UNet.",
+    "negative_prompt_embeds": "Embeddings that tell the rows of the negative prompts in the UNet.",
     "batch_size": "Number of prompts.",
 }
 
@@ -25,15 +25,16 @@ _INPUTS = {
 class NestedDenoiseStep(ModularPipelineBlocks):
     """A denoising block in which subjects act.
 
-    Takes the nested keywords beside all inputs of the block that it encloses. The subjects are bound before that
-    block runs and released after it, also if it raises. Without a nested keyword it is the enclosed block, no more.
+    It takes the nested keywords in addition to the inputs of the block that it encloses. The subjects are prepared
+    before that block runs and released after it, even if it raises. Without a nested keyword, only the enclosed block
+    runs.
 
     Args:
-        denoise: A block of SDXL that calls the UNet at every step, with whatever guider.
+        denoise: A block of SDXL that calls the UNet at every step, with any guider.
     """
 
     def __init__(self, denoise: ModularPipelineBlocks) -> None:
-        # The block is no entry of sub_blocks: a workflow takes blocks with entries apart and would leave us out.
+        # Not in sub_blocks: a workflow unpacks blocks that have sub_blocks, and would drop this one.
         super().__init__()
         self.denoise = denoise
         self.model_name = denoise.model_name
@@ -56,7 +57,7 @@ class NestedDenoiseStep(ModularPipelineBlocks):
 
     @property
     def inputs(self) -> list[InputParam]:
-        """Those of the enclosed block, the nested keywords, and what tells the rows of the prompts."""
+        """Those of the enclosed block, the nested keywords, and the inputs that tell the rows of the prompts."""
         inputs = self.denoise.inputs
         known = {one.name for one in inputs}
         return inputs + [InputParam(name, description=text) for name, text in _INPUTS.items() if name not in known]
@@ -67,16 +68,16 @@ class NestedDenoiseStep(ModularPipelineBlocks):
         return self.denoise.intermediate_outputs
 
     def set_progress_bar_config(self, **kwargs: Any) -> None:
-        """Hand the settings on to the loop that shows the bar."""
+        """Pass the settings to the loop that shows the bar."""
         if isinstance(self.denoise, LoopSequentialPipelineBlocks):
             self.denoise.set_progress_bar_config(**kwargs)
 
     @torch.no_grad()
     def __call__(self, components: Any, state: Any) -> tuple[Any, Any]:
-        """Denoise, with the subjects of the state's nested keywords.
+        """Denoise with the subjects in the state's nested keywords.
 
         Raises:
-            NestedAdapterError: Anything about the subjects is wrong; nothing has been denoised then.
+            NestedAdapterError: A subject cannot be used; nothing has been denoised.
         """
         denoise: Any = self.denoise  # every block is callable, though the base class does not say so
         nested = state.get(list(KEYWORDS))
@@ -87,17 +88,17 @@ class NestedDenoiseStep(ModularPipelineBlocks):
         placed = call.place(components, prompts)
         call.record(placed, state.get("prompt_embeds"), state.get("negative_prompt_embeds"))
         if state.get("timesteps") is not None:
-            # the loop may take a part of the scheduler's steps; classic pipelines say so under this name
+            # the loop may take only some of the scheduler's steps; classic pipelines announce that
             announce_steps(components, len(state.get("timesteps")))
         with call.active():
             return denoise(components, state)
 
 
 def add_nested_subjects(blocks: ModularPipelineBlocks) -> ModularPipelineBlocks:
-    """A copy of SDXL's blocks that takes the nested keywords: every loop that calls the UNet is enclosed.
+    """Copy SDXL's blocks, with every loop that calls the UNet enclosed so that it takes the nested keywords.
 
     Args:
-        blocks: Such as ``StableDiffusionXLAutoBlocks()``, one of its workflows, or ``pipe.blocks``.
+        blocks: For example ``StableDiffusionXLAutoBlocks()``, one of its workflows, or ``pipe.blocks``.
 
     Raises:
         NestedAdapterError: There is no loop with a UNet among the blocks.
@@ -105,8 +106,8 @@ def add_nested_subjects(blocks: ModularPipelineBlocks) -> ModularPipelineBlocks:
     enclosed = _enclose(deepcopy(blocks))
     if not set(KEYWORDS) <= set(enclosed.input_names):
         raise NestedAdapterError(
-            f"{type(blocks).__name__} has no loop that calls a `unet`, in which subjects could act. Give SDXL's "
-            "blocks, or put NestedDenoiseStep(block) in the place of the block that denoises."
+            f"{type(blocks).__name__} has no loop that calls a `unet`, so subjects cannot act in it. Pass SDXL's "
+            "blocks, or replace the block that denoises by NestedDenoiseStep(block)."
         )
     return enclosed
 
@@ -122,9 +123,9 @@ def _enclose(block: ModularPipelineBlocks) -> ModularPipelineBlocks:
 def _prompts(components: Any, state: Any) -> dict[str, Any]:
     """The prompts as a classic pipeline's call has them."""
     embeds = state.get("prompt_embeds")
-    # by now the rows of a prompt are repeated for all of its images
+    # the rows of a prompt are already repeated for each of its images
     images = len(embeds) // (state.get("batch_size") or len(embeds))
-    # a pipeline that denoises what another one has encoded has no tokenizer to look words up with
+    # a pipeline that denoises prompts encoded by another has no tokenizer to look up words
     backbone = require_state(components).backbone
     texts = backbone.prompts if backbone.tokenizers_of(components)[-1] is not None else ()
     return {"prompt": None, "prompt_2": None, "prompt_embeds": embeds[::images]} | {n: state.get(n) for n in texts}

@@ -14,7 +14,7 @@ from .state import state_of
 
 
 def register_modular(cls: Any) -> None:
-    """Put what differs from the mixin's methods on a modular pipeline's class; done once, at import."""
+    """Set the methods of a modular pipeline's class that differ from the mixin's; runs once, at import."""
     cls.load_nested_adapter = _load_in_place
     cls.__call__ = _checked(cls.__call__)
     for name in ("load_ip_adapter", "unload_ip_adapter"):
@@ -23,13 +23,13 @@ def register_modular(cls: Any) -> None:
 
 @wraps(NestedAdapterMixin.load_nested_adapter)
 def _load_in_place(self: Any, *args: Any, **kwargs: Any) -> None:
-    """Load as every pipeline does, but leave the pipeline its class: its blocks take the keywords."""
+    """Load as in every pipeline, but keep the pipeline's class: its blocks take the keywords."""
     NestedAdapterMixin.load_nested_adapter(self, *args, **kwargs)
     swap_back(self)
 
 
 def _checked(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The class's call, which says what is missing if no block takes a nested keyword; diffusers would only warn."""
+    """Wrap the class's call: raise if no block takes a nested keyword, where diffusers would only warn."""
 
     @wraps(call)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -37,17 +37,17 @@ def _checked(call: Callable[..., Any]) -> Callable[..., Any]:
         given = [name for name in KEYWORDS if kwargs.get(name) is not None]
         if given and given[0] not in self.default_call_parameters:
             raise NestedAdapterError(
-                f"None of the pipeline's blocks takes {given[0]}. Make the pipeline from blocks that do: "
+                f"None of the pipeline's blocks takes {given[0]}. Build the pipeline from blocks that do: "
                 "add_nested_subjects(pipe.blocks).init_pipeline(...)."
             )
-        with plainly(self):  # until a block that takes the keywords is reached
+        with plainly(self):  # until a block that takes the keywords runs
             return call(self, *args, **kwargs)
 
     return __call__
 
 
 def _around(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that makes new processors for every layer, so that ours return around them."""
+    """Wrap a method that creates new processors for every layer: ours are put back around them."""
 
     @wraps(method)
     def lifted(self: Any, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Pipelines in which a nested adapter cannot act, each with the reason."""
+"""Pipelines that do not support nested adapters, each with the reason."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from ..errors import AdapterLoadError
 from .state import inner_unet
 
 _KOLORS = (
-    "its text encoder is ChatGLM, whose tokens an adapter's word cannot be looked up in, and no adapter is trained on "
+    "its text encoder is ChatGLM: an adapter's word cannot be looked up in its tokens, and no adapter is trained on "
     "its embeddings. Use an SDXL pipeline, such as {instead}, with SDXL weights."
 )
 _EDITS = (
-    "it has no prompt of the whole picture, only edits of an inverted one, and it replaces all attention processors at "
+    "it has no prompt for the whole picture, only edits of an inverted one, and replaces all attention processors at "
     "every call. To change a given picture, use {instead}Img2ImgPipeline or {instead}InpaintPipeline."
 )
 _PROCESSORS = "it replaces all attention processors at every call. Use StableDiffusionPipeline."
-_NO_PROMPT = "it has no encode_prompt, by which a prompt's rows are known. Use {instead}."
-_NO_CONVERSION = "it has no maybe_convert_prompt, by which words are found in a prompt. Use {instead}."
+_NO_PROMPT = "it has no encode_prompt, which tells the rows of a prompt. Use {instead}."
+_NO_CONVERSION = "it has no maybe_convert_prompt, which finding words in a prompt needs. Use {instead}."
 _ROWS = "nobody has checked which rows of its UNet carry the prompt. Use {instead}."
-_UNET = "its UNet is of another kind than those that adapters are made for. Use {instead}."
+_UNET = "its UNet is of a kind that no adapter is made for. Use {instead}."
 REFUSED = {
     "LEditsPPPipelineStableDiffusionXL": _EDITS.format(instead="StableDiffusionXL"),
     "KolorsPipeline": _KOLORS.format(instead="StableDiffusionXLPipeline"),
@@ -58,34 +58,34 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def refuse(pipeline: Any, *args: Any, **kwargs: Any) -> None:
-    """Stands in for ``load_nested_adapter`` of a pipeline in which no adapter can act.
+    """``load_nested_adapter`` of a pipeline that does not support adapters.
 
     Raises:
-        AdapterLoadError: Always; says why and what to use instead.
+        AdapterLoadError: Always, with the reason and an alternative.
     """
     check_pipeline(pipeline)
 
 
 def check_pipeline(pipeline: Any) -> None:
-    """Raise unless the pipeline's prompt is one that its UNet's family has.
+    """Raise unless the pipeline reads its prompt like the others of its UNet's family.
 
     Raises:
-        AdapterLoadError: Says why an adapter cannot act in it.
+        AdapterLoadError: Adapters cannot act in the pipeline; says why.
     """
     name, classes = type(pipeline).__name__, type(pipeline).__mro__
     for cls in classes:
         if cls.__name__ in REFUSED:
             raise AdapterLoadError(f"Nested adapters cannot act in {name}: {REFUSED[cls.__name__]}")
     if isinstance(pipeline, ModularPipeline):
-        return  # blocks encode its prompts, maybe those of another pipeline
-    # the mixin has an encode_prompt too, which needs one to call
+        return  # its blocks, or those of another pipeline, encode the prompts
+    # the mixin's encode_prompt calls the pipeline's own
     if not any("encode_prompt" in vars(cls) for cls in classes if not cls.__module__.startswith(f"{_PACKAGE}.")):
         raise AdapterLoadError(
-            f"Nested adapters cannot act in {name}: it has no encode_prompt, by which a prompt's rows are known. "
+            f"Nested adapters cannot act in {name}: it has no encode_prompt, which tells the rows of a prompt. "
             "Derive it from a supported pipeline: class Mine(NestedAdapterMixin, StableDiffusionXLPipeline)."
         )
     backbone = BACKBONES.get(family_of(inner_unet(pipeline)))
-    # a tokenizer may be None, for prompts given as embeddings
+    # a tokenizer may be None if prompts come as embeddings
     missing = [] if backbone is None else [one for one in backbone.tokenizers if not hasattr(pipeline, one)]
     if backbone is not None and missing:
         raise AdapterLoadError(

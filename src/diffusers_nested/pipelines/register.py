@@ -1,4 +1,4 @@
-"""Giving the pipelines of diffusers the mixin's methods."""
+"""Give the pipelines of diffusers the mixin's methods."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -27,7 +27,7 @@ _METHODS = (
 
 
 def register() -> None:
-    """Give every supported pipeline class the methods, and the others the reason; done once, at import."""
+    """Add the methods to every supported pipeline class, and the refusal to the others; runs once, at import."""
     supported = diffusers_classes(*SUPPORTED)
     modular = diffusers_classes(*(one.modular_pipeline for one in BACKBONES.values() if one.modular_pipeline))
     for cls in (*supported, *modular):
@@ -40,20 +40,20 @@ def register() -> None:
         register_modular(cls)
     register_unets()
     for cls in diffusers_classes(*REFUSED):
-        # stand-ins of diffusers for classes whose dependencies are not installed take it too
+        # this works for diffusers' placeholders of classes with missing dependencies, too
         cls.load_nested_adapter = refuse
 
 
 def _with_keywords(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The class's call, which on a nested keyword hands over to the mixin or says what is missing."""
+    """Wrap the class's call: with a nested keyword, hand over to the mixin or say what is missing."""
 
     @wraps(call)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(self, NestedAdapterMixin):
-            return call(self, *args, **kwargs)  # it comes from the mixin's call
+            return call(self, *args, **kwargs)  # called by the mixin
         check_keywords(self, kwargs)
         if any(kwargs.get(name) is not None for name in KEYWORDS):
-            # The UNet may have got its adapters through another pipeline that shares it.
+            # Another pipeline that shares the UNet may have loaded the adapters.
             require_state(self)
             swap_in(self, NestedAdapterMixin)
             return self(*args, **kwargs)

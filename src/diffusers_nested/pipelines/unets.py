@@ -1,4 +1,4 @@
-"""``set_default_attn_processor`` of a UNet with adapters, which diffusers refuses to call beside processors of ours."""
+"""``set_default_attn_processor`` of a UNet with adapters: diffusers refuses it next to our processors."""
 
 from collections.abc import Callable
 from copy import copy
@@ -10,13 +10,13 @@ from .state import loaded_on
 
 
 def register_unets() -> None:
-    """Give the UNets of the supported pipelines a method that knows our processors; done once, at import."""
+    """Make the method of the supported UNets accept our processors; runs once, at import."""
     for cls in diffusers_classes("UNet2DConditionModel", "UNetMotionModel"):
         cls.set_default_attn_processor = _beneath(cls.set_default_attn_processor)
 
 
 def _beneath(method: Callable[[Any], None]) -> Callable[[Any], None]:
-    """The method, which decides by what stands beneath our processors and takes these out as it does any other."""
+    """Wrap the method: it looks at the processors beneath ours, and removes ours like any other."""
 
     @wraps(method)
     def set_default_attn_processor(self: Any) -> None:
@@ -27,7 +27,7 @@ def _beneath(method: Callable[[Any], None]) -> Callable[[Any], None]:
             method(self)
             # copies, as the next call notices processors that are no longer the same objects
             defaults = {name: copy(processor) for name, processor in self.attn_processors.items()}
-        # ours are around them again: what the user asked for is to be rid of them, which the next call notices
+        # ours are back around them, but the user asked for the defaults; the next call notices that ours are gone
         self.set_attn_processor(defaults)
 
     return set_default_attn_processor
