@@ -534,7 +534,9 @@ def test_unet_of_another_family_is_refused(adapter: NestedAdapter, make: Callabl
 
 def test_adapter_of_another_family_is_refused(unet: UNet2DConditionModel):
     with pytest.raises(AdapterLoadError, match=r"'sd3'.*'sdxl'"):
-        tiny_adapter(unet, base_family="sd3").check_fits(unet)
+        NestedAdapter(**{**tiny_adapter(unet).config, "base_family": "sd3"}).check_fits(unet)
+    with pytest.raises(NestedAdapterError, match=r"base_family is 'sd3'.*'sdxl'"):
+        tiny_adapter(unet, base_family="sd3")
 
 
 # UNets of the same family that the adapter does not fit, and what the message must say.
@@ -636,3 +638,14 @@ def test_unknown_subject_encoder_names_the_known_ones(folder: Path, name: Any):
 def test_proxies_are_not_ignored(folder: Path):
     with pytest.raises(AdapterLoadError, match="HTTPS_PROXY"):
         NestedAdapter.from_pretrained(folder, proxies={"https": "http://127.0.0.1:1"})
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float16", "cpu", torch.int8, torch.float8_e4m3fn, 3], ids=str)
+def test_what_is_no_type_of_weights_is_refused(folder: Path, dtype: Any):
+    with pytest.raises(AdapterLoadError, match=r"torch_dtype.*torch\.float32"):
+        NestedAdapter.from_pretrained(folder, torch_dtype=dtype)
+
+
+def test_a_file_by_its_name_and_by_its_variant(folder: Path):
+    with pytest.raises(AdapterLoadError, match="weight_name.*'fp16'.*leave out variant"):
+        NestedAdapter.from_pretrained(folder, weight_name=WEIGHTS, variant="fp16")

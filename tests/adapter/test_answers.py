@@ -200,3 +200,10 @@ def test_inspection_of_a_damaged_header(hub, folder, cache, header):
         with pytest.raises(AdapterLoadError, match=WEIGHTS) as caught:
             inspect_adapter(Source(location, cache_dir=str(cache)))
         assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("keywords", [{"revision": 3}, {"revision": ""}, {"cache_dir": 3}], ids=str)
+def test_values_of_other_types_are_refused(hub, pipeline, keywords):
+    with pytest.raises(AdapterLoadError, match=f"{next(iter(keywords))} must be"):
+        pipeline.load_nested_adapter("alice/nested", **keywords)
+    assert not hub.requests

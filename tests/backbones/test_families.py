@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import ConfigMixin, UNet2DConditionModel, UNetMotionModel
+from diffusers import ConfigMixin, StableDiffusionPipeline, UNet2DConditionModel, UNetMotionModel
 
 import tiny_parts
 import tiny_pipeline
@@ -111,3 +111,9 @@ def test_classes_of_videos_lack_what_tells_a_family():
         assert issubclass(cls, ConfigMixin)
         assert not SD15.is_config_of(dict.fromkeys(cls._get_init_keys(cls)))
     assert SD15.is_config_of(dict.fromkeys(UNetMotionModel._get_init_keys(UNetMotionModel)))
+
+
+def test_a_pipeline_is_no_unet():
+    pipeline = StableDiffusionPipeline(**tiny_pipeline.sd15_components(), requires_safety_checker=False)
+    with pytest.raises(NestedAdapterError, match="Pass the `unet`"):
+        tiny_pipeline.adapter(pipeline)  # pyright: ignore[reportArgumentType]

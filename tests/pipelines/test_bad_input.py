@@ -17,6 +17,7 @@ from diffusers_nested import (
     Subject,
     SubjectError,
 )
+from diffusers_nested.pipelines.loading import add_all, load_all
 from tiny_pipeline import photo
 
 CASE = CASES[0]
@@ -160,3 +161,59 @@ def test_methods_with_nothing_loaded_are_refused():
         with pytest.raises(NestedAdapterError, match="load_nested_adapter"):
             call()
     assert not plain.nested_adapters
+
+
+PROMPTS = {
+    "a number": {"prompt": 3},
+    "no prompts": {"prompt": []},
+    "a dict": {"prompt": {0: "a person"}},
+    "embeddings that are no tensor": {"prompt": None, "prompt_embeds": [1, 2]},
+    "embeddings without a batch": {"prompt": None, "prompt_embeds": torch.zeros(77, 40)},
+}
+
+
+@pytest.mark.parametrize("keywords", PROMPTS.values(), ids=PROMPTS)
+def test_what_is_no_prompt_is_refused(pipeline, keywords):
+    with pytest.raises(PromptTokenError, match="must be a"):
+        CASE.run(pipeline, nested_adapter_image=Subject(photo(), token_indices=[5]), **keywords)
+
+
+def test_text_without_a_tokenizer_is_refused(adapters):
+    pipeline = CASE.build()
+    pipeline.load_nested_adapter(adapters["person"])
+    pipeline.register_modules(tokenizer=None, tokenizer_2=None)
+    with pytest.raises(PromptTokenError, match="prompt_embeds"):
+        CASE.run(pipeline, nested_adapter_image=photo())
+
+
+def test_free_noise_is_refused(adapters_of):
+    case = next(case for case in CASES if case.name == "AnimateDiffPipeline")
+    pipeline = case.build()
+    pipeline.load_nested_adapter(adapters_of("nested", "sd15")["person"], image_encoder_folder=None)
+    pipeline.enable_free_noise(context_length=2, context_stride=1)
+    embeds = torch.zeros(1, 5, 16)
+    with pytest.raises(RowsNotFoundError, match="disable_free_noise"):
+        case.run(pipeline, nested_adapter_image_embeds=embeds)
+    pipeline.disable_free_noise()
+    case.run(pipeline, nested_adapter_image_embeds=embeds)
+
+
+def test_one_name_from_two_threads_at_once(adapters):
+    """Both find the name free while they load."""
+    pipeline = CASE.build()
+    loaded = load_all(
+        pipeline,
+        adapters["person"],
+        names=None,
+        subfolders=None,
+        weight_names=None,
+        variant=None,
+        image_encoder_folder=None,
+        torch_dtype=None,
+        hub={"revision": None},
+    )
+    pipeline.load_nested_adapter(adapters["person"])
+    kept = pipeline.nested_adapters["person"]
+    with pytest.raises(NestedAdapterError, match="loaded already"):
+        add_all(pipeline, loaded)
+    assert pipeline.nested_adapters["person"] is kept

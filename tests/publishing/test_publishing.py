@@ -476,3 +476,20 @@ def test_a_card_is_shown_on_any_terminal(folder, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
     assert main(["publish", str(folder), "alice/nested", "--dry-run", "--base-model", BASE]) == 0
     assert "α" in written.getvalue().decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [((3, "alice/nested"), "3 is not a folder"), ((None, None), "repo_id None"), ((".", 3), "3")],
+)
+def test_values_of_other_types_are_refused(hub, arguments, named):
+    with pytest.raises(PublishError, match=named):
+        to_hub(*arguments)
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("variant", ["f/p", "", "fp16-1", 16])
+def test_what_cannot_be_a_variant_is_refused(hub, folder, variant):
+    with pytest.raises(PublishError, match="variant is .*'fp16'"):
+        NestedAdapter.from_pretrained(folder).push_to_hub("alice/nested", token=ALICE, variant=variant)
+    assert not hub.requests

@@ -204,3 +204,14 @@ def test_inspection_says_why_no_tower_can_be_told(hub, saved_adapter, towers, tm
     layout = (set(), "../elsewhere", None, DEFAULT, None)
     folder = lay_out(tmp_path / "repository", saved_adapter, towers, layout)
     assert "not user/repo" in inspect_adapter(Source(str(folder))).image_encoder
+
+
+def test_an_adapter_in_memory_knows_its_folder_elsewhere(pipeline, saved_adapter, tmp_path, monkeypatch):
+    """Another folder of the same name does not take its place."""
+    monkeypatch.chdir(saved_adapter.parent)
+    made = NestedAdapter.from_pretrained(saved_adapter.name)
+    shutil.copytree(saved_adapter, tmp_path / saved_adapter.name)
+    monkeypatch.chdir(tmp_path)
+    pipeline.load_nested_adapter(made)
+    (loaded,) = pipeline.unet._nested_adapter_state.loaded.values()
+    assert loaded.encoder_name == str(saved_adapter / "image_encoder")

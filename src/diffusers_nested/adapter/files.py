@@ -67,7 +67,8 @@ def find_adapter_weights(source: Source, weight_name: str | None, variant: str |
         variant: Such as ``"fp16"``.
 
     Raises:
-        AdapterLoadError: The weights are missing or incomplete, or the index is invalid.
+        AdapterLoadError: The weights are missing or incomplete, the index is invalid, or there are both a name and a
+            variant.
     """
     if weight_name is None:
         weights, index = (
@@ -75,6 +76,11 @@ def find_adapter_weights(source: Source, weight_name: str | None, variant: str |
             _with_variant(SAFE_WEIGHTS_INDEX_NAME, variant),
         )
         return find_weights(source, source.subfolder, weights, index)
+    if variant is not None:
+        raise AdapterLoadError(
+            f"weight_name is {shown(weight_name)} and variant is {shown(variant)}, expected one of them. The name of a "
+            "file includes its variant: leave out variant."
+        )
     name = plain_path(weight_name, "weight_name")
     path = None if name is None else source.find(source.within(name))
     if path is None:

@@ -17,7 +17,7 @@ from ..errors import AdapterLoadError, NestedAdapterError
 from ..files import CONFIG_NAME
 from ..files.damage import damaged_downloads
 from ..files.source import Source
-from ..files.weights import load_weights
+from ..files.weights import check_dtype, load_weights
 from ..mechanisms import get_mechanism
 from ..publishing import Publishable
 from .checks import DEFAULT_ALPHA, FORMAT_VERSION, check_config, check_config_fits
@@ -102,9 +102,15 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
                 to None for a ``mechanism`` that replaces no value.
 
         Raises:
-            NestedAdapterError: The UNet is of an unknown family, or a setting is out of range.
+            NestedAdapterError: The UNet is of an unknown family or of another one than ``base_family``, or a setting is
+                out of range.
         """
-        config.setdefault("base_family", backbone_of(unet).name)
+        family = backbone_of(unet).name
+        if config.setdefault("base_family", family) != family:
+            raise NestedAdapterError(
+                f"base_family is {config['base_family']!r}, but the UNet is of the {family!r} family, so the adapter "
+                "could not be loaded on it. Leave out base_family."
+            )
         mechanism = get_mechanism(config.get("mechanism", "nested"))
         if not mechanism.has_norm:
             config.setdefault("alpha", None)
@@ -225,6 +231,7 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
         unet: nn.Module | None = None,
     ) -> "NestedAdapter":
         """Like ``from_pretrained``, from a ``Source``; all loading goes through here."""
+        check_dtype(torch_dtype)
         source, config_file = source.pinned(source.within(CONFIG_NAME))
         with damaged_downloads(config_file.parent):
             adapter = cls.from_config_file(config_file, source.location)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
+
 from ..errors import NestedAdapterError
 from .base import Backbone
 from .layers import cross_attention_layers
@@ -16,7 +18,7 @@ BASE_FAMILY = SDXL.name  # the default
 def family_of(unet: Any) -> str:
     """The name of a UNet's family, or the name of its class if the family is unknown."""
     config = getattr(unet, "config", None)
-    if isinstance(config, Mapping) and cross_attention_layers(unet):
+    if isinstance(unet, nn.Module) and isinstance(config, Mapping) and cross_attention_layers(unet):
         for backbone in BACKBONES.values():
             if backbone.is_config_of(config):
                 return backbone.name

@@ -1,5 +1,6 @@
 """Where a model's files are: in a folder, or in a repository on the Hub."""
 
+import os
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -12,6 +13,10 @@ from ..errors import AdapterLoadError, Remedy
 from .failures import download_errors
 from .json_files import shown
 from .paths import check_repository, file_in, is_folder, plain_path
+from .rules import Rule
+
+_REVISION = Rule(lambda value: isinstance(value, str) and value != "", "a branch, tag or commit").or_none()
+_CACHE = Rule(lambda value: isinstance(value, str | PathLike), "the path of a folder").or_none()
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ class Source:
         on_hub: Treat the location as a repository even if there is a folder of this name.
 
     Raises:
-        AdapterLoadError: The subfolder leads out of the source.
+        AdapterLoadError: The subfolder leads out of the source, or the revision or the folder for downloads is of
+            another type.
     """
 
     location: str
@@ -42,6 +48,8 @@ class Source:
     on_hub: bool = False
 
     def __post_init__(self) -> None:
+        _REVISION.check("revision", self.revision, AdapterLoadError)
+        _CACHE.check("cache_dir", self.cache_dir, AdapterLoadError)
         object.__setattr__(self, "subfolder", plain_path(self.subfolder))
         object.__setattr__(self, "on_hub", self.on_hub or not is_folder(self.location))
 
@@ -90,8 +98,9 @@ class Source:
         return (self if self.is_folder else replace(self, revision=commit)), path
 
     def anonymous(self) -> "Source":
-        """The same place without the means of access, such as a token."""
-        return Source(self.location, self.subfolder, self.revision, on_hub=self.on_hub)
+        """The same place without the means of access, such as a token; it stays the same in another working folder."""
+        location = os.path.abspath(self.location) if self.is_folder else self.location
+        return Source(location, self.subfolder, self.revision, on_hub=self.on_hub)
 
     def _download(self, filename: str) -> Path | None:
         check_repository(self.location)

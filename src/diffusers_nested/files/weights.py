@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,6 +15,20 @@ from .json_files import shown
 from .source import Source
 
 Files = Mapping[Path, Collection[str] | None]
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_dtype(dtype: Any) -> None:
+    """Raise unless this is None or a type that adapters compute with.
+
+    Raises:
+        AdapterLoadError: It is neither.
+    """
+    if dtype is not None and not any(dtype is one for one in _TYPES):
+        raise AdapterLoadError(
+            f"torch_dtype is {shown(dtype)}, expected None or one of {', '.join(map(str, _TYPES))}. Pass the type "
+            "itself, not its name."
+        )
 
 
 def find_weights(source: Source, folder: str | None, name: str, index: str) -> dict[Path, list[str] | None]:

@@ -13,7 +13,7 @@ from ..files import is_folder
 from ..files.source import Source
 from ..vision import ImageEncoder, find_image_encoder, load_image_encoder
 from .refused import check_pipeline
-from .state import LoadedAdapter, NestedState, inner_unet, state_of
+from .state import CHANGING, LoadedAdapter, NestedState, create_state, inner_unet, state_of
 
 _BLOCKS = ("down", "mid", "up")  # keys of a scale by block, so they cannot name adapters
 
@@ -58,6 +58,21 @@ def load_all(
             encoder = _shared(encoder_name, state, loaded) or load_image_encoder(tower, unet.dtype)
         loaded.append(LoadedAdapter(name, adapter, encoder, encoder_name))
     return loaded
+
+
+def add_all(pipeline: Any, loaded: Sequence[LoadedAdapter]) -> None:
+    """Add what ``load_all`` gave, all of it or nothing.
+
+    Raises:
+        NestedAdapterError: Another thread has added an adapter of the same name in the meantime.
+    """
+    with CHANGING:
+        state = state_of(pipeline)
+        for one in loaded:
+            _free_name(one.name, state, ())
+        state = create_state(pipeline)
+        for one in loaded:
+            state.add(one)
 
 
 def _load(item: Any, subfolder: str | None, hub: Mapping[str, Any], **keywords: Any) -> tuple[NestedAdapter, Source]:

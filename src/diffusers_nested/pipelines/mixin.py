@@ -14,10 +14,10 @@ from ..injection import current_call
 from ..injection.swap import swap_back, swap_in
 from ..subjects.values import check_images
 from .keywords import KEYWORDS, check_keywords, describe_subclass
-from .loading import load_all
+from .loading import add_all, load_all
 from .nested_call import NestedCall, plainly
 from .prompt_words import ENCODING, named_arguments
-from .state import create_state, drop_state, require_state, state_of
+from .state import CHANGING, drop_state, require_state, state_of
 
 
 class NestedAdapterMixin:
@@ -85,9 +85,7 @@ class NestedAdapterMixin:
             torch_dtype=torch_dtype,
             hub=hub,
         )
-        state = create_state(self)
-        for one in loaded:
-            state.add(one)
+        add_all(self, loaded)
         swap_in(self, NestedAdapterMixin)
 
     def unload_nested_adapter(self, adapter_name: str | Sequence[str] | None = None) -> None:
@@ -96,16 +94,17 @@ class NestedAdapterMixin:
         Raises:
             NestedAdapterError: No adapter of this name is loaded, or a running call uses it.
         """
-        state = require_state(self)
-        names = list(state.loaded) if adapter_name is None else _as_list(adapter_name)
-        for name in names:
-            state.require(name)
-        state.check_idle(names)
-        for name in names:
-            state.remove(name)
-        if not state.loaded:
-            drop_state(self)
-            swap_back(self)
+        with CHANGING:
+            state = require_state(self)
+            names = list(state.loaded) if adapter_name is None else _as_list(adapter_name)
+            for name in names:
+                state.require(name)
+            state.check_idle(names)
+            for name in names:
+                state.remove(name)
+            if not state.loaded:
+                drop_state(self)
+                swap_back(self)
 
     def set_nested_adapter_scale(self, scale: float | Mapping[str, Any]) -> None:
         """Set how strongly subjects act.

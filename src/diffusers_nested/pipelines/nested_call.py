@@ -18,6 +18,10 @@ _NO_STEP = (
     "The call has no denoising step, so no subject can act: `num_inference_steps`, together with `strength`, "
     "`denoising_start` or `denoising_end`, leaves none. Use more steps, or a larger part of them."
 )
+_FREE_NOISE = (
+    "Subjects cannot act with FreeNoise, which blends the embeddings of prompts from frame to frame. Call "
+    "disable_free_noise() first."
+)
 _CALLBACKS = ("callback_on_step_end", "callback")
 
 
@@ -39,6 +43,8 @@ class NestedCall:
     ) -> None:
         self.pipeline = pipeline
         self._state = require_state(pipeline)
+        if getattr(pipeline, "free_noise_enabled", False):
+            raise RowsNotFoundError(_FREE_NOISE)
         self._state.injector.check_in_place()
         self._prompts = {name: arguments.get(name) for name in PROMPTS}
         self._resolved = resolve_subjects(

@@ -6,8 +6,11 @@ from functools import wraps
 from threading import RLock
 from typing import Any
 
+from torch import Tensor
+
 from ..backbones import Backbone
 from ..errors import PromptTokenError
+from ..files import shown
 from ..prompts import pair_prompts, word_positions
 from ..subjects import ResolvedSubject
 
@@ -41,15 +44,23 @@ def count_prompts(prompts: Mapping[str, Any]) -> int:
     """The number of prompts of a call.
 
     Raises:
-        PromptTokenError: There is none.
+        PromptTokenError: There is none, or it is neither text nor a tensor of embeddings.
     """
-    if prompts["prompt"] is None and prompts["prompt_embeds"] is None:
+    prompt, embeds = prompts["prompt"], prompts["prompt_embeds"]
+    if prompt is None and embeds is None:
         raise PromptTokenError(
             "A call with a subject needs `prompt`, or `prompt_embeds` with Subject(token_indices=…)."
         )
-    if prompts["prompt"] is None:
-        return len(prompts["prompt_embeds"])
-    return 1 if isinstance(prompts["prompt"], str) else len(prompts["prompt"])
+    if prompt is None:
+        if not isinstance(embeds, Tensor) or embeds.ndim != 3:
+            what = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
+            raise PromptTokenError(
+                f"prompt_embeds must be a tensor (prompts, tokens, width), got {what}. Pass what encode_prompt returns."
+            )
+        return len(embeds)
+    if not isinstance(prompt, str | list | tuple) or (not prompt and prompt != ""):
+        raise PromptTokenError(f"`prompt` must be a string or a list of strings, got {shown(prompt)}. Pass the text.")
+    return 1 if isinstance(prompt, str) else len(prompt)
 
 
 def find_positions(
@@ -65,7 +76,7 @@ def find_positions(
         found = [[_given_positions(subject, length) for subject in row] for row in resolved]
     else:
         tokenizers = backbone.tokenizers_of(pipeline)
-        length = tokenizers[-1].model_max_length
+        length = _length(pipeline, tokenizers)
         pairs = pair_prompts(prompts["prompt"], prompts["prompt_2"])
         with ENCODING:
             found = [
@@ -80,6 +91,17 @@ def find_positions(
     for row, places in zip(resolved, found, strict=True):
         _check_apart(row, places)
     return found
+
+
+def _length(pipeline: Any, tokenizers: Sequence[Any]) -> int:
+    """The number of positions of a prompt."""
+    lengths = [tokenizer.model_max_length for tokenizer in tokenizers if tokenizer is not None]
+    if not lengths:
+        raise PromptTokenError(
+            f"{type(pipeline).__name__} has no tokenizer, so it cannot read `prompt`. Pass `prompt_embeds` with "
+            "Subject(token_indices=[...])."
+        )
+    return lengths[-1]
 
 
 def _given_positions(subject: ResolvedSubject, length: int) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from ..mechanisms import Mechanism, get_mechanism
 from ..subjects import ResolvedSubject
 from ..vision import ImageEncoder, check_encoded
 
+CHANGING = RLock()  # held while what is loaded on a UNet changes
 _ATTRIBUTE = "_nested_adapter_state"
 
 

@@ -51,7 +51,7 @@ def is_repository(name: Any) -> bool:
         validate_repo_id(name)
     except HFValidationError:
         return False
-    return "/" in name
+    return isinstance(name, str) and "/" in name
 
 
 def fill_in(data: ModelCardData, earlier: ModelCardData) -> None:

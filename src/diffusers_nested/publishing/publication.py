@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard
 
 from ..errors import PublishError
-from ..files import shown
+from ..files import is_folder, shown
 from ..files.source import Source
 from ..vision import find_image_encoder, load_image_encoder
 from .card import CardFacts, write_card
@@ -88,8 +89,10 @@ def prepare_publication(
     _check_names(repo_id, base_model, license)
     check_subfolder(subfolder)
     check_branch(revision)
-    if not Path(folder).is_dir():
-        raise PublishError(f"{folder} is not a folder. Give the folder with the adapter's config.json.")
+    if not isinstance(folder, str | PathLike) or not is_folder(folder):
+        raise PublishError(
+            f"{shown(str(folder))[1:-1]} is not a folder. Give the folder with the adapter's config.json."
+        )
     contents = read_contents(Path(folder))
     adapter = _load_all(Path(folder), contents, load)
     keywords: dict[str, str | None] = {"subfolder": subfolder, "revision": revision}
@@ -121,7 +124,7 @@ def _readme(path: Path) -> str | None:
 
 def _check_names(repo_id: str, base_model: str | None, license: str | None) -> None:
     for what, name in (("repo_id", repo_id), ("base_model", base_model)):
-        if name is not None and not is_repository(name):
+        if (name is not None or what == "repo_id") and not is_repository(name):
             raise PublishError(f"{what} {shown(name)} is not a repository id. Give one of the form 'user/name'.")
     if license is not None and not (isinstance(license, str) and license.strip() and license.isprintable()):
         raise PublishError(

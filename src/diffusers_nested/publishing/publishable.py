@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PublishError
+from ..files import shown
 from ..vision import ImageEncoder
+from .names import weights_variant
 from .parts import save_parts
 from .publication import prepare_publication
 from .publish import upload
@@ -132,6 +134,8 @@ class Publishable:
         """
         if not safe_serialization:
             raise PublishError("Adapters are published as safetensors only. Leave out safe_serialization=False.")
+        if variant is not None and weights_variant(f"diffusion_pytorch_model.{variant}.safetensors") != variant:
+            raise PublishError(f"variant is {shown(variant)}, expected letters and digits, such as 'fp16'.")
         model: Any = self
         with tempfile.TemporaryDirectory() as temporary:
             model.save_pretrained(temporary, variant=variant)

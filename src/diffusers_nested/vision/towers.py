@@ -23,7 +23,7 @@ from ..errors import AdapterLoadError, Remedy
 from ..files import CONFIG_NAME, is_download, is_folder, plain_path, shown
 from ..files.damage import damaged_downloads
 from ..files.source import Source
-from ..files.weights import find_weights
+from ..files.weights import check_dtype, find_weights
 from .encoder import ImageEncoder
 from .kinds import TOWER_KINDS
 from .preprocessing import check_processor_fits, read_processor
@@ -149,6 +149,7 @@ def load_image_encoder(tower: Tower, torch_dtype: torch.dtype | None = None) -> 
     Raises:
         AdapterLoadError: It is incomplete, cannot be read, or its preprocessing does not match its input size.
     """
+    check_dtype(torch_dtype)
     config, stored = tower.config, _stored_preprocessing(tower)
     kind = TOWER_KINDS[config.model_type].processor
     with damaged_downloads(tower.local_folder, *([] if stored is None else [stored.parent])):
