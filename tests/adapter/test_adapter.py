@@ -647,5 +647,5 @@ def test_what_is_no_type_of_weights_is_refused(folder: Path, dtype: Any):
 
 
 def test_a_file_by_its_name_and_by_its_variant(folder: Path):
-    with pytest.raises(AdapterLoadError, match="weight_name.*'fp16'.*leave out variant"):
+    with pytest.raises(AdapterLoadError, match=r"weight_name.*'fp16'.*leave out variant"):
         NestedAdapter.from_pretrained(folder, weight_name=WEIGHTS, variant="fp16")

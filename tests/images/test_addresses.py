@@ -136,7 +136,7 @@ def test_what_the_server_does_not_give_is_refused(site: str, page: str):
         only(site + page)
 
 
-@pytest.mark.parametrize("address", ["http://", "http://127.0.0.1:1/me.png", "https://["])
+@pytest.mark.parametrize("address", ["http://", "http://127.0.0.1:1/me.png", "https://[", f"http://{'a' * 300}/"])
 def test_addresses_that_lead_nowhere_are_refused(address: str):
     with pytest.raises(SubjectError, match="Check the URL"):
         only(address)

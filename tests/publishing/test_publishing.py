@@ -490,6 +490,6 @@ def test_values_of_other_types_are_refused(hub, arguments, named):
 
 @pytest.mark.parametrize("variant", ["f/p", "", "fp16-1", 16])
 def test_what_cannot_be_a_variant_is_refused(hub, folder, variant):
-    with pytest.raises(PublishError, match="variant is .*'fp16'"):
+    with pytest.raises(PublishError, match=r"variant is .*'fp16'"):
         NestedAdapter.from_pretrained(folder).push_to_hub("alice/nested", token=ALICE, variant=variant)
     assert not hub.requests

@@ -50,7 +50,9 @@ def _download(address: str) -> bytes:
                         f"The image at {address!r} has more than {MAX_DOWNLOAD} bytes. Give a smaller one, or "
                         "download it and give its path."
                     )
-    except requests.RequestException as error:
+    except SubjectError:
+        raise
+    except (requests.RequestException, ValueError) as error:  # the latter for hosts that urllib3 refuses
         raise SubjectError(
             f"Cannot download the image at {address!r}: {error}. Check the URL, or download it and give its path."
         ) from error

@@ -43,10 +43,11 @@ def open_photo(file: str | PathLike[str]) -> Image.Image:
     """
     name = f"The image {os.fspath(file)!r}"
     try:
-        if not stat.S_ISREG(os.stat(file).st_mode):  # opening a named pipe would block forever
-            raise SubjectError(f"{name} is not a regular file. Give a complete picture file.")
+        mode = os.stat(file).st_mode
     except (OSError, ValueError) as error:
         raise SubjectError(f"{name} cannot be read: {error}. Give a complete picture file.") from error
+    if not stat.S_ISREG(mode):  # opening a named pipe would block forever
+        raise SubjectError(f"{name} is not a regular file. Give a complete picture file.")
     return read_photo(file, name)
 
 
