@@ -27,7 +27,10 @@ def uncompiled(module: Any) -> Any:
 
 def named_modules(model: Any) -> dict[str, Any]:
     """A model's modules by their paths, which ``torch.compile`` lengthens by a level for each module that it wraps."""
-    return {path.replace(f"{_COMPILED}.", ""): module for path, module in model.named_modules()}
+    found = {}
+    for path, module in model.named_modules():  # a wrapper comes before what it wraps
+        found[".".join([part for part in path.split(".") if part != _COMPILED])] = module
+    return found
 
 
 def own_call(module: Any) -> Callable[..., Any] | None:
