@@ -29,7 +29,7 @@ def named_modules(model: Any) -> dict[str, Any]:
     """A model's modules by their paths, which ``torch.compile`` lengthens by a level for each module that it wraps."""
     found = {}
     for path, module in model.named_modules():  # a wrapper comes before what it wraps
-        found[".".join([part for part in path.split(".") if part != _COMPILED])] = module
+        found[f".{path}.".replace(f".{_COMPILED}.", ".").strip(".")] = module
     return found
 
 
