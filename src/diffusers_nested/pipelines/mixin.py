@@ -17,7 +17,7 @@ from .keywords import KEYWORDS, check_keywords, describe_subclass
 from .loading import load_all
 from .nested_call import NestedCall, plainly
 from .prompt_words import ENCODING, named_arguments
-from .state import create_state, drop_state, require_state, state_of
+from .state import create_state, require_state, state_of
 
 
 class NestedAdapterMixin:
@@ -104,7 +104,7 @@ class NestedAdapterMixin:
         for name in names:
             state.remove(name)
         if not state.loaded:
-            drop_state(self)
+            state.drop()
             swap_back(self)
 
     def set_nested_adapter_scale(self, scale: float | Mapping[str, Any]) -> None:
