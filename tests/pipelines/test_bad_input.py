@@ -66,6 +66,12 @@ CALLS = {
         {"nested_adapter_image": photo(), "nested_adapter_image_embeds": torch.zeros(1, 5, 40)},
         SubjectError,
     ),
+    "a number for a prompt": ({"prompt": 5, "nested_adapter_image": photo()}, PromptTokenError),
+    "no prompt in a list": ({"prompt": [], "nested_adapter_image": photo()}, PromptTokenError),
+    "a word for prompt_embeds": (
+        {"prompt": None, "prompt_embeds": "person", "nested_adapter_image": Subject(photo(), token_indices=[5])},
+        PromptTokenError,
+    ),
     "negative scale": ({"nested_adapter_image": Subject(photo(), scale=-1.0)}, SubjectError),
     "NaN scale": ({"nested_adapter_image": Subject(photo(), scale=math.nan)}, SubjectError),
     "negative prompt equal to the prompt": (
@@ -88,7 +94,11 @@ def test_missing_word_shows_the_tokenised_prompt(pipeline):
 
 
 @pytest.mark.parametrize(
-    "scale", [math.nan, math.inf, -0.1, True, "1", None, {}, {"cars": 1.0}, {"up": {"block_9": 1.0}}]
+    "scale",
+    [
+        *(math.nan, math.inf, -0.1, True, "1", None, {}, {"cars": 1.0}, {"up": {"block_9": 1.0}}),
+        *({"person": {}}, {"up": {}}, {"person": {"down": {}}}),
+    ],
 )
 def test_scale_is_refused(pipeline, scale):
     with pytest.raises(ScaleError):

@@ -6,6 +6,8 @@ from functools import wraps
 from threading import RLock
 from typing import Any
 
+from torch import Tensor
+
 from ..backbones import Backbone
 from ..errors import PromptTokenError
 from ..prompts import pair_prompts, word_positions
@@ -41,15 +43,26 @@ def count_prompts(prompts: Mapping[str, Any]) -> int:
     """The number of prompts of a call.
 
     Raises:
-        PromptTokenError: There is none.
+        PromptTokenError: There is none, or it is of the wrong type.
     """
-    if prompts["prompt"] is None and prompts["prompt_embeds"] is None:
+    prompt, embeds = prompts["prompt"], prompts["prompt_embeds"]
+    if prompt is None and embeds is None:
         raise PromptTokenError(
             "A call with a subject needs `prompt`, or `prompt_embeds` with Subject(token_indices=…)."
         )
-    if prompts["prompt"] is None:
-        return len(prompts["prompt_embeds"])
-    return 1 if isinstance(prompts["prompt"], str) else len(prompts["prompt"])
+    if prompt is None:
+        if not isinstance(embeds, Tensor) or embeds.ndim != 3:
+            got = f"a tensor of shape {tuple(embeds.shape)}" if isinstance(embeds, Tensor) else type(embeds).__name__
+            raise PromptTokenError(
+                f"`prompt_embeds` is {got}, expected a tensor of shape (prompts, tokens, width). Pass what "
+                "encode_prompt returns."
+            )
+        return len(embeds)
+    if isinstance(prompt, str):
+        return 1
+    if not isinstance(prompt, list | tuple) or not prompt:
+        raise PromptTokenError(f"`prompt` is {prompt!r}, expected a string or a list of strings. Pass at least one.")
+    return len(prompt)
 
 
 def find_positions(
@@ -65,6 +78,11 @@ def find_positions(
         found = [[_given_positions(subject, length) for subject in row] for row in resolved]
     else:
         tokenizers = backbone.tokenizers_of(pipeline)
+        if tokenizers[-1] is None:
+            raise PromptTokenError(
+                f"{type(pipeline).__name__} has no `{backbone.tokenizers[-1]}` to find the subjects' words with, "
+                f"expected a pipeline of {backbone.title}. Encode prompts with the pipeline that was called."
+            )
         length = tokenizers[-1].model_max_length
         pairs = pair_prompts(prompts["prompt"], prompts["prompt_2"])
         with ENCODING:
