@@ -25,9 +25,12 @@ def uncompiled(module: Any) -> Any:
     return getattr(module, _COMPILED, module)
 
 
-def uncompiled_path(path: str) -> str:
-    """A module's path without the level that ``torch.compile`` adds around what it wraps."""
-    return path.replace(f"{_COMPILED}.", "")
+def named_modules(model: Any) -> dict[str, Any]:
+    """A model's modules by their paths, which ``torch.compile`` lengthens by a level for each module that it wraps."""
+    found = {}
+    for path, module in model.named_modules():  # a wrapper comes before what it wraps
+        found[f".{path}.".replace(f".{_COMPILED}.", ".").strip(".")] = module
+    return found
 
 
 def own_call(module: Any) -> Callable[..., Any] | None:
@@ -127,12 +130,13 @@ def flags_of(parser: ArgumentParser) -> list[str]:
     return list(parser._option_string_actions)
 
 
-def is_snapshot(folder: Path) -> bool:
-    """Whether a folder is a commit of a repository in huggingface_hub's cache.
+def snapshots_around(folder: Path) -> list[Path]:
+    """A folder and those around it that are a commit of a repository in huggingface_hub's cache.
 
     ``<cache>/models--user--name/snapshots/<commit>``, in all versions.
     """
-    return folder.parent.name == "snapshots" and "--" in folder.parent.parent.name
+    chain = (folder, *folder.parents)
+    return [one for one in chain if one.parent.name == "snapshots" and "--" in one.parent.parent.name]
 
 
 def blob_stores(snapshot: Path) -> list[Path]:

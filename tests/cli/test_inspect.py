@@ -139,7 +139,7 @@ def test_repository(server: ThreadingHTTPServer, tmp_path: Path):
     assert "none" in offline.stdout.splitlines()[-1]
 
 
-def test_no_such_repository(server: ThreadingHTTPServer, tmp_path: Path):
-    done = inspect(server, tmp_path, "user/nothing")
-    assert done.returncode == 2
-    assert "user/nothing" in done.stderr and "Traceback" not in done.stderr and not done.stdout
+def test_no_such_repository(hub, capsys: pytest.CaptureFixture[str]):
+    assert main(["inspect", "user/nothing"]) == 2
+    out, err = capsys.readouterr()
+    assert "user/nothing" in err and "Traceback" not in err and not out

@@ -79,10 +79,10 @@ def test_modules_keep_their_loaders(packages):
         assert type(module.__loader__) is type(module.__spec__.loader) is SourceFileLoader
 
 
-@pytest.mark.parametrize("first", ["import diffusers_nested", "from diffusers_nested.adapter import NestedAdapter"])
-def test_pipelines_have_their_methods_at_once(first: str):
+def test_pipelines_have_their_methods_at_once():
     script = (
-        f"{first}\nfrom diffusers import StableDiffusionXLPipeline as Pipeline\n"
+        "from diffusers_nested.adapter import NestedAdapter\n"
+        "from diffusers import StableDiffusionXLPipeline as Pipeline\n"
         "import diffusers_nested\n"
         "assert Pipeline.load_nested_adapter is diffusers_nested.NestedAdapterMixin.load_nested_adapter\n"
         "assert diffusers_nested.NestedAdapter.push_to_hub is diffusers_nested.publishing.Publishable.push_to_hub\n"

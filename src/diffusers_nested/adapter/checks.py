@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..backbones import BACKBONES, cross_attention_layers, family_of, layer_widths
+from ..backbones import BACKBONES, cross_attention_layers, family_of
 from ..errors import AdapterLoadError, NestedAdapterError
 from ..files.limits import (
     MAX_ALPHA,
@@ -79,13 +79,14 @@ def check_config_fits(config: Mapping[str, Any], unet: nn.Module) -> None:
             f"The adapter is made for the {config['base_family']!r} family, but the UNet is of the {family!r} "
             f"family. Load it into a pipeline of its own family{f', such as {own.text_to_image}' if own else ''}."
         )
-    theirs = layer_widths(unet)
+    layers = cross_attention_layers(unet)
+    theirs = {path: layer.inner_dim for path, layer in layers.items()}
     if ours != theirs:
         raise AdapterLoadError(
             f"The adapter is made for another UNet: it has {len(ours)} layers, the UNet {len(theirs)}. "
             f"{first_difference(ours, theirs)} Load the adapter that was trained for this base model."
         )
-    widths = {layer.cross_attention_dim for layer in cross_attention_layers(unet).values()}
+    widths = {layer.cross_attention_dim for layer in layers.values()}
     if widths != {config["token_dim"]}:
         raise AdapterLoadError(
             f"The adapter is made for prompt embeddings of width {config['token_dim']}, but the UNet reads "

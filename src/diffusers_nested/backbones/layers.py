@@ -5,7 +5,7 @@ from typing import Any
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-from ..compat import uncompiled, uncompiled_path
+from ..compat import named_modules, uncompiled
 
 
 def cross_attention_layers(unet: nn.Module) -> dict[str, Attention]:
@@ -15,9 +15,10 @@ def cross_attention_layers(unet: nn.Module) -> dict[str, Attention]:
     same whether or not modules are wrapped by ``torch.compile``.
     """
     return {
-        uncompiled_path(path): module
-        for path, module in unet.named_modules()
-        if isinstance(module, Attention) and module.is_cross_attention and _reads_prompt(path)
+        path: module
+        for path, module in named_modules(unet).items()
+        if path.endswith("attn2") and isinstance(module, Attention) and module.is_cross_attention
+        if "motion_modules" not in path
     }
 
 
@@ -38,7 +39,3 @@ def layer_levels(unet: nn.Module) -> dict[str, int]:
         levels[f"up_blocks.{i}"] = level
         level -= block.upsamplers is not None
     return {path: levels[path[: path.index(".attentions.")]] for path in cross_attention_layers(unet)}
-
-
-def _reads_prompt(path: str) -> bool:
-    return path.endswith("attn2") and "motion_modules" not in path

@@ -5,7 +5,7 @@ import re
 from os import PathLike, fspath
 from pathlib import Path
 
-from ..compat import blob_stores, is_snapshot
+from ..compat import blob_stores, snapshots_around
 from ..errors import AdapterLoadError
 from .json_files import shown
 
@@ -32,7 +32,7 @@ def is_file(path: str | PathLike[str]) -> bool:
 
 def is_download(folder: Path) -> bool:
     """Whether a folder is, or lies in, a repository in huggingface_hub's cache, so that its files are a stranger's."""
-    return bool(_snapshots(folder.absolute()))
+    return bool(snapshots_around(folder.absolute()))
 
 
 def plain_path(name: str | PathLike[str] | None, what: str = "subfolder") -> str | None:
@@ -97,11 +97,6 @@ def _roots(folder: Path) -> list[Path]:
     """Where links in a folder may lead: into the folder, or into the cache's store if it is a cached repository."""
     folder = folder.resolve()
     roots = [folder]
-    for snapshot in _snapshots(folder):
+    for snapshot in snapshots_around(folder):
         roots += [store for store in blob_stores(snapshot) if not store.is_symlink()]
     return roots
-
-
-def _snapshots(folder: Path) -> list[Path]:
-    """The folder and its parents that are snapshots of a repository in huggingface_hub's cache."""
-    return [inner for inner in (folder, *folder.parents) if is_snapshot(inner)]

@@ -24,7 +24,7 @@ def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> 
     try:
         if callable(content):
             content(partial)
-            _sync(partial)
+            sync(partial)
         else:
             with partial.open("wb", buffering=0) as file:
                 write_synced(file, content.encode() if isinstance(content, str) else content)
@@ -54,11 +54,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flush a file, or a folder with everything in it, to the disk."""
     if path.is_dir():
         for inner in path.iterdir():
-            _sync(inner)
+            sync(inner)
         sync_folder(path)
         return
     with path.open("rb") as file:

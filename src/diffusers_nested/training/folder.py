@@ -1,6 +1,5 @@
 """The folder of a run: files are complete or absent, and survive a power cut."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from safetensors import SafetensorError
 from ..adapter import NestedAdapter
 from ..errors import NestedAdapterError
 from ..files import CONFIG_NAME
-from ..files.write_whole import sync_folder
+from ..files.write_whole import sync, sync_folder
 
 _ADAPTER = ".adapter.partial"
 
@@ -40,20 +39,10 @@ def write_folder(folder: Path, *writers: Callable[[Path], object]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         for write in writers:
             write(folder)
-        _sync(folder)
+        sync(folder)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own
         shutil.rmtree(folder, ignore_errors=True)
         raise NestedAdapterError(
             f"Cannot write {folder}: {error}. Check space and permissions, then resume from the last checkpoint with "
             "resume_from_checkpoint='latest'."
         ) from error
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    sync_folder(folder)
