@@ -134,3 +134,14 @@ def test_commands_exist(line: str, monkeypatch: pytest.MonkeyPatch):
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     else:
         assert words[:2] == ["pip", "install"], f"what is {line!r}?"
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "images/photo-way.svg"])
+def test_rooms_of_the_architecture_exist(page: str):
+    package = ROOT / "src" / "diffusers_nested"
+    parts = {path.name.removesuffix(".py") for path in package.iterdir()}
+    named = set(re.findall(r"\b([a-z]+)/([a-z_]+\b(?!-))?", (ROOT / "docs" / page).read_text(encoding="utf-8")))
+    rooms = {(part, module) for part, module in named if part in parts}
+    assert len(rooms) > 8
+    for part, module in rooms:
+        assert (package / part / f"{module or '__init__'}.py").is_file(), f"{part}/{module}"

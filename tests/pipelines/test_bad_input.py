@@ -67,6 +67,12 @@ CALLS = {
         {"nested_adapter_image": photo(), "nested_adapter_image_embeds": torch.zeros(1, 5, 40)},
         SubjectError,
     ),
+    "a number for a prompt": ({"prompt": 5, "nested_adapter_image": photo()}, PromptTokenError),
+    "no prompt in a list": ({"prompt": [], "nested_adapter_image": photo()}, PromptTokenError),
+    "a word for prompt_embeds": (
+        {"prompt": None, "prompt_embeds": "person", "nested_adapter_image": Subject(photo(), token_indices=[5])},
+        PromptTokenError,
+    ),
     "negative scale": ({"nested_adapter_image": Subject(photo(), scale=-1.0)}, SubjectError),
     "NaN scale": ({"nested_adapter_image": Subject(photo(), scale=math.nan)}, SubjectError),
     "negative prompt equal to the prompt": (
@@ -89,7 +95,11 @@ def test_missing_word_shows_the_tokenised_prompt(pipeline):
 
 
 @pytest.mark.parametrize(
-    "scale", [math.nan, math.inf, -0.1, True, "1", None, {}, {"cars": 1.0}, {"up": {"block_9": 1.0}}]
+    "scale",
+    [
+        *(math.nan, math.inf, -0.1, True, "1", None, {}, {"cars": 1.0}, {"up": {"block_9": 1.0}}),
+        *({"person": {}}, {"up": {}}, {"person": {"down": {}}}),
+    ],
 )
 def test_scale_is_refused(pipeline, scale):
     with pytest.raises(ScaleError):
@@ -174,7 +184,7 @@ PROMPTS = {
 
 @pytest.mark.parametrize("keywords", PROMPTS.values(), ids=PROMPTS)
 def test_what_is_no_prompt_is_refused(pipeline, keywords):
-    with pytest.raises(PromptTokenError, match="must be a"):
+    with pytest.raises(PromptTokenError, match="expected a"):
         CASE.run(pipeline, nested_adapter_image=Subject(photo(), token_indices=[5]), **keywords)
 
 
@@ -182,7 +192,7 @@ def test_text_without_a_tokenizer_is_refused(adapters):
     pipeline = CASE.build()
     pipeline.load_nested_adapter(adapters["person"])
     pipeline.register_modules(tokenizer=None, tokenizer_2=None)
-    with pytest.raises(PromptTokenError, match="prompt_embeds"):
+    with pytest.raises(PromptTokenError, match="has no `tokenizer_2`"):
         CASE.run(pipeline, nested_adapter_image=photo())
 
 

@@ -3,13 +3,14 @@
 import copy
 import threading
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from cases import CASES
 from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
 
-from diffusers_nested import NestedAdapterError
+from diffusers_nested import NestedAdapterError, NestedAdapterMixin
 from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
@@ -70,6 +71,22 @@ def test_a_call_inside_a_callback(pipeline, kind, image):
     ours = run(pipeline, PERSON, **in_callback(lambda: found.append(run(inner, image))))
     assert np.array_equal(found[0], expected)
     assert np.array_equal(ours, outer)
+
+
+def test_another_family_in_a_callback(pipeline):
+    class StableDiffusionPipeline(NestedAdapterMixin, diffusers.StableDiffusionPipeline):
+        """Has the mixin's encode_prompt, and no second tokenizer."""
+
+    other = BY_NAME["StableDiffusionPipeline"].build()
+    expected, outer, found = run(other), run(pipeline, PERSON), []
+    other.__class__ = StableDiffusionPipeline
+
+    def act():
+        found.append(run(other))
+        other.encode_prompt("a pet", "cpu", 1, do_classifier_free_guidance=True)
+
+    assert np.array_equal(run(pipeline, PERSON, **in_callback(act)), outer)
+    assert np.array_equal(found[0], expected)
 
 
 def test_a_call_with_a_subject_inside_a_plain_one(pipeline):

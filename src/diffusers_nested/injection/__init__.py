@@ -1,6 +1,6 @@
 """Letting subjects act in a UNet: which layers, which rows, and what they compute there."""
 
-from .gate import Gate, Groups, current_call
+from .gate import Gate, Groups, current_call, outside_calls
 from .injector import NestedInjector
 from .placed import Dial, Kind, PlacedSubject, ProjectedSubject, RowGroup
 from .placement import Placement, Prompt
@@ -24,4 +24,5 @@ __all__ = [
     "check_scale",
     "current_call",
     "expand_scale",
+    "outside_calls",
 ]

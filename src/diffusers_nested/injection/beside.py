@@ -57,13 +57,14 @@ class Beside:
     def remove(self) -> None:
         """Leave the layer as it was; a processor set by somebody else since then stays."""
         swap_back(self._layer)
-        del vars(self._layer)["acting"]
+        vars(self._layer).pop("acting", None)  # gone already if another UNet has the layer too
 
 
 def _with_subjects(
     layer: Any,
     out: Tensor,
     hidden_states: Tensor,
+    /,  # a processor may take keywords of any name
     encoder_hidden_states: Any = None,
     attention_mask: Tensor | None = None,
     **kwargs: Any,

@@ -39,6 +39,16 @@ def current_call() -> Any:
     return _current.get()
 
 
+@contextmanager
+def outside_calls() -> Iterator[None]:
+    """A pipeline's call on a UNet without adapters, which belongs to no call around it."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
 class Gate:
     """Lets one forward pass at a time through a UNet.
 

@@ -64,6 +64,10 @@ def _by_block(scale: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:
         elif not isinstance(blocks, Mapping):
             yield f"{part}_blocks.", check_scale(blocks)
         else:
+            if not blocks:
+                raise ScaleError(
+                    f"The scale of {part!r} is an empty dict. Pass a number, 0 for off, or name its blocks."
+                )
             for name, value in blocks.items():
                 number = re.fullmatch(r"block_(\d+)", str(name))
                 if number is None:

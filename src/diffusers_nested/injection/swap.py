@@ -21,8 +21,8 @@ def swap_back(target: Any) -> None:
 @cache
 def _mixed(cls: type, mixin: type) -> type:
     def __reduce_ex__(self: Any, protocol: Any) -> Any:
-        # pickle would find the original class under this name
-        return _rebuild, (cls, mixin), self.__dict__
+        # pickle would find the original class under this name; what its state leaves out stays out
+        return _rebuild, (cls, mixin), *object.__reduce_ex__(self, max(protocol, 2))[2:]
 
     body = {"__module__": cls.__module__, "__doc__": cls.__doc__, "__reduce_ex__": __reduce_ex__}
     return type(cls.__name__, (mixin, cls), body | {"_nested_original": cls})

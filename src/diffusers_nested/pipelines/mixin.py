@@ -17,7 +17,7 @@ from .keywords import KEYWORDS, check_keywords, describe_subclass
 from .loading import add_all, load_all
 from .nested_call import NestedCall, plainly
 from .prompt_words import ENCODING, named_arguments
-from .state import CHANGING, drop_state, require_state, state_of
+from .state import CHANGING, require_state, state_of
 
 
 class NestedAdapterMixin:
@@ -103,7 +103,7 @@ class NestedAdapterMixin:
             for name in names:
                 state.remove(name)
             if not state.loaded:
-                drop_state(self)
+                state.drop()
                 swap_back(self)
 
     def set_nested_adapter_scale(self, scale: float | Mapping[str, Any]) -> None:

@@ -1,14 +1,14 @@
 """One pipeline call with subjects, which are checked and projected before denoising and released after it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 
 from ..compat import uncompiled
 from ..errors import NestedAdapterError, RowsNotFoundError, SubjectError
-from ..injection import Gate, Groups, Placement, Prompt, RowFinder, StepCounter
+from ..injection import Gate, Groups, Placement, Prompt, RowFinder, StepCounter, outside_calls
 from ..subjects import ResolvedSubject, resolve_subjects
 from .loop_steps import count_steps, has_several_loops
 from .prompt_words import PROMPTS, count_prompts, find_positions
@@ -184,7 +184,7 @@ def plainly(pipeline: Any) -> Iterator[None]:
     """A call without subjects; those of a call around it or beside it do not act in it."""
     unet = getattr(pipeline, "unet", None)
     state = loaded_on(uncompiled(unet))
-    with nullcontext() if state is None else state.injector.gate.serve(pipeline.unet, None):
+    with outside_calls() if state is None else state.injector.gate.serve(pipeline.unet, None):
         yield
 
 

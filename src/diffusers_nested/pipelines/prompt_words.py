@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..backbones import Backbone
 from ..errors import PromptTokenError
-from ..files import shown
 from ..prompts import pair_prompts, word_positions
 from ..subjects import ResolvedSubject
 
@@ -44,7 +43,7 @@ def count_prompts(prompts: Mapping[str, Any]) -> int:
     """The number of prompts of a call.
 
     Raises:
-        PromptTokenError: There is none, or it is neither text nor a tensor of embeddings.
+        PromptTokenError: There is none, or it is of the wrong type.
     """
     prompt, embeds = prompts["prompt"], prompts["prompt_embeds"]
     if prompt is None and embeds is None:
@@ -53,14 +52,17 @@ def count_prompts(prompts: Mapping[str, Any]) -> int:
         )
     if prompt is None:
         if not isinstance(embeds, Tensor) or embeds.ndim != 3:
-            what = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds).__name__
+            got = f"a tensor of shape {tuple(embeds.shape)}" if isinstance(embeds, Tensor) else type(embeds).__name__
             raise PromptTokenError(
-                f"prompt_embeds must be a tensor (prompts, tokens, width), got {what}. Pass what encode_prompt returns."
+                f"`prompt_embeds` is {got}, expected a tensor of shape (prompts, tokens, width). Pass what "
+                "encode_prompt returns."
             )
         return len(embeds)
-    if not isinstance(prompt, str | list | tuple) or (not prompt and prompt != ""):
-        raise PromptTokenError(f"`prompt` must be a string or a list of strings, got {shown(prompt)}. Pass the text.")
-    return 1 if isinstance(prompt, str) else len(prompt)
+    if isinstance(prompt, str):
+        return 1
+    if not isinstance(prompt, list | tuple) or not prompt:
+        raise PromptTokenError(f"`prompt` is {prompt!r}, expected a string or a list of strings. Pass at least one.")
+    return len(prompt)
 
 
 def find_positions(
@@ -76,7 +78,12 @@ def find_positions(
         found = [[_given_positions(subject, length) for subject in row] for row in resolved]
     else:
         tokenizers = backbone.tokenizers_of(pipeline)
-        length = _length(pipeline, tokenizers)
+        if tokenizers[-1] is None:
+            raise PromptTokenError(
+                f"{type(pipeline).__name__} has no `{backbone.tokenizers[-1]}` to find the subjects' words with, "
+                f"expected a pipeline of {backbone.title}. Encode prompts with the pipeline that was called."
+            )
+        length = tokenizers[-1].model_max_length
         pairs = pair_prompts(prompts["prompt"], prompts["prompt_2"])
         with ENCODING:
             found = [
@@ -91,17 +98,6 @@ def find_positions(
     for row, places in zip(resolved, found, strict=True):
         _check_apart(row, places)
     return found
-
-
-def _length(pipeline: Any, tokenizers: Sequence[Any]) -> int:
-    """The number of positions of a prompt."""
-    lengths = [tokenizer.model_max_length for tokenizer in tokenizers if tokenizer is not None]
-    if not lengths:
-        raise PromptTokenError(
-            f"{type(pipeline).__name__} has no tokenizer, so it cannot read `prompt`. Pass `prompt_embeds` with "
-            "Subject(token_indices=[...])."
-        )
-    return lengths[-1]
 
 
 def _given_positions(subject: ResolvedSubject, length: int) -> tuple[int, ...]:

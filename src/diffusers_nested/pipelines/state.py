@@ -118,6 +118,7 @@ class NestedState:
     """
 
     def __init__(self, unet: nn.Module) -> None:
+        self._unet = unet
         self.backbone = backbone_of(unet)
         self.injector = NestedInjector(unet)
         self.loaded: dict[str, LoadedAdapter] = {}
@@ -137,6 +138,10 @@ class NestedState:
         del self.loaded[name]
         if not self.loaded:
             self.injector.eject()
+
+    def drop(self) -> None:
+        """Leave the UNet, which may by now be inside a wrapper that only shows its attributes, such as peft's."""
+        vars(self._unet).pop(_ATTRIBUTE, None)
 
     def check_idle(self, names: Collection[str]) -> None:
         """Raise if a running call uses one of the adapters.
@@ -168,9 +173,7 @@ class NestedState:
 
     def set_scale(self, scale: Any) -> None:
         """Turn the dials; see ``NestedAdapterMixin.set_nested_adapter_scale``."""
-        if isinstance(scale, Mapping) and not scale:
-            raise ScaleError("The scale is an empty dict. Pass a number, or a dict that names adapters or blocks.")
-        per_adapter = isinstance(scale, Mapping) and bool(scale) and not set(scale) <= {"down", "mid", "up"}
+        per_adapter = isinstance(scale, Mapping) and not set(scale) <= {"down", "mid", "up"}
         wanted = scale if per_adapter else dict.fromkeys(self.loaded, scale)
         unknown = [name for name in wanted if name not in self.loaded]
         if unknown:
@@ -178,6 +181,8 @@ class NestedState:
                 f"Unknown adapter or block {unknown[0]!r} in the scale. Loaded adapters: "
                 f"{', '.join(self.loaded)}; blocks are 'down', 'mid' and 'up'."
             )
+        if any(isinstance(value, Mapping) and not value for value in wanted.values()):
+            raise ScaleError("A scale is an empty dict. Pass a number, 0 for off, or a dict that names blocks.")
         expanded = {name: expand_scale(value, self.loaded[name].dials) for name, value in wanted.items()}
         for name, values in expanded.items():
             for path, value in values.items():
@@ -216,11 +221,6 @@ def create_state(pipeline: Any) -> NestedState:
         state = NestedState(unet)
         setattr(unet, _ATTRIBUTE, state)
     return state
-
-
-def drop_state(pipeline: Any) -> None:
-    """Remove an empty state from the UNet."""
-    delattr(inner_unet(pipeline), _ATTRIBUTE)
 
 
 def require_state(pipeline: Any) -> NestedState:
