@@ -15,7 +15,10 @@ import pytest
 from safetensors import safe_open
 
 from diffusers_nested import miniature
+from diffusers_nested.adapter import inspect_adapter
 from diffusers_nested.cli import main
+from diffusers_nested.cli.inspect import describe
+from diffusers_nested.files.source import Source
 
 FOLDER = miniature.path("people")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -116,11 +119,9 @@ def server() -> Iterator[ThreadingHTTPServer]:
     server.server_close()
 
 
-def inspect(
-    server: ThreadingHTTPServer, home: Path, *arguments: str, **environment: str
-) -> subprocess.CompletedProcess:
+def inspect(server: ThreadingHTTPServer, home: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run in a separate process, as huggingface_hub reads its settings when it is imported."""
-    settings = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(home), **environment}
+    settings = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(home)}
     command = [sys.executable, "-m", "diffusers_nested.cli", "inspect", *arguments]
     return subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
 
@@ -133,10 +134,10 @@ def test_repository(server: ThreadingHTTPServer, tmp_path: Path):
     whole = [path for command, path in server.asked if command == "GET" and path.endswith(".safetensors")]
     assert len(whole) == 2  # a range of each
     assert not list(tmp_path.rglob("*.safetensors"))
-    offline = inspect(server, tmp_path, "user/people", HF_HUB_OFFLINE="1")
-    assert offline.returncode == 0, offline.stderr
-    assert offline.stdout.splitlines()[:7] == done.stdout.splitlines()[:7]
-    assert "none" in offline.stdout.splitlines()[-1]
+    cached = Source("user/people", cache_dir=tmp_path / "hub", local_files_only=True)
+    offline = describe("user/people", inspect_adapter(cached)).splitlines()
+    assert offline[:7] == done.stdout.splitlines()[:7]
+    assert "none" in offline[-1]
 
 
 def test_no_such_repository(hub, capsys: pytest.CaptureFixture[str]):

@@ -107,7 +107,7 @@ def test_prompts_without_guidance(case, nested, adapters):
 @EVERY_PIPELINE_AND_MECHANISM
 @pytest.mark.contract("Own subjects")
 def test_a_subject_of_its_own_per_prompt(case, nested, adapters):
-    """A list of prompts with a subject each, also if two prompts have the same words."""
+    """A list of prompts with a subject each, also if the prompts have the same words."""
     prompts, images, scales = [*PROMPTS, PROMPTS[0]], [photo(1), photo(2), photo(3)], [0.5, 1.0, 3.0]
     given = [[Subject(image, scale=scale)] for image, scale in zip(images, scales, strict=True)]
     subjects = [
