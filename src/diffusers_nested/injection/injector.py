@@ -40,11 +40,6 @@ class NestedInjector:
         self._sites: dict[str, _Site] = {}
         self.gate = Gate(self._post)
 
-    @property
-    def is_injected(self) -> bool:
-        """Whether subjects can act."""
-        return bool(self._sites)
-
     def inject(self) -> None:
         """Prepare every cross-attention layer; does nothing a second time."""
         if self._sites:
