@@ -1,0 +1,1 @@
+"""IP-Adapters for the miniature, and their place beside nested adapters."""
