@@ -1,6 +1,7 @@
 """The tables of the study's page, written from its results: what stands between two marks becomes a table.
 
     python benchmarks/study/table.py docs/results/study docs/study.md
+    python benchmarks/study/table.py docs/results/ip-adapter docs/ip-adapter.md
 
 ``<!-- study: mechanisms -->`` begins the table of ``mechanisms.json``, ``<!-- /study -->`` ends it. ``training`` holds
 the losses, ``cpu_time`` the minutes.
@@ -20,9 +21,13 @@ _SHOWN = {
     "text shirt": "shirt",
     "text expression": "expression",
     "identity": "identity",
+    "another": "another's photo",
+    "traits": "traits",
     "person": "identity, person",
     "pet": "identity, pet",
     "outside": "change outside",
+    "leak": "change of the pet",
+    "leak traits": "its traits that change",
 }
 
 

@@ -25,6 +25,7 @@ def script(name: str) -> ModuleType:
     [
         ("speed.md", "table.py", RESULTS, "<!-- /table -->"),
         ("study.md", "study/table.py", RESULTS / "study", "<!-- /study -->"),
+        ("ip-adapter.md", "study/table.py", RESULTS / "ip-adapter", "<!-- /study -->"),
     ],
 )
 def test_a_page_holds_the_committed_results(page, writer, results, mark):

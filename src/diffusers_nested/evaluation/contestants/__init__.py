@@ -26,7 +26,10 @@ def _nested(name: str, table: Mapping[str, Any], scales: Sequence[float]) -> Con
         kind=str,
         adapter=list if several else str,
         photos=(int, None),
-        **dict.fromkeys(("subfolder", "weight_name", "variant", "revision"), (str, None)),
+        words=(list, None),
+        subject_token=(list if several else str, None),
+        image_encoder_folder=(str, "image_encoder"),
+        **dict.fromkeys(("subfolder", "weight_name", "mechanism", "variant", "revision"), (str, None)),
     )
     adapters = options.pop("adapter")
     del options["kind"]

@@ -22,7 +22,8 @@ class Nested(Contestant):
         scales: Strengths, for ``set_nested_adapter_scale``.
         adapters: What ``load_nested_adapter`` takes.
         photos: How many of a subject's photos to use; all by default.
-        **options: Further keywords of ``load_nested_adapter``, such as ``subfolder`` and ``revision``.
+        words: Which of a subject's words get their photos; all by default. The others are just words.
+        **options: Further keywords of ``load_nested_adapter``, such as ``subfolder`` and ``mechanism``.
     """
 
     def __init__(
@@ -31,11 +32,13 @@ class Nested(Contestant):
         scales: Sequence[float],
         adapters: Sequence[str | Path | NestedAdapter],
         photos: int | None = None,
+        words: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(name, scales)
         self._adapters = list(adapters)
         self._photos = photos
+        self._words = words
         self._options = options
 
     def fingerprint(self) -> str:
@@ -57,16 +60,17 @@ class Nested(Contestant):
 
         def generate(shots: Sequence[Shot], scale: float) -> list[Image.Image]:
             pipeline.set_nested_adapter_scale(scale)
-            return run(pipeline, shots, call, nested_adapter_image=_images(shots, self._photos))
+            return run(pipeline, shots, call, nested_adapter_image=self._images(shots))
 
         try:
             yield generate
         finally:
             pipeline.unload_nested_adapter()
 
-
-def _images(shots: Sequence[Shot], count: int | None) -> Any:
-    """Word -> photos; a single dict if all shots show the same subject, which is then projected only once."""
-    references = dict.fromkeys(shot.reference for shot in shots)
-    images = {one: {word: one.photos(word)[:count] for word in one.words} for one in references}
-    return next(iter(images.values())) if len(images) == 1 else [images[shot.reference] for shot in shots]
+    def _images(self, shots: Sequence[Shot]) -> Any:
+        """Word -> photos; a single dict if all shots show the same subject, which is then projected only once."""
+        images = {
+            one: {word: one.photos(word)[: self._photos] for word in self._words or one.words}
+            for one in dict.fromkeys(shot.reference for shot in shots)
+        }
+        return next(iter(images.values())) if len(images) == 1 else [images[shot.reference] for shot in shots]
