@@ -18,7 +18,7 @@ from diffusers_nested.vision import load_vision_tower
 from ..bundled.adapters import WORDS, fit, new_adapter, settings
 from .export import export, save_as_nested
 
-STEPS = {"people": 2400, "pets": 1500}
+STEPS = {"people": 2400, "pets": 1200}
 # As IP-Adapter was trained: these examples lose prompt and image together.
 DROPPED = 0.1
 RESAMPLER = {
