@@ -25,6 +25,8 @@ class Mechanism:
             keys and values, so that only the encoder is trained.
         has_norm: Whether ``alpha`` sets the norm of a subject's values.
         scales: The scales at which the mechanism is compared with others.
+        reads_empty_image: Whether an empty image acts in the rows of negative prompts, if the adapter's encoder has
+            learned to encode one.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Mechanism:
     projection: "Callable[[int, int], ValueProjection] | None" = None
     has_norm: bool = False
     scales: tuple[float, ...] = (1.0,)
+    reads_empty_image: bool = False
 
 
 class ValueProjection(nn.Module):

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import RLock
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..injection import Dial, Kind, NestedInjector, ProjectedSubject, expand_sca
 from ..mechanisms import Mechanism, get_mechanism
 from ..subjects import ResolvedSubject
 from ..vision import ImageEncoder, check_encoded
+from ..vision.kinds import POOLED
 
 CHANGING = RLock()  # held while what is loaded on a UNet changes
 _ATTRIBUTE = "_nested_adapter_state"
@@ -40,6 +41,7 @@ class LoadedAdapter:
     encoder: ImageEncoder | None
     encoder_name: str | None
     dials: dict[str, Dial] = field(init=False)
+    _empty: Tensor | None = field(init=False, default=None)  # features of an empty image, once they were needed
 
     def __post_init__(self) -> None:
         self.dials = {path: Dial(1.0) for path in self.adapter.config["layers"]}
@@ -64,10 +66,7 @@ class LoadedAdapter:
             )
         with _on_device(self.encoder.model, pipeline):
             features = self.encoder(images)
-        with _on_device(self.adapter, pipeline) as device:
-            tokens = self.adapter.encode(features.to(device, self.adapter.dtype))
-        check_encoded(tokens, features)
-        return tokens
+        return self._tokens(pipeline, features)
 
     @torch.no_grad()
     def project(self, pipeline: Any, subject: ResolvedSubject) -> ProjectedSubject:
@@ -77,18 +76,55 @@ class LoadedAdapter:
             NestedAdapterError: The images cannot be encoded, or what the layers would read is not finite.
         """
         embeds = self.encode(pipeline, subject.images) if subject.embeds is None else subject.embeds
-        with _on_device(self.adapter, pipeline) as device:
-            # Photos of one subject: their tokens one after another, (images, N, D) -> (1, images · N, D) (section 5.2)
-            tokens = embeds.to(device, self.adapter.dtype).flatten(0, 1)[None]
-            projected = self.adapter.project(tokens)
-        layers = {path: tuple([x.to(pipeline.unet.dtype) for x in read]) for path, read in projected.items()}
-        check_projected(layers)
-        return ProjectedSubject(
-            self._kind(subject, tokens.shape[1]),
-            layers,
-            _log_weights(subject.image_weights, embeds.shape[1], device),
+        device, images, tokens_per_image = execution_device(pipeline), *embeds.shape[:2]
+        projected = ProjectedSubject(
+            self._kind(subject, images * tokens_per_image),
+            self._layers(pipeline, embeds),
+            _log_weights(subject.image_weights, tokens_per_image, device),
             None if subject.mask is None else subject.mask.to(device),
         )
+        return replace(projected, empty=self._empty_image(pipeline, projected))
+
+    def _tokens(self, pipeline: Any, features: Tensor) -> Tensor:
+        """Features (images, L, D) as subject tokens, (images, N, token_dim)."""
+        with _on_device(self.adapter, pipeline) as device:
+            tokens = self.adapter.encode(features.to(device, self.adapter.dtype))
+        check_encoded(tokens, features)
+        return tokens
+
+    def _layers(self, pipeline: Any, embeds: Tensor) -> dict[str, tuple[Tensor, ...]]:
+        """What the layers read of a subject's tokens, (images, N, token_dim)."""
+        with _on_device(self.adapter, pipeline) as device:
+            # Photos of one subject: their tokens one after another, (images, N, D) -> (1, images · N, D) (section 5.2)
+            projected = self.adapter.project(embeds.to(device, self.adapter.dtype).flatten(0, 1)[None])
+        layers = {path: tuple([x.to(pipeline.unet.dtype) for x in read]) for path, read in projected.items()}
+        check_projected(layers)
+        return layers
+
+    def _empty_image(self, pipeline: Any, subject: ProjectedSubject) -> ProjectedSubject | SubjectError | None:
+        """What stands for the subject in the rows of negative prompts: one empty image, as several would read alike."""
+        if not subject.kind.reads_empty_image:
+            return None
+        features = self._empty_features(pipeline)
+        if features is None:
+            return SubjectError(
+                f"The adapter {self.name!r} was loaded without an image encoder, but the rows of negative prompts read "
+                "an empty image, which it encodes, as in IP-Adapter. Load it without image_encoder_folder=None, or "
+                "call the pipeline without guidance."
+            )
+        tokens = self._tokens(pipeline, features)
+        kind = replace(subject.kind, num_tokens=tokens.shape[1], is_weighted=False)
+        return ProjectedSubject(kind, self._layers(pipeline, tokens), mask=subject.mask)
+
+    def _empty_features(self, pipeline: Any) -> Tensor | None:
+        """Features of an empty image (1, L, D); None if they need the image encoder and there is none."""
+        wanted = self.adapter.image_features
+        if self._empty is None and wanted == POOLED:
+            self._empty = torch.zeros(1, 1, self.adapter.config["image_feature_dim"])
+        elif self._empty is None and self.encoder is not None:
+            with _on_device(self.encoder.model, pipeline):
+                self._empty = self.encoder.empty(wanted)
+        return self._empty
 
     def _kind(self, subject: ResolvedSubject, num_tokens: int) -> Kind:
         dials = self.dials
@@ -105,6 +141,7 @@ class LoadedAdapter:
             steps=subject.steps,
             is_weighted=subject.image_weights is not None,
             is_masked=subject.mask is not None,
+            reads_empty_image=self.mechanism.reads_empty_image and self.adapter.encoder.reads_empty_image,
         )
 
 
