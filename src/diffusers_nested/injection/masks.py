@@ -46,10 +46,12 @@ def _size_at(size: tuple[int, int], level: int) -> tuple[int, int]:
 
 
 def _stretched(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """A mask (h, w) with the proportions of the latents."""
-    if mask.shape[0] * size[1] == mask.shape[1] * size[0]:
+    """A mask (h, w) with the proportions of the latents, and about as fine as it was."""
+    (h, w), (height, width) = mask.shape, size
+    if h * width == w * height:
         return mask
-    return F.interpolate(mask[None, None], size, mode="bicubic")[0, 0]
+    times = max(1, h // height, w // width)
+    return F.interpolate(mask[None, None], (times * height, times * width), mode="bicubic")[0, 0]
 
 
 def share_out(masks: Sequence[Tensor | None], positions: Sequence[Tensor]) -> list[Tensor | None]:

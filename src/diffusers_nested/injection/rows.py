@@ -21,18 +21,6 @@ _INDISTINCT = (
 )
 
 
-class FoundRows(NamedTuple):
-    """The prompts of a UNet's rows.
-
-    Attributes:
-        positive: The number of the prompt that the row holds; None for rows without a prompt.
-        negative: The number of the prompt whose negative prompt the row holds; None for all other rows.
-    """
-
-    positive: list[int | None]
-    negative: list[int | None]
-
-
 class RowFinder:
     """Finds the prompts of one call among the rows that reach the UNet.
 
@@ -56,7 +44,7 @@ class RowFinder:
         self._encoded: list[_Encoded] = []
         self._is_watched = is_watched
         self.has_found = False
-        self._cache: dict[int, tuple[Tensor, int | None, FoundRows]] = {}
+        self._cache: dict[int, tuple[Tensor, int | None, "_Found"]] = {}
         self.add(positive, num_prompts, negative)
         if negative is not None and negative.shape[1:] == positive.shape[1:] and bool(_same(negative, positive).any()):
             raise RowsNotFoundError(_INDISTINCT)
@@ -69,11 +57,7 @@ class RowFinder:
         self._encoded.append(_Encoded(positive.detach().clone(), num_prompts, first, negative))
 
     def find(self, encoder_hidden_states: Tensor, frames: int = 1) -> list[int | None]:
-        """The prompt number of every row, None for rows without a prompt; see ``find_all``."""
-        return self.find_all(encoder_hidden_states, frames).positive
-
-    def find_all(self, encoder_hidden_states: Tensor, frames: int = 1) -> FoundRows:
-        """The prompt number of every row, also of those with negative prompts.
+        """The prompt number of every row, None for rows without a prompt.
 
         The comparison waits for the device, so its result is kept as long as the same tensor comes in.
 
@@ -84,19 +68,26 @@ class RowFinder:
         Raises:
             RowsNotFoundError: No row holds a prompt of this call, and not all of them hold negative prompts.
         """
+        return self._find(encoder_hidden_states, frames).prompts
+
+    def find_negative(self, encoder_hidden_states: Tensor, frames: int = 1) -> list[int | None]:
+        """Like ``find``, for negative prompts: of every row, the prompt that its negative prompt belongs to."""
+        return self._find(encoder_hidden_states, frames).negative_prompts
+
+    def _find(self, encoder_hidden_states: Tensor, frames: int) -> "_Found":
         known = self._cache.get(id(encoder_hidden_states))
         version = writes_into(encoder_hidden_states)  # None: inference tensors do not count writes
         if known is not None and known[1] == version and not (version is None and self._is_watched):
             return known[2]
         found = self._compare(encoder_hidden_states[::frames])
-        rows = FoundRows(*([row for row in rows for _ in range(frames)] for rows in found))
+        found = _Found(*([row for row in rows for _ in range(frames)] for rows in found))
         if len(self._cache) >= _CACHED_TENSORS:
             self._cache.pop(next(iter(self._cache)))
         # keeping the tensor keeps its id taken
-        self._cache[id(encoder_hidden_states)] = (encoder_hidden_states, version, rows)
-        return rows
+        self._cache[id(encoder_hidden_states)] = (encoder_hidden_states, version, found)
+        return found
 
-    def _compare(self, states: Tensor) -> FoundRows:
+    def _compare(self, states: Tensor) -> "_Found":
         rows: list[int | None] = [None] * len(states)
         for encoded in self._encoded:
             rows = _first(rows, encoded.assign(_matches(states, encoded.positive)))
@@ -115,7 +106,14 @@ class RowFinder:
                 "changed the embeddings between encode_prompt and the UNet. Pass them as `prompt_embeds` instead; a "
                 "callback that switches to another prompt must get its embeddings from pipe.encode_prompt."
             )
-        return FoundRows(rows, negatives)
+        return _Found(rows, negatives)
+
+
+class _Found(NamedTuple):
+    """Of every row, the number of the prompt that it holds, or that its negative prompt belongs to."""
+
+    prompts: list[int | None]
+    negative_prompts: list[int | None]
 
 
 @dataclass(frozen=True, eq=False)
