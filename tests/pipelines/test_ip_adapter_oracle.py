@@ -2,7 +2,6 @@
 
 from functools import cache
 
-import ip_adapter_files
 import numpy as np
 import pytest
 import torch
@@ -10,7 +9,11 @@ from addons import add_image_encoder
 from cases import CASES, PROMPT
 from diffusers.image_processor import IPAdapterMaskProcessor
 from PIL import Image
+from test_modular import GUIDERS, nested
+from test_modular import build as modular
+from test_modular import run as run_modular
 
+import ip_adapter_files
 import tiny_pipeline
 from diffusers_nested import PromptTokenError, Subject, SubjectError
 from diffusers_nested.adapter.ip_encoders import LinearProjection, Resampler
@@ -24,6 +27,7 @@ WITH_IP_ADAPTER = [case for case in CASES if case.takes("ip_adapter_image")]
 CASE = CASES[0]
 VIDEO = next(case for case in WITH_IP_ADAPTER if case.frames > 1)
 PHOTO = photo(1)
+SHORT = {"num_inference_steps": 2}
 
 
 @pytest.fixture(scope="session")
@@ -48,18 +52,24 @@ def ip_adapters(tmp_path_factory):
     return write
 
 
-def ours(folder, case=CASE, **keywords):
-    """A pipeline with the file loaded by us."""
-    pipeline = case.build()
+def load_ours(pipeline, folder, **keywords):
     pipeline.load_nested_adapter(folder, weight_name=FILE, mechanism="decoupled", **keywords)
     return pipeline
 
 
-def theirs(folder, case=CASE):
-    """A pipeline with the file loaded by diffusers."""
-    pipeline = add_image_encoder(case.build())
+def load_theirs(pipeline, folder):
     pipeline.load_ip_adapter(str(folder), subfolder="", weight_name=FILE)
     return pipeline
+
+
+def ours(folder, case=CASE, **keywords):
+    """A pipeline with the file loaded by us."""
+    return load_ours(case.build(), folder, **keywords)
+
+
+def theirs(folder, case=CASE):
+    """A pipeline with the file loaded by diffusers."""
+    return load_theirs(add_image_encoder(case.build()), folder)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -88,7 +98,9 @@ def mask_of(columns, height=16, width=16):
     """A mask as the IP-Adapter's processor makes it, (height, width) of 0 and 1."""
     mask = np.zeros((height, width), np.uint8)
     mask[:, columns] = 255
-    return IPAdapterMaskProcessor(vae_scale_factor=1).preprocess([Image.fromarray(mask)], height=height, width=width)[0, 0]
+    return IPAdapterMaskProcessor(vae_scale_factor=1).preprocess([Image.fromarray(mask)], height=height, width=width)[
+        0, 0
+    ]
 
 
 def masked(*masks):
@@ -96,13 +108,17 @@ def masked(*masks):
     return {"cross_attention_kwargs": {"ip_adapter_masks": [torch.stack(masks)[None]]}}
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("case", WITH_IP_ADAPTER, ids=str)
-def test_every_pipeline(case, kind, ip_adapters):
-    folder = ip_adapters(kind, case.family)
-    expected = case.run(theirs(folder, case), ip_adapter_image=PHOTO)
-    assert same(case.run(ours(folder, case), nested_adapter_image=PHOTO), expected)
-    assert far(expected, case.plain())
+def test_every_pipeline(case, ip_adapters):
+    folders, pipeline = [ip_adapters(kind, case.family) for kind in KINDS], case.build()
+    own = []
+    for folder in folders:
+        own.append(case.run(load_ours(pipeline, folder), nested_adapter_image=PHOTO, **SHORT))
+        pipeline.unload_nested_adapter()
+    add_image_encoder(pipeline)
+    expected = [case.run(load_theirs(pipeline, folder), ip_adapter_image=PHOTO, **SHORT) for folder in folders]
+    assert all(map(same, own, expected))
+    assert far(*expected)
 
 
 def test_the_empty_image_acts(folder, monkeypatch, pair):
@@ -189,3 +205,25 @@ def test_without_a_tower(ip_adapters):
         assert same(CASE.run(alone, nested_adapter_image_embeds=embeds, **settings), expected)
     with pytest.raises(SubjectError, match="image_encoder_folder=None"):
         CASE.run(alone, nested_adapter_image_embeds=embeds)
+
+
+def test_beside_an_ip_adapter_of_diffusers(ip_adapters):
+    """One file loaded by us and another by diffusers act as both do, loaded by diffusers."""
+    files = [str(ip_adapters(kind)) for kind in KINDS]
+    both = add_image_encoder(CASE.build())
+    both.load_ip_adapter(files, subfolder="", weight_name=[FILE, FILE])
+    mixed = load_ours(theirs(files[0]), files[1])
+    expected = CASE.run(both, ip_adapter_image=[PHOTO, photo(2)])
+    assert same(CASE.run(mixed, ip_adapter_image=PHOTO, nested_adapter_image=photo(2)), expected)
+
+
+@pytest.mark.parametrize("guider", ["cfg", "pag"])  # without guidance, diffusers 0.42 itself fails
+def test_modular_diffusers(guider, folder):
+    make = GUIDERS[guider][0]
+    other, pipeline = modular(guider=make), nested(guider=make)
+    other.image_encoder, other.feature_extractor = tiny_pipeline.image_encoder(), tiny_pipeline.image_processor()
+    load_theirs(other, folder)
+    load_ours(pipeline, folder)
+    expected = run_modular(other, ip_adapter_image=PHOTO)
+    assert same(run_modular(pipeline, nested_adapter_image=PHOTO), expected)
+    assert far(expected, run_modular(pipeline))

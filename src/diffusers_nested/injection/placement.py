@@ -67,9 +67,7 @@ class Placement:
                 "callback that drops rows must keep one per picture; diffusers' CFG cutoff keeps only the last one, "
                 "so use it with a single picture."
             )
-        rows = tuple(
-            zip(self._finder.find(states, frames), self._finder.find_negative(states, frames), strict=True)
-        )
+        rows = tuple(zip(self._finder.find(states, frames), self._finder.find_negative(states, frames), strict=True))
         size = (sample.shape[-2], sample.shape[-1])
         if (rows, size) not in self._placed:
             self._placed[rows, size] = self._place(rows, size, states)

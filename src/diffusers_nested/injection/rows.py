@@ -44,7 +44,7 @@ class RowFinder:
         self._encoded: list[_Encoded] = []
         self._is_watched = is_watched
         self.has_found = False
-        self._cache: dict[int, tuple[Tensor, int | None, "_Found"]] = {}
+        self._cache: dict[int, tuple[Tensor, int | None, _Found]] = {}
         self.add(positive, num_prompts, negative)
         if negative is not None and negative.shape[1:] == positive.shape[1:] and bool(_same(negative, positive).any()):
             raise RowsNotFoundError(_INDISTINCT)

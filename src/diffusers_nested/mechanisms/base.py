@@ -27,8 +27,6 @@ class Mechanism:
         reads_empty_image: Whether rows without a prompt read the tokens of an empty image, if the adapter's encoder was
             trained with one.
         scales: The scales at which the mechanism is compared with others.
-        reads_empty_image: Whether an empty image acts in the rows of negative prompts, if the adapter's encoder has
-            learned to encode one.
     """
 
     name: str
@@ -37,7 +35,6 @@ class Mechanism:
     has_norm: bool = False
     reads_empty_image: bool = False
     scales: tuple[float, ...] = (1.0,)
-    reads_empty_image: bool = False
 
 
 class ValueProjection(nn.Module):

@@ -40,5 +40,4 @@ DECOUPLED = Mechanism(
     projection=KeyValueProjection,
     reads_empty_image=True,
     scales=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-    reads_empty_image=True,
 )

@@ -142,7 +142,7 @@ class LoadedAdapter:
             steps=subject.steps,
             is_weighted=subject.image_weights is not None,
             is_masked=subject.mask is not None,
-            reads_empty_image=self.mechanism.reads_empty_image and self.adapter.encoder.reads_empty_image,
+            reads_empty_image=self.mechanism.reads_empty_image and self.adapter.reads_empty_image,
         )
 
 
