@@ -147,6 +147,8 @@ def test_two_images(pair):
     expected = CASE.run(pair[1], ip_adapter_image=[[PHOTO, photo(2)]])
     assert same(CASE.run(pair[0], nested_adapter_image=[PHOTO, photo(2)]), expected)
     assert far(CASE.run(pair[0], nested_adapter_image=PHOTO), expected)
+    weighted = Subject([PHOTO, photo(2)], image_weights=[1.0, 1.0])
+    assert same(CASE.run(pair[0], nested_adapter_image=weighted), expected)
 
 
 @pytest.mark.parametrize("case", [CASE, VIDEO], ids=str)
@@ -180,6 +182,18 @@ def test_scales_by_block(pair):
     assert far(CASE.run(pair[0], nested_adapter_image=PHOTO), expected)
 
 
+def test_a_part_of_the_steps_at_a_scale_of_its_own(pair):
+    def stop(pipe, *step):
+        pipe.set_ip_adapter_scale(0.0)
+        return {}
+
+    pair[1].set_ip_adapter_scale(0.4)
+    expected = CASE.run(pair[1], ip_adapter_image=PHOTO, callback_on_step_end=stop)
+    pair[1].set_ip_adapter_scale(0.7)
+    assert same(CASE.run(pair[0], nested_adapter_image=Subject(PHOTO, scale=0.4, end=0.4)), expected)
+    assert far(CASE.run(pair[0], nested_adapter_image=Subject(PHOTO, scale=0.4)), expected)
+
+
 def test_each_prompt_has_an_image_of_its_own(pair):
     """What IP-Adapter's own call cannot do: its images serve all prompts."""
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(5))
@@ -194,17 +208,22 @@ def test_the_word_is_required(pair):
         CASE.run(pair[0], prompt="a photo of the snow", nested_adapter_image=PHOTO)
 
 
-def test_without_a_tower(ip_adapters):
-    """Pooled features of an empty image are zeros; others need the tower, if there are negative prompts."""
-    for kind in KINDS:
-        folder = ip_adapters(kind)
-        embeds = ours(folder).encode_nested_adapter_image(PHOTO)
-        alone = ours(folder, image_encoder_folder=None)
-        settings = {"guidance_scale": 1.0 if kind == "plus" else 3.0}
-        expected = CASE.run(theirs(folder), ip_adapter_image=PHOTO, **settings)
-        assert same(CASE.run(alone, nested_adapter_image_embeds=embeds, **settings), expected)
+@pytest.mark.parametrize(("kind", "guidance"), [("base", 3.0), ("plus", 1.0)])
+def test_embeddings_without_a_tower(kind, guidance, ip_adapters):
+    """Pooled features of an empty image are zeros; without guidance, no row reads an empty image."""
+    folder = ip_adapters(kind)
+    embeds = ours(folder).encode_nested_adapter_image(PHOTO)
+    alone = ours(folder, image_encoder_folder=None)
+    expected = CASE.run(theirs(folder), ip_adapter_image=PHOTO, guidance_scale=guidance)
+    assert same(CASE.run(alone, nested_adapter_image_embeds=embeds, guidance_scale=guidance), expected)
+
+
+def test_the_empty_image_needs_the_tower(ip_adapters):
+    alone, calls = ours(ip_adapters("plus"), image_encoder_folder=None), []
+    alone.unet.register_forward_pre_hook(lambda *given: calls.append(1))
     with pytest.raises(SubjectError, match="image_encoder_folder=None"):
-        CASE.run(alone, nested_adapter_image_embeds=embeds)
+        CASE.run(alone, nested_adapter_image_embeds=torch.randn(1, 16, 40))
+    assert not calls
 
 
 def test_beside_an_ip_adapter_of_diffusers(ip_adapters):
@@ -218,8 +237,8 @@ def test_beside_an_ip_adapter_of_diffusers(ip_adapters):
 
 
 @pytest.mark.parametrize("guider", ["cfg", "pag"])  # without guidance, diffusers 0.42 itself fails
-def test_modular_diffusers(guider, folder):
-    make = GUIDERS[guider][0]
+def test_modular_diffusers(guider, ip_adapters):
+    make, folder = GUIDERS[guider][0], ip_adapters("plus")
     other, pipeline = modular(guider=make), nested(guider=make)
     other.image_encoder, other.feature_extractor = tiny_pipeline.image_encoder(), tiny_pipeline.image_processor()
     load_theirs(other, folder)

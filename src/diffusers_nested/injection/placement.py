@@ -67,11 +67,16 @@ class Placement:
                 "callback that drops rows must keep one per picture; diffusers' CFG cutoff keeps only the last one, "
                 "so use it with a single picture."
             )
-        rows = tuple(zip(self._finder.find(states, frames), self._finder.find_negative(states, frames), strict=True))
+        rows = self._rows(states, frames)
         size = (sample.shape[-2], sample.shape[-1])
         if (rows, size) not in self._placed:
             self._placed[rows, size] = self._place(rows, size, states)
         return [(group, [self._acts(kind) for kind in group.kinds]) for group in self._placed[rows, size]]
+
+    def _rows(self, states: Tensor, frames: int) -> tuple[Row, ...]:
+        found = self._finder.find(states, frames)
+        negatives = self._finder.find_negative(states, frames) if self._reads_empty_image else [None] * len(found)
+        return tuple(zip(found, negatives, strict=True))
 
     def _acts(self, kind: Kind) -> bool:
         return self._counter is None or self._counter.within(*kind.steps)
@@ -87,7 +92,7 @@ class Placement:
 
     def _empty_images_of(self, number: int | None) -> Subjects:
         """What acts in a row of a prompt's negative prompt, at no word of it."""
-        if number is None or not self._reads_empty_image:
+        if number is None:
             return ()
         acting = []
         for subject, _ in self._subjects_of(number):
