@@ -98,9 +98,8 @@ def mask_of(columns, height=16, width=16):
     """A mask as the IP-Adapter's processor makes it, (height, width) of 0 and 1."""
     mask = np.zeros((height, width), np.uint8)
     mask[:, columns] = 255
-    return IPAdapterMaskProcessor(vae_scale_factor=1).preprocess([Image.fromarray(mask)], height=height, width=width)[
-        0, 0
-    ]
+    processor = IPAdapterMaskProcessor(vae_scale_factor=1)
+    return processor.preprocess([Image.fromarray(mask)], height=height, width=width)[0, 0]
 
 
 def masked(*masks):
@@ -246,3 +245,14 @@ def test_modular_diffusers(guider, ip_adapters):
     expected = run_modular(other, ip_adapter_image=PHOTO)
     assert same(run_modular(pipeline, nested_adapter_image=PHOTO), expected)
     assert far(expected, run_modular(pipeline))
+
+
+def test_beside_an_adapter_with_a_qformer(ip_adapters, adapters_of):
+    """Both of ours by "decoupled" in one prompt: only the imported one acts in the rows of the negative prompt."""
+    folder, other = ip_adapters("plus"), adapters_of("decoupled")["pet"]
+    both, mixed = ours(folder), theirs(folder)
+    for pipeline in (both, mixed):
+        pipeline.load_nested_adapter(other)
+    expected = CASE.run(mixed, ip_adapter_image=PHOTO, nested_adapter_image={"pet": photo(2)})
+    assert same(CASE.run(both, nested_adapter_image={"person": PHOTO, "pet": photo(2)}), expected)
+    assert far(CASE.run(both, nested_adapter_image={"person": PHOTO}), expected)
