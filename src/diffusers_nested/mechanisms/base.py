@@ -25,6 +25,9 @@ class Mechanism:
             keys and values, so that only the encoder is trained.
         has_norm: Whether ``alpha`` sets the norm of a subject's values.
         scales: The scales at which the mechanism is compared with others.
+        locates: Whether its subjects act only where their words have been seen: ``attend`` adds what it sees of a
+            word to ``SubjectValues.seen``, and the subject's mask follows from what all layers have seen so far.
+        trained_as: The mechanism to train instead, for one that a single step of training knows too little for.
     """
 
     name: str
@@ -32,6 +35,8 @@ class Mechanism:
     projection: "Callable[[int, int], ValueProjection] | None" = None
     has_norm: bool = False
     scales: tuple[float, ...] = (1.0,)
+    locates: bool = False
+    trained_as: str | None = None
 
 
 class ValueProjection(nn.Module):
