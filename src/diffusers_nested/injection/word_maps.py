@@ -1,4 +1,4 @@
-"""Maps of the subjects' words for mechanisms that act only there: what the layers of a call have seen, and where that is.
+"""Maps of the subjects' words, for mechanisms that act only there: what the layers have seen, and where that is.
 
 Nothing here waits for the device.
 """
@@ -40,7 +40,7 @@ class GroupMaps:
         self.numbers = numbers
         self._slots = slots
         self.size = size
-        self._like = like
+        self._like, self._dtype = like.new_zeros((), dtype=accurate(like)), like.dtype
         self.levels: dict[int, _Level] = {}
 
     def at(self, level: int, given: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
@@ -53,7 +53,8 @@ class GroupMaps:
         if level not in self.levels:
             height, width = size_at(self.size, level)
             shape = (len(self.numbers) // self._slots, height * width)
-            seen, masks = ([self._like.new_zeros(shape) for _ in range(self._slots)] for _ in range(2))
+            seen = [self._like.new_zeros(shape) for _ in range(self._slots)]
+            masks = [self._like.new_zeros(shape, dtype=self._dtype) for _ in range(self._slots)]
             self.levels[level] = _Level(seen, masks, given)
             self._fill(self._located(), level)
         return self.levels[level].seen, self.levels[level].masks
@@ -117,7 +118,7 @@ class WordMaps:
         """
         numbers = [self._numbers.setdefault(key, len(self._numbers)) for of_subject in keys for key in of_subject]
         index = torch.tensor(numbers, device=like.device)
-        group = GroupMaps(self, index, len(keys), size, like.new_zeros((), dtype=accurate(like)))
+        group = GroupMaps(self, index, len(keys), size, like)
         self._groups.append(group)
         return group
 

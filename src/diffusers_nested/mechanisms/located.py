@@ -2,10 +2,10 @@
 
     out = softmax(QKᵀ/√d) V + scale · m_q · softmax(QK'ᵀ/√d) V'
 
-with K' and V' of decoupled attention, whose trained weights it takes as they are. m_q, from 0 to 1, says how much of the
-query's place belongs to the word. It is the word's own attention, as in DAAM (arXiv 2210.04885) and in the local blend
-of Prompt-to-Prompt (arXiv 2208.01626): A[q, s*] added up over heads, layers and steps; see ``where``. A single layer's
-map, or that of one head, is mostly not where the subject is drawn.
+with K' and V' of decoupled attention, whose trained weights it takes as they are. m_q, from 0 to 1, says how much of
+the query's place belongs to the word. It follows from the word's own attention, as in DAAM (arXiv 2210.04885) and in
+the local blend of Prompt-to-Prompt (arXiv 2208.01626): A[q, s*] added up over heads, layers and steps; see ``where``.
+The map of a single layer or head is mostly not where the subject is drawn.
 
 A layer only adds what it sees. m is computed once per call of the UNet, from what all layers have seen in the calls
 before it, and reaches the layers as the subject's mask.
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..attention import SubjectValues, outer_weights
+from ..attention import SubjectValues, accurate
 from .base import KeyValueProjection, Mechanism
 from .decoupled import decoupled_attention
 
@@ -37,13 +37,25 @@ def located_attention(
     attention_mask: Tensor | None = None,
 ) -> Tensor:
     """Decoupled attention that also adds to ``seen`` what the words get; see ``Mechanism.attend``."""
-    watched = [(subject.positions, subject.seen) for subject in subjects if subject.seen is not None]
-    if watched:
-        weights = outer_weights(query, key, (), attention_mask).detach().sum(1)  # (B, H, S, T) -> (B, S, T)
-        for positions, seen in watched:
-            # (B, S, T) @ (B, T, 1) -> (B, S)
-            seen.add_((weights @ positions.to(weights.dtype)[..., None])[..., 0])
+    if any([subject.seen is not None for subject in subjects]):
+        weights = _of_all_heads(query.detach(), key.detach(), attention_mask)
+        for subject in subjects:
+            if subject.seen is not None:
+                # (B, T, 1), so that (B, S, T) @ (B, T, 1) is added to (B, S, 1)
+                word = subject.positions.to(weights.dtype).expand(len(weights), -1)[..., None]
+                subject.seen[..., None].baddbmm_(weights, word)
     return decoupled_attention(query, key, value, subjects, attention_mask)
+
+
+def _of_all_heads(query: Tensor, key: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """A, added up over the heads: (B, S, T).
+
+    The logits are of the layer's own type. What rounding does to a weight is nothing to a sum over heads and layers.
+    """
+    logits = query @ (key * query.shape[-1] ** -0.5).transpose(-1, -2)
+    if attention_mask is not None:
+        logits = logits + attention_mask
+    return logits.softmax(dim=-1, dtype=accurate(query)).sum(1)  # (B, H, S, T) -> (B, S, T)
 
 
 def where(seen: Tensor) -> Tensor:
