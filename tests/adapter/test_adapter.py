@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -588,6 +588,10 @@ def test_of_a_compiled_unet_is_that_of_the_unet(unet: UNet2DConditionModel, adap
 
 class Linear(torch.nn.Module):
     """A subject encoder other than the Q-Former: a linear layer on the mean of the features."""
+
+    settings: ClassVar[dict[str, Any]] = {}
+    features: ClassVar[str] = "last"
+    reads_empty_image: ClassVar[bool] = False
 
     def __init__(self, features: int, tokens: int, width: int) -> None:
         super().__init__()

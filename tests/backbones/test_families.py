@@ -76,7 +76,7 @@ def test_an_adapter_of_one_family_is_refused_by_the_other():
 
 def test_base_models_tell_each_other_apart():
     found = [base for backbone in BACKBONES.values() for base in backbone.base_models]
-    assert len({(base.num_layers, base.token_dim) for base in found}) == len(found)
+    assert len({(len(base.layers), base.token_dim) for base in found}) == len(found)
 
 
 def test_the_text_of_a_pipeline():

@@ -10,7 +10,7 @@ from transformers import SiglipImageProcessorPil, SiglipVisionConfig, SiglipVisi
 from diffusers_nested import AdapterLoadError
 from diffusers_nested.files.rules import whole
 from diffusers_nested.vision import load_vision_tower
-from diffusers_nested.vision.kinds import TOWER_KINDS, TowerKind
+from diffusers_nested.vision.kinds import LAST, TOWER_KINDS, Features, TowerKind
 
 SIDE, PATCH, WIDTH = 16, 8, 12
 SIZES = {"hidden_size": WIDTH, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -29,7 +29,7 @@ SIGLIP = TowerKind(
     settings=dict.fromkeys(SIZES, whole(1, 64)),
     part_of="siglip",
     complete=number_patches,
-    features=lambda output: output.last_hidden_state[:, 1:],
+    features={LAST: Features(lambda output: output.last_hidden_state[:, 1:], "hidden_size")},
 )
 
 

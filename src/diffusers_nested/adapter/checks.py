@@ -15,8 +15,6 @@ from ..backbones import BACKBONES, cross_attention_layers, family_of
 from ..errors import AdapterLoadError, NestedAdapterError
 from ..files.limits import (
     MAX_ALPHA,
-    MAX_BLOCKS,
-    MAX_HEADS,
     MAX_LAYERS,
     MAX_MAGNITUDE,
     MAX_PARAMETERS,
@@ -25,8 +23,8 @@ from ..files.limits import (
     MAX_WIDTH,
 )
 from ..files.rules import Rule, check_settings, number, one_of, whole, word
-from ..mechanisms import get_mechanism
-from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS
+from ..mechanisms import MECHANISMS, Mechanism, get_mechanism
+from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS, SubjectEncoder
 
 FORMAT_VERSION = 1
 DEFAULT_ALPHA = 2.0
@@ -42,12 +40,13 @@ def check_config(config: Mapping[str, Any]) -> None:
         NestedAdapterError: Names the setting, its value and what was expected.
     """
     check_settings(config, _SETTINGS)
+    check_settings(config, encoder_of(config).settings)
     mechanism, alpha = get_mechanism(config["mechanism"]), config["alpha"]
     if alpha is not None and not mechanism.has_norm:
         raise NestedAdapterError(
             f"alpha must be None with the mechanism {mechanism.name!r}, which sets no norm, got {alpha!r}."
         )
-    _encoder_of(config).check_config(config)
+    encoder_of(config).check_config(config)
     parameters = estimated_parameters(config)
     if parameters > MAX_PARAMETERS:
         raise NestedAdapterError(
@@ -56,13 +55,56 @@ def check_config(config: Mapping[str, Any]) -> None:
         )
 
 
+def check_subject_encoder(name: Any) -> None:
+    """Raise unless there is a subject encoder of this name.
+
+    Raises:
+        NestedAdapterError: Names those that there are.
+    """
+    one_of(*SUBJECT_ENCODERS).check("subject_encoder", name)
+
+
+def check_subject_token(word: Any) -> str:
+    """Raise unless this may be a subject's word.
+
+    Raises:
+        NestedAdapterError: Shows what it is.
+    """
+    _SETTINGS["subject_token"].check("subject_token", word)
+    return word
+
+
+def acting_mechanism(config: Mapping[str, Any], name: str | None) -> tuple[Mechanism, float | None]:
+    """How an adapter's subjects enter a layer, and α: its own mechanism, or another one that reads the same.
+
+    Args:
+        config: The adapter's settings.
+        name: The other mechanism; None for its own.
+
+    Raises:
+        NestedAdapterError: There is no such mechanism, or it reads other projections.
+    """
+    own = get_mechanism(config["mechanism"])
+    if name is None or name == own.name:
+        return own, config["alpha"]
+    wanted = get_mechanism(name)
+    if wanted.projection is not own.projection:
+        fitting = ", ".join(sorted(one.name for one in MECHANISMS.values() if one.projection is own.projection))
+        raise NestedAdapterError(
+            f"mechanism is {name!r}, but the adapter was trained as {own.name!r}, which has other projections. Leave "
+            f"it out, or give one of {fitting}."
+        )
+    return wanted, (config["alpha"] or DEFAULT_ALPHA) if wanted.has_norm else None
+
+
 def estimated_parameters(config: Mapping[str, Any]) -> int:
     """Estimate an adapter's parameters without building it: an upper bound that is close for large adapters."""
     projections = 2 * config["token_dim"] * sum(config["layers"].values())
-    return _encoder_of(config).estimated_parameters(config) + projections
+    return encoder_of(config).estimated_parameters(config) + projections
 
 
-def _encoder_of(config: Mapping[str, Any]) -> Any:
+def encoder_of(config: Mapping[str, Any]) -> type[SubjectEncoder]:
+    """The class of an adapter's subject encoder."""
     return SUBJECT_ENCODERS[config.get("subject_encoder", DEFAULT_ENCODER)]
 
 
@@ -157,12 +199,7 @@ _SETTINGS: dict[str, Rule] = {
     "subject_token": word(MAX_TEXT),
     "mechanism": word(MAX_TEXT, "the name of a mechanism"),
     "image_encoder": word(MAX_TEXT, "a repository id").or_none(),
-    "subject_encoder": one_of(*SUBJECT_ENCODERS),
     "token_dim": _SIZE,
     "image_feature_dim": _SIZE,
     "num_queries": whole(1, MAX_QUERIES),
-    "qformer_hidden_size": _SIZE,
-    "qformer_num_layers": whole(1, MAX_BLOCKS),
-    "qformer_num_heads": whole(1, MAX_HEADS),
-    "qformer_intermediate_size": _SIZE,
 }

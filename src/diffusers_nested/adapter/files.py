@@ -7,12 +7,15 @@ from typing import Any
 from diffusers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFETENSORS_WEIGHTS_NAME
 
 from ..errors import AdapterLoadError
-from ..files import names_shown, plain_path, read_json, shown
+from ..files import CONFIG_NAME, names_shown, plain_path, read_json, shown
+from ..files.headers import read_header
 from ..files.limits import MAX_CONFIG_BYTES
 from ..files.source import Source
 from ..files.weights import Files, find_weights
 from .checks import FORMAT_VERSION
+from .ip_adapter import is_ip_adapter
 
+_PICKLES = ("bin", "pt", "pth", "ckpt", "pkl")
 _REQUIRED = ("layers", "token_dim", "image_feature_dim")
 
 
@@ -55,6 +58,45 @@ def _check_whole(config: Any, kind: str, source: str, settings: Collection[str])
         raise AdapterLoadError(
             f"The config.json of {source} has unknown settings: {names_shown(unknown)}. Known are "
             f"{', '.join(sorted(settings))}. Upgrade diffusers-nested if the adapter is newer."
+        )
+
+
+def find_ip_adapter(source: Source, weight_name: str | None, variant: str | None) -> tuple[Source, Path] | None:
+    """The file of an IP-Adapter; None if the source is an adapter of ours, or the file is none of IP-Adapter's.
+
+    Args:
+        source: Where it may be.
+        weight_name: Name of the file.
+        variant: Must be None for an IP-Adapter.
+
+    Returns:
+        The source at a commit, and the local path of the file.
+
+    Raises:
+        AdapterLoadError: There is no such file, it is a pickle, or there are both a name and a variant.
+    """
+    config = source.find(source.within(CONFIG_NAME))
+    if weight_name is None or (config is not None and _names_a_class(config)):
+        return None
+    _check_no_pickle(source, weight_name)
+    (path,) = find_adapter_weights(source, weight_name, variant)
+    if not is_ip_adapter(read_header(path)):
+        return None
+    return source.pinned(source.within(plain_path(weight_name) or ""))
+
+
+def _names_a_class(config: Path) -> bool:
+    """Whether a config.json configures a model; some repositories have an empty one, by which downloads are counted."""
+    read = read_json(config, MAX_CONFIG_BYTES)
+    return isinstance(read, Mapping) and "_class_name" in read
+
+
+def _check_no_pickle(source: Source, weight_name: str) -> None:
+    stem, _, suffix = str(weight_name).rpartition(".")
+    if suffix in _PICKLES:
+        raise AdapterLoadError(
+            f"{source.location}: {shown(weight_name)} is a pickle, which can run code when it is read; expected "
+            f"safetensors. Pass weight_name={stem + '.safetensors'!r}."
         )
 
 

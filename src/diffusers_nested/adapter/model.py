@@ -1,34 +1,28 @@
 """NestedAdapter, the model that is trained and published for one domain (arXiv 2501.01407, section 3.3)."""
 
-import inspect
 from collections.abc import Mapping
-from os import PathLike
-from pathlib import Path
 from typing import Any, cast
 
-import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..backbones import BASE_FAMILY, backbone_of, cross_attention_layers, layer_widths
 from ..compat import has_child
-from ..errors import AdapterLoadError, NestedAdapterError
-from ..files import CONFIG_NAME
-from ..files.damage import damaged_downloads
-from ..files.source import Source
-from ..files.weights import check_dtype, load_weights
+from ..errors import NestedAdapterError
 from ..mechanisms import get_mechanism
 from ..publishing import Publishable
-from .checks import DEFAULT_ALPHA, FORMAT_VERSION, check_config, check_config_fits
-from .files import find_adapter_weights, read_config
+from .checks import DEFAULT_ALPHA, FORMAT_VERSION, check_config, check_subject_encoder, encoder_of
+from .loading import LoadableModel
 from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS
 
 # The tower of IP-Adapter's "plus" checkpoints, which most users of diffusers already have.
 DEFAULT_IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"
 
 
-class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
+_OF_ENCODERS = [name for kind in SUBJECT_ENCODERS.values() for name in kind.settings]
+
+
+class NestedAdapter(Publishable, LoadableModel):
     """An encoder from image features to subject tokens, with a projection of the tokens for each layer.
 
     Create one with ``from_unet`` or load one with ``from_pretrained``. The layers' weights are keyed by the layer's
@@ -51,16 +45,18 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
             without one. An adapter that stays on this machine may give the absolute path of a folder.
         base_family: Family of UNets that the adapter is made for.
         format_version: Version of the configuration's format.
-        subject_encoder: Kind of encoder from image features to subject tokens; currently only ``"qformer"``.
+        subject_encoder: Kind of encoder from image features to subject tokens: ``"qformer"``, or one of IP-Adapter's,
+            ``"image_projection"`` or ``"resampler"``.
+        resampler_hidden_size: Width of the resampler.
+        resampler_num_layers: Number of blocks in the resampler.
+        resampler_num_heads: Number of attention heads in the resampler, each of width 64.
 
     Raises:
         NestedAdapterError: A value is out of range, or the mechanism is unknown.
     """
 
-    # The default is not written, so that the files of such adapters stay as they were.
-    ignore_for_config = ["subject_encoder"]  # noqa: RUF012 (as diffusers has it)
-    # Where the adapter was loaded from, and where its image encoder is; None if it was created in this process.
-    origin: Source | None = None
+    # Written only if they matter, so that the files of adapters with a Q-Former stay as they were.
+    ignore_for_config = ["subject_encoder", *_OF_ENCODERS]  # noqa: RUF012 (as diffusers has it)
 
     @register_to_config
     def __init__(
@@ -80,10 +76,16 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
         base_family: str = BASE_FAMILY,
         format_version: int = FORMAT_VERSION,
         subject_encoder: str = DEFAULT_ENCODER,
+        resampler_hidden_size: int = 1280,
+        resampler_num_layers: int = 4,
+        resampler_num_heads: int = 20,
     ) -> None:
         super().__init__()
+        given = locals()
+        check_subject_encoder(subject_encoder)
         if subject_encoder != DEFAULT_ENCODER:
             self.register_to_config(subject_encoder=subject_encoder)
+        self.register_to_config(**{name: given[name] for name in SUBJECT_ENCODERS[subject_encoder].settings})
         check_config(self.config)
         self.encoder = SUBJECT_ENCODERS[subject_encoder].from_config(self.config)
         self.projections = nn.Module()
@@ -163,103 +165,15 @@ class NestedAdapter(Publishable, ModelMixin, ConfigMixin):
         """``project(encode(image_features))``, as used in training: one subject per row."""
         return self.project(self.encode(image_features))
 
-    def check_fits(self, unet: nn.Module) -> None:
-        """Raise unless the adapter fits a UNet; nothing is changed.
+    @property
+    def image_features(self) -> str:
+        """Which features of the vision tower the adapter reads; see ``ImageEncoder``."""
+        return encoder_of(self.config).features
 
-        Raises:
-            AdapterLoadError: The family, the layers or their widths differ.
-        """
-        check_config_fits(self.config, unet)
-
-    @classmethod
-    def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
-        cls,
-        pretrained_model_name_or_path: str | PathLike,
-        *,
-        subfolder: str | None = None,
-        weight_name: str | None = None,
-        variant: str | None = None,
-        torch_dtype: torch.dtype | None = None,
-        unet: nn.Module | None = None,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | PathLike | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        proxies: dict[str, str] | None = None,
-    ) -> "NestedAdapter":
-        """Load an adapter. Its files are checked before any weight is read.
-
-        Only safetensors are read, and weights are downloaded only once the configuration is known to be valid and to
-        fit the ``unet``.
-
-        Args:
-            pretrained_model_name_or_path: A folder, or a repository on the Hub.
-            subfolder: Folder within it.
-            weight_name: Name of the weight file, if it differs from the one that ``save_pretrained`` writes.
-            variant: Such as ``"fp16"``, for ``diffusion_pytorch_model.fp16.safetensors``.
-            torch_dtype: Type of the weights; float32 by default.
-            unet: A UNet that the adapter must fit.
-            revision: Branch, tag or commit of the repository.
-            token: Access token for the Hub.
-            cache_dir: Folder for downloads.
-            local_files_only: Download nothing.
-            force_download: Download files even if they are cached.
-            proxies: Must be None: huggingface_hub reads proxies from the environment.
-
-        Raises:
-            AdapterLoadError: It is not an adapter, has a newer format or is made for another UNet, or tensors are
-                missing, unexpected, of other shapes or not finite. Failed downloads are an ``OSError`` too.
-        """
-        if proxies is not None:
-            raise AdapterLoadError(
-                "proxies must be None: huggingface_hub reads proxies from the environment. Set HTTPS_PROXY instead."
-            )
-        source = Source(
-            str(pretrained_model_name_or_path), subfolder, revision, token, cache_dir, local_files_only, force_download
-        )
-        return cls.from_source(source, weight_name=weight_name, variant=variant, torch_dtype=torch_dtype, unet=unet)
-
-    @classmethod
-    def from_source(
-        cls,
-        source: Source,
-        *,
-        weight_name: str | None = None,
-        variant: str | None = None,
-        torch_dtype: torch.dtype | None = None,
-        unet: nn.Module | None = None,
-    ) -> "NestedAdapter":
-        """Like ``from_pretrained``, from a ``Source``; all loading goes through here."""
-        check_dtype(torch_dtype)
-        source, config_file = source.pinned(source.within(CONFIG_NAME))
-        with damaged_downloads(config_file.parent):
-            adapter = cls.from_config_file(config_file, source.location)
-            if unet is not None:
-                adapter.check_fits(unet)
-            files = find_adapter_weights(source, weight_name, variant)
-            load_weights(adapter, files, source.location, torch_dtype or torch.float32)
-        adapter.register_to_config(_name_or_path=source.location)
-        adapter.origin = source.anonymous()
-        return adapter.eval()
-
-    @classmethod
-    def from_config_file(cls, path: Path, source: str) -> "NestedAdapter":
-        """Build an adapter from a config.json on the meta device: its tensors have shapes but take no memory.
-
-        Args:
-            path: The config.json.
-            source: Where it comes from, for messages.
-
-        Raises:
-            AdapterLoadError: It is not the configuration of an adapter that this version can read.
-        """
-        config = read_config(path, cls.__name__, source, list(inspect.signature(cls).parameters))
-        try:
-            with torch.device("meta"):
-                return cls(**config)
-        except NestedAdapterError as error:
-            raise AdapterLoadError(f"The config.json of {source} cannot be used: {error}") from error
+    @property
+    def reads_empty_image(self) -> bool:
+        """Whether its encoder was trained with an empty image for rows without a prompt, as IP-Adapter's are."""
+        return encoder_of(self.config).reads_empty_image
 
     def _projection(self, path: str) -> Any:
         return self.projections.get_submodule(path)

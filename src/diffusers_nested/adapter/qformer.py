@@ -1,18 +1,29 @@
 """From image features to subject tokens: a Q-Former (arXiv 2501.01407, section 3.3)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from ..errors import NestedAdapterError
-from ..files.limits import MAX_ATTENTION
+from ..files.limits import MAX_ATTENTION, MAX_BLOCKS, MAX_HEADS, MAX_WIDTH
+from ..files.rules import Rule, whole
+from ..vision.kinds import LAST
 
 
 class QFormer(nn.Module):
     """Q-Former (as in BLIP-2) whose N learned queries read image features into N subject tokens."""
+
+    settings: ClassVar[Mapping[str, Rule]] = {
+        "qformer_hidden_size": whole(1, MAX_WIDTH),
+        "qformer_num_layers": whole(1, MAX_BLOCKS),
+        "qformer_num_heads": whole(1, MAX_HEADS),
+        "qformer_intermediate_size": whole(1, MAX_WIDTH),
+    }
+    features: ClassVar[str] = LAST
+    reads_empty_image: ClassVar[bool] = False
 
     def __init__(
         self,

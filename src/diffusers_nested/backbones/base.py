@@ -8,20 +8,47 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Transformers:
+    """The transformers in one block of a UNet, each with one cross-attention layer per depth.
+
+    Attributes:
+        block: Path of the block, such as ``"down_blocks.1"``.
+        count: How many there are.
+        depth: Layers of each.
+        width: Inner width of the layers (heads · d).
+    """
+
+    block: str
+    count: int
+    depth: int
+    width: int
+
+
+@dataclass(frozen=True)
 class BaseModel:
     """A published model of a family, identified by the size of the adapters that fit it.
 
     Attributes:
         title: Its name.
         repository: Its repository on the Hub; None if its authors have removed it.
-        num_layers: How many cross-attention layers its UNet has.
         token_dim: Width of its prompt embeddings.
+        transformers: Those of its UNet, in the order of the UNet's modules.
     """
 
     title: str
     repository: str | None
-    num_layers: int
     token_dim: int
+    transformers: tuple[Transformers, ...] = ()
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """Path of every cross-attention layer -> its inner width, in the order of the UNet's modules."""
+        return {
+            f"{one.block}.attentions.{i}.transformer_blocks.{j}.attn2": one.width
+            for one in self.transformers
+            for i in range(one.count)
+            for j in range(one.depth)
+        }
 
 
 @dataclass(frozen=True)
@@ -87,5 +114,5 @@ class Backbone:
     def base_model(self, config: Mapping[str, Any]) -> BaseModel:
         """The base model that an adapter with this configuration fits; without a repository if it is unknown."""
         size = (len(config["layers"]), config["token_dim"])
-        known = (one for one in self.base_models if (one.num_layers, one.token_dim) == size)
-        return next(known, BaseModel(self.title, None, *size))
+        known = (one for one in self.base_models if (len(one.layers), one.token_dim) == size)
+        return next(known, BaseModel(self.title, None, config["token_dim"]))

@@ -9,7 +9,17 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import Backbone, BaseModel
+from .base import Backbone, BaseModel, Transformers
+
+_TRANSFORMERS = (
+    Transformers("down_blocks.0", count=2, depth=1, width=320),
+    Transformers("down_blocks.1", count=2, depth=1, width=640),
+    Transformers("down_blocks.2", count=2, depth=1, width=1280),
+    Transformers("up_blocks.1", count=3, depth=1, width=1280),
+    Transformers("up_blocks.2", count=3, depth=1, width=640),
+    Transformers("up_blocks.3", count=3, depth=1, width=320),
+    Transformers("mid_block", count=1, depth=1, width=1280),
+)
 
 # What other UNets of this class embed besides the prompt: sizes, images, noise levels, classes
 _EMBEDDINGS = ("addition_embed_type", "class_embed_type", "num_class_embeds")
@@ -47,8 +57,8 @@ SD15 = Backbone(
     prompts=("prompt",),
     text_encoders=("text_encoder",),
     base_models=(
-        BaseModel("Stable Diffusion 1.5", "stable-diffusion-v1-5/stable-diffusion-v1-5", num_layers=16, token_dim=768),
-        BaseModel("Stable Diffusion 2.1", None, num_layers=16, token_dim=1024),
+        BaseModel("Stable Diffusion 1.5", "stable-diffusion-v1-5/stable-diffusion-v1-5", 768, _TRANSFORMERS),
+        BaseModel("Stable Diffusion 2.1", None, 1024, _TRANSFORMERS),
     ),
     conditions=_conditions,
 )

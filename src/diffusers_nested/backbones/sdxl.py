@@ -5,7 +5,15 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import Backbone, BaseModel
+from .base import Backbone, BaseModel, Transformers
+
+_TRANSFORMERS = (
+    Transformers("down_blocks.1", count=2, depth=2, width=640),
+    Transformers("down_blocks.2", count=2, depth=10, width=1280),
+    Transformers("up_blocks.0", count=3, depth=10, width=1280),
+    Transformers("up_blocks.1", count=3, depth=2, width=640),
+    Transformers("mid_block", count=1, depth=10, width=1280),
+)
 
 
 def _is_config_of(config: Mapping[str, Any]) -> bool:
@@ -44,7 +52,7 @@ SDXL = Backbone(
     tokenizers=("tokenizer", "tokenizer_2"),
     prompts=("prompt", "prompt_2"),
     text_encoders=("text_encoder", "text_encoder_2"),
-    base_models=(BaseModel("SDXL", "stabilityai/stable-diffusion-xl-base-1.0", num_layers=70, token_dim=2048),),
+    base_models=(BaseModel("SDXL", "stabilityai/stable-diffusion-xl-base-1.0", 2048, _TRANSFORMERS),),
     conditions=_conditions,
     pooled_at=2,
     modular_pipeline="StableDiffusionXLModularPipeline",

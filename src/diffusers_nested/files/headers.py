@@ -18,6 +18,7 @@ from .limits import MAX_HEADER_BYTES
 
 MAX_DIMENSIONS = 8
 FLOAT_TYPES = ("F16", "BF16", "F32", "F64")
+OTHER_CONFIG = "do not match its config.json"
 _GIT_LFS = b"version https://git-lfs"
 
 
@@ -59,7 +60,11 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
 
 def check_tensors(
-    found: Mapping[str, TensorInfo], expected: Mapping[str, Sequence[int]], source: str, allow_others: bool = False
+    found: Mapping[str, TensorInfo],
+    expected: Mapping[str, Sequence[int]],
+    source: str,
+    allow_others: bool = False,
+    fault: str = OTHER_CONFIG,
 ) -> None:
     """Raise unless the weights are the ones that the model expects.
 
@@ -68,6 +73,7 @@ def check_tensors(
         expected: Name -> shape.
         source: Where the weights come from, for the message.
         allow_others: Ignore unexpected tensors, which will not be read.
+        fault: What is wrong with weights that are not the expected ones, for the message.
 
     Raises:
         AdapterLoadError: A tensor is missing or unexpected, has another shape, or is not floating-point.
@@ -88,7 +94,7 @@ def check_tensors(
     for what, names in problems.items():
         if names:
             raise AdapterLoadError(
-                f"The weights of {source} do not match its config.json: the file {what} {len(names)} tensors "
+                f"The weights of {source} {fault}: the file {what} {len(names)} tensors "
                 f"({names_shown(names)}). The files are damaged or belong to different models; download them again."
             )
 

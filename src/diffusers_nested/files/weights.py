@@ -2,20 +2,34 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import AdapterLoadError, Remedy
-from .headers import TensorInfo, check_tensors, not_whole, read_header
+from .headers import OTHER_CONFIG, TensorInfo, check_tensors, not_whole, read_header
 from .index import read_index
 from .json_files import shown
 from .source import Source
 
 Files = Mapping[Path, Collection[str] | None]
 _TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class Stored(NamedTuple):
+    """Where a file of another format has a tensor.
+
+    Attributes:
+        name: Its name there.
+        part: Which part of that tensor it is, along the first dimension.
+        parts: How many equal parts there are.
+    """
+
+    name: str
+    part: int = 0
+    parts: int = 1
 
 
 def check_dtype(dtype: Any) -> None:
@@ -65,7 +79,13 @@ def find_weights(source: Source, folder: str | None, name: str, index: str) -> d
 
 
 def load_weights(
-    model: nn.Module, files: Files, source: str, dtype: torch.dtype | None, allow_others: bool = False
+    model: nn.Module,
+    files: Files,
+    source: str,
+    dtype: torch.dtype | None,
+    allow_others: bool = False,
+    stored: Mapping[str, Stored] | None = None,
+    fault: str = OTHER_CONFIG,
 ) -> None:
     """Load weights into a model on the meta device.
 
@@ -75,20 +95,28 @@ def load_weights(
         source: Where they come from, for messages.
         dtype: Type of the weights in memory; None keeps the type in the files.
         allow_others: Ignore tensors in the files that the model does not have.
+        stored: Where the files have each of the model's tensors, if not under the same name.
+        fault: What is wrong with weights that are not the expected ones, for the message.
 
     Raises:
         AdapterLoadError: A file is damaged, or a tensor is missing, unexpected, of another shape, not floating-point
             or not finite.
     """
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    checked = check_files(files, expected, source, allow_others)
-    weights = {name: tensor for path, names in checked.items() for name, tensor in _read(path, names, dtype).items()}
-    model.load_state_dict(weights, assign=True)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    stored = {name: Stored(name) for name in shapes} if stored is None else stored
+    expected = {stored[name].name: (stored[name].parts * length, *rest) for name, (length, *rest) in shapes.items()}
+    checked = check_files(files, expected, source, allow_others, fault)
+    read = {name: tensor for path, names in checked.items() for name, tensor in _read(path, names, dtype).items()}
+    model.load_state_dict({name: _part(read[one.name], one) for name, one in stored.items()}, assign=True)
     _check_finite(model, source)
 
 
 def check_files(
-    files: Files, expected: Mapping[str, Sequence[int]], source: str, allow_others: bool = False
+    files: Files,
+    expected: Mapping[str, Sequence[int]],
+    source: str,
+    allow_others: bool = False,
+    fault: str = OTHER_CONFIG,
 ) -> dict[Path, list[str]]:
     """Raise unless the files contain the expected tensors; only the headers are read.
 
@@ -97,6 +125,7 @@ def check_files(
         expected: Name -> shape.
         source: Where they come from, for messages.
         allow_others: Ignore tensors that are not expected.
+        fault: What is wrong with weights that are not the expected ones, for the message.
 
     Returns:
         Local path -> names of the tensors to read from it.
@@ -117,7 +146,7 @@ def check_files(
             )
         found |= header
         place |= dict.fromkeys(header, path)
-    check_tensors(found, expected, source, allow_others)
+    check_tensors(found, expected, source, allow_others, fault)
     return {path: [name for name in expected if place[name] == path] for path in files}
 
 
@@ -129,6 +158,11 @@ def _read(path: Path, names: Collection[str], dtype: torch.dtype | None) -> dict
             return {name: tensor.to(dtype or tensor.dtype, copy=True) for name, tensor in tensors.items()}
     except SafetensorError as error:  # the file changed after it was checked
         raise not_whole(path, error) from error
+
+
+def _part(tensor: Tensor, stored: Stored) -> Tensor:
+    """A part has memory of its own: tensors that share it could not be saved."""
+    return tensor if stored.parts == 1 else tensor.chunk(stored.parts)[stored.part].clone()
 
 
 def _check_finite(model: nn.Module, source: str) -> None:

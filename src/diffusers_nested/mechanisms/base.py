@@ -24,6 +24,8 @@ class Mechanism:
             its ``copy_from(to_k, to_v)`` initialises it from the layer's own weights. None to use the layer's own
             keys and values, so that only the encoder is trained.
         has_norm: Whether ``alpha`` sets the norm of a subject's values.
+        reads_empty_image: Whether rows without a prompt read the tokens of an empty image, if the adapter's encoder was
+            trained with one.
         scales: The scales at which the mechanism is compared with others.
         locates: Whether its subjects act only where their words have been seen: ``attend`` adds what it sees of a
             word to ``SubjectValues.seen``, and the subject's mask follows from what all layers have seen so far.
@@ -34,6 +36,7 @@ class Mechanism:
     attend: Callable[..., Tensor]
     projection: "Callable[[int, int], ValueProjection] | None" = None
     has_norm: bool = False
+    reads_empty_image: bool = False
     scales: tuple[float, ...] = (1.0,)
     locates: bool = False
     trained_as: str | None = None

@@ -37,5 +37,6 @@ DECOUPLED = Mechanism(
     name="decoupled",
     attend=decoupled_attention,
     projection=KeyValueProjection,
+    reads_empty_image=True,
     scales=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
 )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..adapter import NestedAdapter
+from ..adapter.checks import acting_mechanism, check_subject_token
 from ..errors import AdapterLoadError, NestedAdapterError, Remedy
 from ..files import is_folder
 from ..files.source import Source
@@ -25,6 +26,8 @@ def load_all(
     names: Any,
     subfolders: Any,
     weight_names: Any,
+    subject_tokens: Any,
+    mechanism: str | None,
     variant: str | None,
     image_encoder_folder: str | None,
     torch_dtype: torch.dtype | None,
@@ -41,22 +44,24 @@ def load_all(
     sources = list(pretrained) if isinstance(pretrained, list | tuple) else [pretrained]
     if not sources:
         raise AdapterLoadError("The list of adapters is empty. Name at least one repository or folder.")
-    columns = [_spread(column, len(sources)) for column in (names, subfolders, weight_names)]
+    columns = [_spread(column, len(sources)) for column in (names, subfolders, weight_names, subject_tokens)]
     loaded: list[LoadedAdapter] = []
-    for item, name, subfolder, weight_name in zip(sources, *columns, strict=True):
+    for item, name, subfolder, weight_name, word in zip(sources, *columns, strict=True):
         if isinstance(item, NestedAdapter):
             item.check_fits(unet)
             adapter, source = item, _origin_of(item, subfolder, hub)  # left as it is: it may be in training
         else:
             keywords = {"weight_name": weight_name, "variant": variant, "torch_dtype": torch_dtype or unet.dtype}
-            adapter, source = _load(item, subfolder, hub, unet=unet, **keywords)
-        name = _free_name(name or adapter.config["subject_token"], state, loaded)
+            adapter, source = _load(item, subfolder, hub, mechanism, unet=unet, **keywords)
+        word = check_subject_token(adapter.config["subject_token"] if word is None else word)
+        name = _free_name(name or word, state, loaded)
         encoder, encoder_name = None, None
         if image_encoder_folder is not None:
-            tower = find_image_encoder(adapter.config, source, image_encoder_folder)
+            tower = find_image_encoder(adapter.config, source, image_encoder_folder, adapter.image_features)
             encoder_name = tower.name
             encoder = _shared(encoder_name, state, loaded) or load_image_encoder(tower, unet.dtype)
-        loaded.append(LoadedAdapter(name, adapter, encoder, encoder_name))
+        acting = acting_mechanism(adapter.config, mechanism)
+        loaded.append(LoadedAdapter(name, adapter, encoder, encoder_name, word, *acting))
     return loaded
 
 
@@ -75,7 +80,9 @@ def add_all(pipeline: Any, loaded: Sequence[LoadedAdapter]) -> None:
             state.add(one)
 
 
-def _load(item: Any, subfolder: str | None, hub: Mapping[str, Any], **keywords: Any) -> tuple[NestedAdapter, Source]:
+def _load(
+    item: Any, subfolder: str | None, hub: Mapping[str, Any], mechanism: str | None, **keywords: Any
+) -> tuple[NestedAdapter, Source]:
     """An adapter, and its source at the commit it was loaded from."""
     if not isinstance(item, str | Path):
         raise AdapterLoadError(
@@ -83,7 +90,7 @@ def _load(item: Any, subfolder: str | None, hub: Mapping[str, Any], **keywords: 
             "NestedAdapter, or a list of these."
         )
     source = Source(str(item), subfolder, **hub)
-    adapter = NestedAdapter.from_source(source, **keywords).requires_grad_(False)
+    adapter = NestedAdapter.from_any_source(source, mechanism, **keywords).requires_grad_(False)
     assert adapter.origin is not None  # it has just been loaded
     return adapter, replace(source, revision=adapter.origin.revision)
 

@@ -41,6 +41,8 @@ class NestedAdapterMixin:
         image_encoder_folder: str | None = "image_encoder",
         *,
         adapter_name: str | Sequence[str] | None = None,
+        subject_token: str | Sequence[str] | None = None,
+        mechanism: str | None = None,
         variant: str | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
@@ -52,7 +54,8 @@ class NestedAdapterMixin:
         """Load one or several adapters, in addition to those already loaded.
 
         Args:
-            pretrained: A repository id, a folder, a ``NestedAdapter``, or a list of these.
+            pretrained: A repository id, a folder, a ``NestedAdapter``, or a list of these. With ``weight_name``, also
+                an IP-Adapter: its base, plus and plus-face files are recognised by their content.
             subfolder: Folder of the adapter within the repository or folder; one for all, or one each. This and the
                 next two can be passed by position, as in ``load_ip_adapter``.
             weight_name: Name of the weights file, if it is not diffusers' default; one for all, or one each.
@@ -60,6 +63,11 @@ class NestedAdapterMixin:
                 default image_encoder/ if it is there, else the one that the config names. None loads none: subjects
                 are then given as embeddings.
             adapter_name: Name of the adapter, one per adapter for a list; by default its ``subject_token``.
+            subject_token: The word that stands for its subjects by default, one per adapter for a list; by default the
+                one in its config, "person" for an IP-Adapter.
+            mechanism: How its subjects enter a layer, in place of the config's mechanism, if it reads the same
+                projections. For an IP-Adapter, ``"located"`` (the default) acts at the word, ``"decoupled"`` is
+                IP-Adapter itself, and ``"nested"`` uses its keys and values as nested ones.
             variant: Such as ``"fp16"``.
             revision: Branch, tag or commit of the repository.
             token: Access token of the Hub.
@@ -80,6 +88,8 @@ class NestedAdapterMixin:
             names=adapter_name,
             subfolders=subfolder,
             weight_names=weight_name,
+            subject_tokens=subject_token,
+            mechanism=mechanism,
             variant=variant,
             image_encoder_folder=image_encoder_folder,
             torch_dtype=torch_dtype,

@@ -219,7 +219,7 @@ def _check_width(state: NestedState, subject: ResolvedSubject) -> None:
 
 def _check_same_mechanism(state: NestedState, row: Sequence[ResolvedSubject]) -> None:
     """Mechanisms change the same attention, and the paper does not say how to combine two of them."""
-    found = {state.loaded[subject.adapter_name].adapter.config["mechanism"]: subject.token for subject in row}
+    found = {state.loaded[subject.adapter_name].mechanism.name: subject.token for subject in row}
     if len(found) > 1:
         listed = ", ".join(f"{token!r} by {mechanism!r}" for mechanism, token in found.items())
         raise SubjectError(

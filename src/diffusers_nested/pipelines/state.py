@@ -15,7 +15,7 @@ from ..backbones import backbone_of, titles
 from ..compat import execution_device, uncompiled
 from ..errors import NestedAdapterError, ScaleError, SubjectError
 from ..injection import Dial, Kind, NestedInjector, ProjectedSubject, expand_scale
-from ..mechanisms import Mechanism, get_mechanism
+from ..mechanisms import Mechanism
 from ..subjects import ResolvedSubject
 from ..vision import ImageEncoder, check_encoded
 
@@ -32,6 +32,9 @@ class LoadedAdapter:
         adapter: The adapter.
         encoder: Its image encoder; None if it was loaded without one.
         encoder_name: Where the image encoder comes from; adapters with the same name share it.
+        subject_token: The word that stands for its subjects by default.
+        mechanism: How its subjects enter a layer.
+        alpha: Norm of a subject's value in units of the word's own.
         dials: Layer path -> scale, initially 1.
     """
 
@@ -39,15 +42,13 @@ class LoadedAdapter:
     adapter: NestedAdapter
     encoder: ImageEncoder | None
     encoder_name: str | None
+    subject_token: str
+    mechanism: Mechanism
+    alpha: float | None
     dials: dict[str, Dial] = field(init=False)
 
     def __post_init__(self) -> None:
         self.dials = {path: Dial(1.0) for path in self.adapter.config["layers"]}
-
-    @property
-    def mechanism(self) -> Mechanism:
-        """How its subjects enter a layer."""
-        return get_mechanism(self.adapter.config["mechanism"])
 
     @torch.no_grad()
     def encode(self, pipeline: Any, images: Sequence[Any]) -> Tensor:
@@ -63,7 +64,7 @@ class LoadedAdapter:
                 "or load it without image_encoder_folder=None."
             )
         with _on_device(self.encoder.model, pipeline):
-            features = self.encoder(images)
+            features = self.encoder(images, self.adapter.image_features)
         with _on_device(self.adapter, pipeline) as device:
             tokens = self.adapter.encode(features.to(device, self.adapter.dtype))
         check_encoded(tokens, features)
@@ -98,7 +99,7 @@ class LoadedAdapter:
         return Kind(
             adapter=self.name,
             mechanism=self.mechanism,
-            alpha=self.adapter.config["alpha"],
+            alpha=self.alpha,
             dials=dials,
             num_tokens=num_tokens,
             scale=subject.scale,
@@ -126,7 +127,7 @@ class NestedState:
     @property
     def subject_tokens(self) -> dict[str, str]:
         """The word of each adapter, by the adapter's name."""
-        return {name: loaded.adapter.config["subject_token"] for name, loaded in self.loaded.items()}
+        return {name: loaded.subject_token for name, loaded in self.loaded.items()}
 
     def add(self, loaded: LoadedAdapter) -> None:
         """Add an adapter that fits."""

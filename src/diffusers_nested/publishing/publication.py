@@ -138,7 +138,7 @@ def _load_all(folder: Path, contents: Contents, load: Load) -> Any:
     adapter, *_ = [load(source, variant=variant) for variant in contents.variants or [None]]
     named = adapter.config["image_encoder"]
     if contents.has_image_encoder:
-        load_image_encoder(find_image_encoder(adapter.config, source, "image_encoder"))
+        load_image_encoder(find_image_encoder(adapter.config, source, "image_encoder", adapter.image_features))
     elif not named or names_a_folder(named):
         raise PublishError(
             f"{folder} has no image_encoder/, and its config.json names "

@@ -21,6 +21,7 @@ class FrozenModels:
         feature_dim: Width of the features that the adapter reads.
         device: Where to compute.
         dtype: Of the weights.
+        features: Which features the adapter reads; see ``ImageEncoder``.
 
     Raises:
         NestedAdapterError: The UNet does not take plain latents, for example because it is made for inpainting.
@@ -33,13 +34,14 @@ class FrozenModels:
         feature_dim: int,
         device: torch.device,
         dtype: torch.dtype,
+        features: str = "last",
     ) -> None:
         self.pipeline = pipeline
         self.unet = pipeline.unet
         self.backbone = backbone_of(inner_unet(pipeline))
         self._vae = pipeline.vae
         self._tower = image_encoder
-        self._feature_dim = feature_dim
+        self._feature_dim, self._features = feature_dim, features
         self._device = device
         self._dtype = dtype
         latents, channels = self._vae.config.latent_channels, self.unet.config.in_channels
@@ -87,18 +89,22 @@ class FrozenModels:
         return self.backbone.text(encoded, negative=True)
 
     def features(self, images: Sequence[Any]) -> Tensor:
-        """Features of images before pooling, (B, L, D).
+        """Features of images that the adapter reads, (B, L, D).
 
         Raises:
             NestedAdapterError: The adapter needs another vision tower.
         """
-        features = self._tower(images)
+        features = self._tower(images, self._features)
         if features.shape[-1] != self._feature_dim:
             raise NestedAdapterError(
                 f"The image encoder gives features of width {features.shape[-1]}, the adapter reads "
                 f"{self._feature_dim}. Build the adapter with image_feature_dim={features.shape[-1]}."
             )
         return features
+
+    def no_image(self) -> Tensor:
+        """Features of an empty image, (1, L, D)."""
+        return self._tower.empty(self._features)
 
 
 def _cast(model: Any, dtype: torch.dtype) -> None:

@@ -105,7 +105,7 @@ class Run:
     def _backward(self, samples: Samples, generator: torch.Generator) -> torch.Tensor:
         drawn = self._objective.draw(samples, generator)
         with self._accelerator.autocast():
-            projected = self._learner.model(samples.features)
+            projected = self._learner.model(self._objective.features(samples, drawn))
         with self._objective.acting(projected, self._objective.positions(samples, drawn)):
             with self._accelerator.autocast():
                 losses = self._objective.losses(samples, drawn)

@@ -24,7 +24,8 @@ class Objective:
         injector: Injected into the UNet.
         adapter: Its mechanism and α say how subjects act.
         resolution: Side of the target images.
-        dropped_share: Share of the examples that lose their prompt.
+        dropped_share: Share of the examples that lose their prompt; with IP-Adapter's encoders and mechanism, they have
+            an empty image as well.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class Objective:
         )
         self._dropped_share = dropped_share
         self._no_prompt = frozen.no_prompt()
+        reads_empty_image = self._kind.mechanism.reads_empty_image and adapter.reads_empty_image
+        self._no_image = frozen.no_image().float() if reads_empty_image else None
         self._conditions = frozen.backbone.conditions
         self._resolution = resolution
 
@@ -65,9 +68,15 @@ class Objective:
         with self._injector.bound(RowGroup([PlacedSubject((subject,), positions)])):
             yield
 
+    def features(self, samples: Samples, drawn: Noise) -> Tensor:
+        """Image features (B, L, F): an empty image's in rows whose prompt is dropped, if the adapter reads them."""
+        if self._no_image is None:
+            return samples.features
+        return torch.where(drawn.dropped[:, None, None], self._no_image, samples.features)
+
     def positions(self, samples: Samples, drawn: Noise) -> Tensor:
-        """Where the subjects act, (B, T): nowhere in rows whose prompt is dropped."""
-        return samples.positions * ~drawn.dropped[:, None]
+        """Where the subjects act, (B, T): nowhere in rows whose prompt is dropped, unless they read an empty image."""
+        return samples.positions if self._no_image is not None else samples.positions * ~drawn.dropped[:, None]
 
     def losses(self, samples: Samples, drawn: Noise) -> Tensor:
         """Mean squared error of every example, (B,), in float32."""

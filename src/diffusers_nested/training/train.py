@@ -101,7 +101,7 @@ def _encoder(
 ) -> SampleEncoder:
     """The frozen models, on their device, and what they make of the examples."""
     width, dtype = adapter.config["image_feature_dim"], DTYPES[config.mixed_precision]
-    frozen = FrozenModels(pipeline, image_encoder, width, accelerator.device, dtype)
+    frozen = FrozenModels(pipeline, image_encoder, width, accelerator.device, dtype, adapter.image_features)
     return SampleEncoder(frozen, positions, config.resolution)
 
 

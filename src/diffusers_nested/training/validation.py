@@ -63,7 +63,7 @@ def validation_sheet(
 ) -> Image.Image:
     """A sheet with a row per image: the image itself, then one picture per prompt, all from the same noise."""
     opened = [load_image(image) for image in images]
-    tokens = adapter.encode(image_encoder(opened).to(adapter.dtype))
+    tokens = adapter.encode(image_encoder(opened, adapter.image_features).to(adapter.dtype))
     rows = []
     pipeline.load_nested_adapter(adapter, image_encoder_folder=None)
     try:

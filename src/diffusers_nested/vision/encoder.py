@@ -11,34 +11,39 @@ from transformers import PreTrainedModel
 from ..errors import NestedAdapterError, SubjectError
 from ..files.limits import MAX_RESIZED_PIXELS
 from ..images import to_pil
-from .kinds import TOWER_KINDS, last_hidden_state
+from .kinds import LAST, PENULTIMATE, POOLED, TOWER_KINDS
 
 
 class ImageEncoder:
     """A frozen vision tower with its preprocessing.
 
     Args:
-        model: A vision model of transformers whose output has ``last_hidden_state`` (B, L, D).
+        model: A vision model of transformers, of a kind in ``TOWER_KINDS``.
         processor: Its image processor, which turns PIL images into ``pixel_values``.
     """
 
     def __init__(self, model: PreTrainedModel, processor: Any) -> None:
         self.model = model.eval().requires_grad_(False)
         self.processor = processor
-        kind = TOWER_KINDS.get(model.config.model_type)
-        self._features = last_hidden_state if kind is None else kind.features
+        self._features = TOWER_KINDS[model.config.model_type].features
 
     @property
     def feature_dim(self) -> int:
-        """D, the width of the features."""
-        return self.model.config.hidden_size
+        """D, the width of the features of the last layer."""
+        return self.width_of(LAST)
+
+    def width_of(self, features: str) -> int:
+        """D, the width of these features."""
+        return getattr(self.model.config, self._features[features].width)
 
     @torch.no_grad()
-    def __call__(self, images: Sequence[Any]) -> Tensor:
-        """Image features (B, L, D): for CLIP, the last layer before pooling, including the class token.
+    def __call__(self, images: Sequence[Any], features: str = LAST) -> Tensor:
+        """Image features (B, L, D).
 
         Args:
             images: PIL images, arrays (H, W, C) or (H, W), or tensors (C, H, W); see ``to_pil``.
+            features: Which ones: ``"last"`` for those of the last layer before pooling, including the class token,
+                ``"penultimate"`` for the layer before it, or ``"pooled"`` for the projected class token, with L = 1.
 
         Raises:
             SubjectError: One of them is not an image, or is so narrow that resizing it would take too much memory.
@@ -46,8 +51,19 @@ class ImageEncoder:
         opened = [to_pil(image) for image in images]
         for image in opened:
             _check_shape(image, self.processor)
-        pixels = self.processor(images=opened, return_tensors="pt").pixel_values
-        return self._features(self.model(pixels.to(self.model.device, self.model.dtype)))
+        return self._read(self.processor(images=opened, return_tensors="pt").pixel_values, features)
+
+    @torch.no_grad()
+    def empty(self, features: str = LAST) -> Tensor:
+        """What stands for "no image" in IP-Adapter: the features (1, L, D) of all-zero pixels, or zeros if pooled."""
+        if features == POOLED:
+            return torch.zeros(1, 1, self.width_of(POOLED), device=self.model.device, dtype=self.model.dtype)
+        side = self.model.config.image_size
+        return self._read(torch.zeros(1, 3, side, side), features)
+
+    def _read(self, pixels: Tensor, features: str) -> Tensor:
+        pixels = pixels.to(self.model.device, self.model.dtype)
+        return self._features[features].pick(self.model(pixels, output_hidden_states=features == PENULTIMATE))
 
 
 def check_encoded(tokens: Tensor, features: Tensor) -> None:

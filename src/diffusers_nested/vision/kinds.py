@@ -11,8 +11,25 @@ from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionMode
 from ..files.limits import MAX_BLOCKS, MAX_HEADS, MAX_SIDE, MAX_WIDTH
 from ..files.rules import Rule, number, one_of, whole
 
+LAST = "last"  # the last layer before pooling, including the class token
+PENULTIMATE = "penultimate"  # the layer before it, without the final norm: what IP-Adapter's resampler reads
+POOLED = "pooled"  # the projected class token, as a single feature: what IP-Adapter's linear projection reads
+
 # CLIP's own, and others without weights
 _ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish")
+
+
+@dataclass(frozen=True)
+class Features:
+    """One kind of features that a tower gives.
+
+    Attributes:
+        pick: Picks them, (B, L, D), from the model's output with hidden states.
+        width: Name of the setting that gives D.
+    """
+
+    pick: Callable[[Any], Tensor]
+    width: str
 
 
 @dataclass(frozen=True)
@@ -26,7 +43,7 @@ class TowerKind:
         settings: Rules for the settings that are read from config.json; all others are ignored.
         part_of: The ``model_type`` of full models that contain such a tower as their ``vision_config``.
         complete: Fills the model's buffers that are not stored in files.
-        features: Picks the features (B, L, D) from the model's output.
+        features: The features that adapters can read, by name; see ``LAST``, ``PENULTIMATE`` and ``POOLED``.
     """
 
     config: type[Any]
@@ -35,12 +52,7 @@ class TowerKind:
     settings: Mapping[str, Rule]
     part_of: str
     complete: Callable[[Any], None]
-    features: Callable[[Any], Tensor]
-
-
-def last_hidden_state(output: Any) -> Tensor:
-    """Features of the last layer before pooling, including the class token."""
-    return output.last_hidden_state
+    features: Mapping[str, Features]
 
 
 def _number_patches(model: Any) -> None:
@@ -67,7 +79,11 @@ _CLIP = TowerKind(
     },
     part_of="clip",
     complete=_number_patches,
-    features=last_hidden_state,
+    features={
+        LAST: Features(lambda output: output.last_hidden_state, "hidden_size"),
+        PENULTIMATE: Features(lambda output: output.hidden_states[-2], "hidden_size"),
+        POOLED: Features(lambda output: output.image_embeds[:, None], "projection_dim"),  # (B, D) -> (B, 1, D)
+    },
 )
 
 TOWER_KINDS: dict[str, TowerKind] = {"clip_vision_model": _CLIP}

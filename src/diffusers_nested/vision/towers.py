@@ -25,13 +25,14 @@ from ..files.damage import damaged_downloads
 from ..files.source import Source
 from ..files.weights import check_dtype, find_weights
 from .encoder import ImageEncoder
-from .kinds import TOWER_KINDS
+from .kinds import LAST, PENULTIMATE, POOLED, TOWER_KINDS
 from .preprocessing import check_processor_fits, read_processor
 from .tower_files import check_name, read_tower, read_tower_config
 
 OWN_FOLDER = "image_encoder"
 _PREPROCESSING = "feature_extractor"
 _WEIGHTS = "model.safetensors"
+_TITLES = {LAST: "features", PENULTIMATE: "features", POOLED: "pooled features"}
 logger = logging.getLogger(__name__)
 
 
@@ -93,13 +94,16 @@ class Tower:
             return read_tower_config(folder / CONFIG_NAME)
 
 
-def find_image_encoder(config: Mapping[str, Any], source: Source | None, folder: str = OWN_FOLDER) -> Tower:
+def find_image_encoder(
+    config: Mapping[str, Any], source: Source | None, folder: str = OWN_FOLDER, features: str = LAST
+) -> Tower:
     """The vision tower that an adapter reads, according to this module's rule.
 
     Args:
         config: Configuration of the adapter.
         source: Where the adapter comes from; None if it was created in this process.
         folder: The user's ``image_encoder_folder``.
+        features: Which of its features the adapter reads.
 
     Raises:
         AdapterLoadError: There is no tower, it cannot be read, or its features do not have the adapter's width.
@@ -113,7 +117,7 @@ def find_image_encoder(config: Mapping[str, Any], source: Source | None, folder:
     if tower.source is not source:
         logger.info("the adapter's config names the image encoder %s", tower.place)  # it may belong to somebody else
         tower = _pinned_by_name(tower, source)
-    _check_width(config, tower)
+    _check_width(config, tower, features)
     return tower
 
 
@@ -229,12 +233,13 @@ def _pinned_by_name(tower: Tower, source: Source | None) -> Tower:
         ) from error
 
 
-def _check_width(config: Mapping[str, Any], tower: Tower) -> None:
-    width = tower.config.hidden_size
+def _check_width(config: Mapping[str, Any], tower: Tower, features: str) -> None:
+    width = getattr(tower.config, TOWER_KINDS[tower.config.model_type].features[features].width)
     if width != config["image_feature_dim"]:
         raise AdapterLoadError(
-            f"The image encoder {tower.name} gives features of width {width}, but the adapter reads "
-            f"{config['image_feature_dim']}. Use the image encoder that the adapter was trained with."
+            f"The image encoder {tower.name} gives {_TITLES[features]} of width {width}, but the adapter reads "
+            f"{config['image_feature_dim']}. Use the image encoder that the adapter was trained with: give its folder "
+            "as image_encoder_folder."
         )
 
 
