@@ -8,20 +8,27 @@ from diffusers.image_processor import IPAdapterMaskProcessor
 from torch import Tensor
 
 
+def size_at(size: tuple[int, int], level: int) -> tuple[int, int]:
+    """Height and width of latents that the UNet has halved ``level`` times, odd sizes rounded up."""
+    height, width = size
+    for _ in range(level):
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return height, width
+
+
 def masks_at(masks: Sequence[Tensor | None], size: tuple[int, int], level: int) -> Tensor | None:
     """Resize masks (h, w) of the image for a layer: (masks, S), the mean over the area that each query covers.
 
     Args:
         masks: Either all None, or none of them.
         size: Height and width of the latents.
-        level: How often the UNet has halved them, odd sizes rounded up.
+        level: How often the UNet has halved them.
     """
     given = [mask for mask in masks if mask is not None]
     if not given:
         return None
-    size = _size_at(size, level)
-    # (h, w) -> (height, width) -> (S,)
-    return torch.stack([F.adaptive_avg_pool2d(mask[None], size).flatten() for mask in given])
+    # (h, w) -> those of the level -> (S,)
+    return torch.stack([F.adaptive_avg_pool2d(mask[None], size_at(size, level)).flatten() for mask in given])
 
 
 def ip_adapter_masks_at(masks: Sequence[Tensor | None], size: tuple[int, int], level: int) -> Tensor | None:
@@ -32,17 +39,10 @@ def ip_adapter_masks_at(masks: Sequence[Tensor | None], size: tuple[int, int], l
     given = [mask for mask in masks if mask is not None]
     if not given:
         return None
-    height, width = _size_at(size, level)
+    height, width = size_at(size, level)
     stretched = [_stretched(mask, size) for mask in given]
     # (1, h, w) -> (1, S, 1) -> (S,)
     return torch.stack([IPAdapterMaskProcessor.downsample(x[None], 1, height * width, 1).flatten() for x in stretched])
-
-
-def _size_at(size: tuple[int, int], level: int) -> tuple[int, int]:
-    height, width = size
-    for _ in range(level):
-        height, width = (height + 1) // 2, (width + 1) // 2
-    return height, width
 
 
 def _stretched(mask: Tensor, size: tuple[int, int]) -> Tensor:

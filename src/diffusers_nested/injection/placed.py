@@ -10,6 +10,7 @@ from ..attention import SubjectValues
 from ..errors import NestedAdapterError
 from ..mechanisms import Mechanism
 from .masks import ip_adapter_masks_at, masks_at, share_out
+from .word_maps import GroupMaps
 
 
 class Dial:
@@ -101,8 +102,8 @@ class PlacedSubject:
     subjects: tuple[ProjectedSubject, ...]
     positions: Tensor
 
-    def at_layer(self, path: str, heads: int, mask: Tensor | None) -> SubjectValues:
-        """The subject as one layer sees it, given its mask there, (rows or 1, S)."""
+    def at_layer(self, path: str, heads: int, mask: Tensor | None, seen: Tensor | None) -> SubjectValues:
+        """The subject as one layer sees it, given its mask there, (rows or 1, S), and what is seen of its word."""
         kind = self.subjects[0].kind
         read: Sequence[Tensor] = self.subjects[0].layers[path]
         if len(self.subjects) > 1:
@@ -119,6 +120,7 @@ class PlacedSubject:
             alpha=kind.alpha,
             log_weights=self._log_weights() if kind.is_weighted else None,
             mask=mask,
+            seen=seen,
         )
 
     def mask_at(self, size: tuple[int, int], level: int) -> Tensor | None:
@@ -158,6 +160,7 @@ class RowGroup:
         others: The numbers of all other rows.
         size: Height and width of the UNet's latents; needed for masks only.
         batch: How many rows the UNet is given; needed if rows are numbered.
+        maps: Of the subjects' words; None for mechanisms that do not locate them.
 
     Attributes:
         kinds: Of the subjects.
@@ -170,8 +173,9 @@ class RowGroup:
         others: Tensor | None = None,
         size: tuple[int, int] = (0, 0),
         batch: int | None = None,
+        maps: GroupMaps | None = None,
     ) -> None:
-        self._rows, self._others, self._batch = rows, others, batch
+        self._rows, self._others, self._batch, self._maps = rows, others, batch, maps
         self._placed = placed
         self._size = size
         self.kinds = [one.subjects[0].kind for one in placed]
@@ -192,13 +196,21 @@ class RowGroup:
         if not any(on):
             return None
         if (path, on) not in self._known:
-            masks = self._masks_at(level) if self._is_masked else [None] * len(on)
-            parts = zip(self._placed, masks, on, strict=True)
-            subjects = [one.at_layer(path, heads, mask) for one, mask, acts in parts if acts]
+            nothing: list[Tensor | None] = [None] * len(on)
+            masks, seen = self._masks_at(level) if self._is_masked else nothing, nothing
+            if self._maps is not None:
+                seen, masks = self._maps.at(level, masks)
+            parts = zip(self._placed, masks, seen, on, strict=True)
+            subjects = [one.at_layer(path, heads, *maps) for one, *maps, acts in parts if acts]
             self._known[path, on] = LayerGroup(
                 self._rows, self._others, tuple(subjects), self.kinds[0].mechanism, self._batch
             )
         return self._known[path, on]
+
+    def locate(self) -> None:
+        """Before a call of the UNet: let the subjects act where their words have been seen."""
+        if self._maps is not None:
+            self._maps.update()
 
     def _masks_at(self, level: int) -> list[Tensor | None]:
         """Masks of the subjects at a level of the UNet, each (rows or 1, S)."""

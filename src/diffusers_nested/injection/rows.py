@@ -5,6 +5,7 @@ embeddings themselves tell which row is which.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -87,6 +88,23 @@ class RowFinder:
         self._cache[id(encoder_hidden_states)] = (encoder_hidden_states, version, found)
         return found
 
+    def pictures(self, rows: Sequence[int | None]) -> list[int]:
+        """The picture that each row belongs to, given the prompts of the rows; -1 for rows without a prompt.
+
+        Rows that a pipeline repeats belong to the same picture, and another prompt of the call continues it.
+        """
+        seen: dict[int, int] = defaultdict(int)
+        pictures = []
+        for number in rows:
+            if number is None:
+                pictures.append(-1)
+                continue
+            encoded = next(one for one in reversed(self._encoded) if one.first <= number)
+            of_prompt = encoded.images_per_prompt
+            pictures.append((number - encoded.first) * of_prompt + seen[number] % of_prompt)
+            seen[number] += 1
+        return pictures
+
     def _compare(self, states: Tensor) -> "_Found":
         rows: list[int | None] = [None] * len(states)
         for encoded in self._encoded:
@@ -124,6 +142,11 @@ class _Encoded:
     num_prompts: int
     first: int
     negative: Tensor | None
+
+    @property
+    def images_per_prompt(self) -> int:
+        """How many rows each prompt has."""
+        return len(self.positive) // self.num_prompts
 
     def assign(self, matches: list[list[bool]]) -> list[int | None]:
         """The prompt of every row, given which of the positive or of the negative embeddings it equals."""
