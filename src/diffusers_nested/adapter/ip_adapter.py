@@ -18,7 +18,7 @@ from ..files.headers import TensorInfo
 from ..files.weights import Stored
 from .ip_encoders import HEAD_WIDTH
 
-IMPORTED_MECHANISM = "decoupled"
+IMPORTED_MECHANISM = "located"
 NO_IP_ADAPTER = "are not those of an IP-Adapter for this base model"
 
 Header = Mapping[str, TensorInfo]

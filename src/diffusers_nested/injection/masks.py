@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from diffusers.image_processor import IPAdapterMaskProcessor
 from torch import Tensor
 
 
@@ -28,6 +29,29 @@ def masks_at(masks: Sequence[Tensor | None], size: tuple[int, int], level: int) 
         return None
     # (h, w) -> those of the level -> (S,)
     return torch.stack([F.adaptive_avg_pool2d(mask[None], size_at(size, level)).flatten() for mask in given])
+
+
+def ip_adapter_masks_at(masks: Sequence[Tensor | None], size: tuple[int, int], level: int) -> Tensor | None:
+    """Like ``masks_at``, but resized as IP-Adapter does: bicubically, to a size that it infers from the mask's shape.
+
+    Masks of another shape than the image are stretched first.
+    """
+    given = [mask for mask in masks if mask is not None]
+    if not given:
+        return None
+    height, width = size_at(size, level)
+    stretched = [_stretched(mask, size) for mask in given]
+    # (1, h, w) -> (1, S, 1) -> (S,)
+    return torch.stack([IPAdapterMaskProcessor.downsample(x[None], 1, height * width, 1).flatten() for x in stretched])
+
+
+def _stretched(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask (h, w) with the proportions of the latents, and about as fine as it was."""
+    (h, w), (height, width) = mask.shape, size
+    if h * width == w * height:
+        return mask
+    times = max(1, h // height, w // width)
+    return F.interpolate(mask[None, None], (times * height, times * width), mode="bicubic")[0, 0]
 
 
 def share_out(masks: Sequence[Tensor | None], positions: Sequence[Tensor]) -> list[Tensor | None]:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from ..attention import SubjectValues
+from ..errors import NestedAdapterError
 from ..mechanisms import Mechanism
 from ..mechanisms.located import watching
-from .masks import masks_at, share_out
+from .masks import ip_adapter_masks_at, masks_at, share_out
 from .word_maps import GroupMaps
 
 
@@ -53,6 +54,8 @@ class Kind:
         steps: First and last part of the denoising steps in which the subject acts, from 0 to 1.
         is_weighted: Whether the subject has log-weights.
         is_masked: Whether the subject has a mask.
+        reads_empty_image: Whether it acts as in IP-Adapter: with an empty image in the rows of negative prompts, and
+            with masks that are resized in its way and may overlap.
     """
 
     adapter: str
@@ -64,6 +67,7 @@ class Kind:
     steps: tuple[float, float] = (0.0, 1.0)
     is_weighted: bool = False
     is_masked: bool = False
+    reads_empty_image: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,12 +80,15 @@ class ProjectedSubject:
             (tokens,) for a mechanism without projections.
         log_weights: (1, N), added to the nested logits; None for equal weights.
         mask: Where in the image the subject acts, (h, w) from 0 to 1; None for everywhere.
+        empty: The empty image that stands for it in the rows of negative prompts, or why it cannot, which matters only
+            if there are such rows; None if these rows stay plain.
     """
 
     kind: Kind
     layers: Mapping[str, tuple[Tensor, ...]]
     log_weights: Tensor | None = None
     mask: Tensor | None = None
+    empty: "ProjectedSubject | NestedAdapterError | None" = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +123,11 @@ class PlacedSubject:
             mask=mask,
             seen=seen,
         )
+
+    def mask_at(self, size: tuple[int, int], level: int) -> Tensor | None:
+        """The mask at a level of the UNet, (rows or 1, S), given the latents' height and width; None without one."""
+        resize = ip_adapter_masks_at if self.subjects[0].kind.reads_empty_image else masks_at
+        return resize([subject.mask for subject in self.subjects], size, level)
 
     def _log_weights(self) -> Tensor:
         return torch.cat([one.log_weights for one in self.subjects if one.log_weights is not None])
@@ -212,6 +224,8 @@ class RowGroup:
     def _masks_at(self, level: int) -> list[Tensor | None]:
         """Masks of the subjects at a level of the UNet, each (rows or 1, S)."""
         if level not in self._masks:
-            sized = [masks_at([one.mask for one in placed.subjects], self._size, level) for placed in self._placed]
-            self._masks[level] = share_out(sized, [placed.positions for placed in self._placed])
+            sized = [placed.mask_at(self._size, level) for placed in self._placed]
+            ours = [None if kind.reads_empty_image else mask for kind, mask in zip(self.kinds, sized, strict=True)]
+            shared = share_out(ours, [placed.positions for placed in self._placed])
+            self._masks[level] = [mask if own is None else own for mask, own in zip(sized, shared, strict=True)]
         return self._masks[level]

@@ -15,6 +15,8 @@ from .word_maps import WordMaps
 Subjects = Sequence[tuple[ProjectedSubject, tuple[int, ...]]]
 # Or why they cannot stand in it, which matters only if its rows reach the UNet.
 Prompt = Subjects | NestedAdapterError
+# The numbers of the prompts that a row holds as prompt and as negative prompt; at most one is not None.
+Row = tuple[int | None, int | None]
 
 
 class Placement:
@@ -30,6 +32,8 @@ class Placement:
         self._prompts = list(prompts)
         self._finder = finder
         self._counter = counter
+        # in later prompts, the same subjects stand
+        self._reads_empty_image = any([_reads_empty_image(prompt) for prompt in prompts])
         self._placed: dict[Hashable, tuple[RowGroup, ...]] = {}
         self._maps = WordMaps()
 
@@ -71,7 +75,7 @@ class Placement:
                 "callback that drops rows must keep one per picture; diffusers' CFG cutoff keeps only the last one, "
                 "so use it with a single picture."
             )
-        rows = tuple(self._finder.find(states, frames))
+        rows = self._rows(states, frames)
         size = (sample.shape[-2], sample.shape[-1])
         if (rows, size) not in self._placed:
             self._placed[rows, size] = self._place(rows, size, states, frames)
@@ -79,19 +83,22 @@ class Placement:
             group.locate()
         return [(group, [self._acts(kind) for kind in group.kinds]) for group in self._placed[rows, size]]
 
+    def _rows(self, states: Tensor, frames: int) -> tuple[Row, ...]:
+        found = self._finder.find(states, frames)
+        negatives = self._finder.find_negative(states, frames) if self._reads_empty_image else [None] * len(found)
+        return tuple(zip(found, negatives, strict=True))
+
     def _acts(self, kind: Kind) -> bool:
         return self._counter is None or self._counter.within(*kind.steps)
 
-    def _place(
-        self, rows: tuple[int | None, ...], size: tuple[int, int], like: Tensor, frames: int
-    ) -> tuple[RowGroup, ...]:
+    def _place(self, rows: Sequence[Row], size: tuple[int, int], like: Tensor, frames: int) -> tuple[RowGroup, ...]:
         together: dict[tuple[Kind, ...], dict[int, Subjects]] = {}
-        for row, number in enumerate(rows):
-            subjects = () if number is None else self._subjects_of(number)
+        for row, (number, negative) in enumerate(rows):
+            subjects = self._empty_images_of(negative) if number is None else self._subjects_of(number)
             if subjects:
                 kinds = tuple([subject.kind for subject, _ in subjects])
                 together.setdefault(kinds, {})[row] = subjects
-        pictures = self._finder.pictures(rows[::frames])
+        pictures = self._finder.pictures([number for number, _ in rows[::frames]])
         places = [(picture, frame) for picture in pictures for frame in range(frames)]
         return tuple([self._group(members, size, like, places) for members in together.values()])
 
@@ -111,11 +118,27 @@ class Placement:
         numbers = [torch.tensor(some, device=like.device) for some in (list(members), others)]
         return RowGroup(placed, *numbers, size=size, batch=len(like), maps=maps)
 
+    def _empty_images_of(self, number: int | None) -> Subjects:
+        """What acts in a row of a prompt's negative prompt, at no word of it."""
+        if number is None:
+            return ()
+        acting = []
+        for subject, _ in self._subjects_of(number):
+            if isinstance(subject.empty, NestedAdapterError):
+                raise subject.empty
+            if subject.empty is not None:
+                acting.append((subject.empty, (0,)))  # any position: the row has it
+        return acting
+
     def _subjects_of(self, number: int) -> Subjects:
         prompt = self._prompts[number]
         if isinstance(prompt, NestedAdapterError):
             raise prompt
         return prompt
+
+
+def _reads_empty_image(prompt: Prompt) -> bool:
+    return not isinstance(prompt, NestedAdapterError) and any([one.kind.reads_empty_image for one, _ in prompt])
 
 
 def _placed_at(slot: Subjects, like: Tensor) -> PlacedSubject:
