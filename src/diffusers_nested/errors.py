@@ -18,8 +18,8 @@ class Remedy(Enum):
     NO_IMAGE_ENCODER = "Or pass image_encoder_folder=None and give `nested_adapter_image_embeds`."
     SUBFOLDER = "Name a folder or repository that holds one, and pass the folder within it as subfolder=..."
     CONFIG = (
-        "Name a folder or repository that holds one, and pass the folder within it as subfolder=... An IP-Adapter has "
-        "none: pass the name of its file as weight_name=..."
+        "Name a folder or repository with one at its top, or its folder as subfolder=...; of an IP-Adapter, which has "
+        "none, name the file as weight_name=..."
     )
     WEIGHTS = (
         "Check variant=... and weight_name=..., and that the weights were saved as safetensors: no other format is "

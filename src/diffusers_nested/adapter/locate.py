@@ -169,7 +169,7 @@ def no_file(source: Source, weight_name: str, there: Iterable[str] = ()) -> Adap
         folder = PurePath(name).parent
         there = [str(folder / path.name) for path in Path(source.location, folder).glob(f"*{_SAFETENSORS}")]
     there = [one for one in there if one.endswith(_SAFETENSORS)]
-    similar = names_shown(get_close_matches(name, there) or there)
+    similar = names_shown(get_close_matches(name, there, n=1) or there)
     return AdapterLoadError(
         f"{source.location} has no file {shown(name)}. Give the name of a .safetensors file in it"
         f"{f', such as {similar}' if similar else ''}."
