@@ -27,7 +27,7 @@ Header = Mapping[str, TensorInfo]
 _ENCODER, _LAYERS = "image_proj.", "ip_adapter."
 _BASE_TOKENS = 4  # of a base IP-Adapter
 _QUERIES = "image_proj.layers.0.0.to_q.weight"
-_LAYER = re.compile(r"ip_adapter\.(\d+)\.to_([kv])_ip\.weight")
+_LAYER = re.compile(r"ip_adapter\.(\d{1,4})\.to_([kv])_ip\.weight", re.ASCII)
 _REFUSED = {
     "image_proj.proj.3.weight": (
         'a "full face" IP-Adapter, whose 257 tokens are the image\'s patches',
@@ -153,12 +153,13 @@ def _shape(header: Header, name: str, dimensions: int, source: str) -> tuple[int
 def _layer_shapes(header: Header, source: str) -> tuple[list[int], int]:
     """Inner width of every layer in the order of the UNet's modules, and the width of the tokens."""
     numbers = sorted({int(match.group(1)) for match in map(_LAYER.fullmatch, header) if match})
-    expected = list(range(1, 2 * len(numbers), 2))
+    expected = list(range(1, max(numbers, default=0) + 1, 2))
     if not numbers or numbers != expected:
         odd = names_shown([f"ip_adapter.{number}" for number in sorted(set(numbers) ^ set(expected))])
         raise AdapterLoadError(
             f"{source} has {len(numbers)} cross-attention layers, expected the numbers 1, 3, 5, … without gaps"
-            f"{f'; wrong: {odd}' if numbers else ''}. The file is damaged or of another kind; download it again."
+            f"{f'; wrong or missing: {odd}' if numbers else ''}. The file is damaged or of another kind; download it "
+            "again."
         )
     shapes = [_shape(header, f"ip_adapter.{number}.to_k_ip.weight", 2, source) for number in numbers]
     return [width for width, _ in shapes], shapes[0][1]

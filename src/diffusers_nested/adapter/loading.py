@@ -233,8 +233,11 @@ class LoadableModel(ModelMixin, ConfigMixin):
             AdapterLoadError: It is no IP-Adapter that is supported, is incomplete, or is made for another base model.
         """
         implied = read_ip_config(header, source, unet)
-        with torch.device("meta"):
-            adapter = cls(**{**implied, **_settings_of_import(config)})
+        try:
+            with torch.device("meta"):
+                adapter = cls(**{**implied, **_settings_of_import(config)})
+        except NestedAdapterError as error:
+            raise AdapterLoadError(f"{source} cannot be loaded: {error}") from error
         adapter.is_ip_adapter = True
         if unet is not None:
             adapter.check_fits(unet)

@@ -172,11 +172,11 @@ def check_width(config: Mapping[str, Any], tower: Tower, features: str) -> None:
         named = config["image_encoder"]
         known = f", {named}" if named and named != tower.place else ""
         within = f"{tower.source.location}/"
-        here = f", here {named.removeprefix(within)!r}" if known and named.startswith(within) else ""
+        here = f", here {named.removeprefix(within)!r}." if known and named.startswith(within) else ""
         raise AdapterLoadError(
             f"The image encoder {tower.name} gives {_TITLES[features]} of width {width}, but the adapter reads "
             f"{config['image_feature_dim']}. Use the image encoder that the adapter was trained with{known}: give its "
-            f"folder as image_encoder_folder=...{here}."
+            f"folder as image_encoder_folder=...{here}"
         )
 
 
