@@ -23,8 +23,8 @@ An [IP-Adapter](https://arxiv.org/abs/2308.06721) as an adapter of diffusers-nes
 
 ## Training data
 
-The weights are those of {origin}, converted and not trained any further. What they were trained on, and the terms for
-using them, are described there.
+The weights are those of {origin}, converted and not trained any further: what they were trained on, and the terms for \
+using them, are the same.
 """
 logger = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ def convert_ip_adapter(
     found = find_ip_adapter(source, weight_name)
     if found is None:
         raise AdapterLoadError(
-            f"{source.location} is not the file of an IP-Adapter. Give its path, or its name as weight_name=... An "
-            "adapter of diffusers-nested needs no conversion."
+            f"{source.location} is not the file of an IP-Adapter, and an adapter of diffusers-nested needs no "
+            "conversion. Give the file's path, or its name as weight_name=..."
         )
     source, path = found
     adapter = NestedAdapter.from_ip_file(source, path, torch_dtype=None, **config)

@@ -88,7 +88,7 @@ def _read_ip_adapter(source: Source, weight_name: str) -> tuple[int | None, Mapp
     weight_name = checked_name(source, weight_name)
     name = source.within(weight_name)
     try:
-        sizes = {} if source.is_folder else file_sizes(source)
+        sizes = {} if source.is_folder or source.local_files_only else file_sizes(source)
         config = source.find(source.within(CONFIG_NAME)) if source.within(CONFIG_NAME) in sizes else None
         if config is not None and is_configured(config):
             return None

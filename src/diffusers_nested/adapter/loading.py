@@ -189,8 +189,8 @@ class LoadableModel(ModelMixin, ConfigMixin):
         See ``from_source`` and ``from_ip_adapter``.
         """
         found = find_ip_adapter(source, weight_name, variant)
-        given = {"mechanism": mechanism, "subject_token": subject_token}
-        given = {name: value for name, value in given.items() if value is not None}
+        both = {"mechanism": mechanism, "subject_token": subject_token}
+        given: dict[str, Any] = {name: value for name, value in both.items() if value is not None}
         if found is not None:
             settings = _settings_of_import(given)
             return cls.from_ip_file(*found, torch_dtype=torch_dtype or torch.float32, unet=unet, **settings)
