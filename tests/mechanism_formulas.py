@@ -117,6 +117,7 @@ def raised(query: Tensor, words: int, subjects: Sequence[FormulaSubject]) -> Ten
 
 FORMULAS = {
     "decoupled": decoupled,
+    "located": decoupled,  # in a layer, where the word is reaches it as a mask
     "simple": simple,
     "global_value": global_value,
     "multiple_tokens": multiple_tokens,

@@ -10,7 +10,7 @@ from diffusers_nested.mechanisms import MECHANISMS
 from recipes.miniature.bundled.adapters import ALPHA, QFORMER
 from recipes.miniature.bundled.study_adapters import StudyAdapter
 
-COMPARED = [name for name in MECHANISMS if name != GATED]
+COMPARED = [name for name, one in MECHANISMS.items() if name != GATED and one.trained_as is None]
 STEPS, SEEDS = 800, (0, 1)
 LONG_STEPS = 4000
 QUERIES, USUAL = (4, 16, 64), QFORMER["num_queries"]

@@ -50,6 +50,8 @@ class SubjectValues:
         alpha: Norm of v*_q in units of the word's own; None leaves v*_q as it is.
         log_weights: Log-weights of blended images, (N,) or (B or 1, N), added to the nested logits.
         mask: Where the subject acts, (B or 1, S), from 0 to 1; None for everywhere.
+        seen: (B, S), to which a mechanism that locates words adds the attention that the subject's word gets; None
+            for the others.
     """
 
     key: Tensor | None
@@ -59,6 +61,7 @@ class SubjectValues:
     alpha: float | None = 2.0
     log_weights: Tensor | None = None
     mask: Tensor | None = None
+    seen: Tensor | None = None
 
 
 def nested_attention(
@@ -190,14 +193,15 @@ def outer_weights(
     with torch.autocast(query.device.type, enabled=False):
         # scaling T keys is cheaper than scaling S · T logits
         logits = query.to(dtype) @ (key.to(dtype) * query.shape[-1] ** -0.5).transpose(-1, -2)
-    # λ at s*, 1 elsewhere, (B, 1, 1 or S, T); max() with the logits themselves never lowers one
-    factor = torch.ones((), dtype=dtype, device=logits.device)
-    for subject in subjects:
-        extra = ((dial(subject, logits).clamp(min=1) - 1) * subject.positions.to(dtype))[:, None, None, :]
-        if subject.mask is not None:
-            extra = extra * subject.mask.to(dtype)[:, None, :, None]
-        factor = factor + extra
-    logits = torch.maximum(logits, logits * factor)
+    if subjects:
+        # λ at s*, 1 elsewhere, (B, 1, 1 or S, T); max() with the logits themselves never lowers one
+        factor = torch.ones((), dtype=dtype, device=logits.device)
+        for subject in subjects:
+            extra = ((dial(subject, logits).clamp(min=1) - 1) * subject.positions.to(dtype))[:, None, None, :]
+            if subject.mask is not None:
+                extra = extra * subject.mask.to(dtype)[:, None, :, None]
+            factor = factor + extra
+        logits = torch.maximum(logits, logits * factor)
     if attention_mask is not None:
         logits = logits + attention_mask
     return logits.softmax(dim=-1)

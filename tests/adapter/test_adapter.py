@@ -450,7 +450,8 @@ def test_unknown_mechanism_names_the_known_ones():
 def tensors_by_mechanism() -> list[tuple[str, set[str]]]:
     pair = {f"projections.{LAYER}.key.weight", f"projections.{LAYER}.value.weight"}
     value = {f"projections.{LAYER}.value.weight"}
-    by_name = {"nested": pair, "decoupled": pair, "simple": set(), "global_value": value, "multiple_tokens": value}
+    by_name = {"nested": pair, "decoupled": pair, "located": pair, "simple": set(), "global_value": value}
+    by_name["multiple_tokens"] = value
     return [(name, by_name[name]) for name in MECHANISMS]
 
 

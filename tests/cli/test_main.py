@@ -134,7 +134,7 @@ def test_help_of_train_agrees_with_what_it_does_not_import():
     train.add_arguments(parser)
     assert train.IMAGE_ENCODER == DEFAULT_IMAGE_ENCODER
     (mechanism,) = [action for action in parser._actions if action.dest == "mechanism"]
-    assert all(name in (mechanism.help or "") for name in MECHANISMS)
+    assert all(name in (mechanism.help or "") for name, one in MECHANISMS.items() if one.trained_as is None)
 
 
 def test_one_message_of_another_library_is_left_out(monkeypatch):

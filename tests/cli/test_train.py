@@ -87,7 +87,7 @@ def test_help_describes_every_flag(capsys: pytest.CaptureFixture, monkeypatch: p
         assert flags[f"--{field.name}"].rstrip().endswith(expected), field.name
     assert all(entry.count("(default: ") + entry.count("(required)") == 1 for entry in flags.values())
     assert "Maximum learning rate, reached after the warm-up (default: 0.0001)" in flags["--learning_rate"]
-    assert all(name in flags["--mechanism"] for name in MECHANISMS)
+    assert all(name in flags["--mechanism"] for name, one in MECHANISMS.items() if one.trained_as is None)
 
 
 # the package itself and its commands may be heavy; what this module needs is not

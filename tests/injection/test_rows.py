@@ -238,3 +238,39 @@ def test_rows_of_frames_go_together(one: Tensor, negative: Tensor):
     finder = RowFinder(one.repeat(2, 1, 1), 2, negative)
     rows = torch.cat([negative, one, one]).repeat_interleave(3, dim=0)
     assert finder.find(rows, frames=3) == [None] * 6 + [0] * 3 + [1] * 3
+
+
+NEGATIVES: dict[str, list[int | None]] = {
+    "guidance": [0, 1, None, None],
+    "no guidance": [None, None],
+    "PAG": [0, 1, None, None, None, None],
+    "PAG without guidance": [None, None, None, None],
+    "InstructPix2Pix": [None, None, 0, 1, 0, 1],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_prompts_of_negative_rows(two: Tensor, negative: Tensor, order: str):
+    parts = {"u": negative, "c": two}
+    rows = torch.cat([parts[name] for name in ORDERS[order][0]])
+    assert RowFinder(two, 2, negative).find_negative(rows) == NEGATIVES[order]
+
+
+def test_equal_negative_prompts_are_handed_out_in_turn(two: Tensor, one: Tensor):
+    """As with no negative prompt at all: its embeddings are the same for all prompts."""
+    zeros = torch.zeros_like(one)
+    images = two.repeat_interleave(2, dim=0)
+    finder = RowFinder(images, 2, zeros.repeat(4, 1, 1))
+    rows = torch.cat([zeros.repeat(4, 1, 1), images])
+    assert finder.find_negative(rows) == [0, 0, 1, 1, None, None, None, None]
+    assert finder.find_negative(rows.repeat_interleave(3, dim=0), frames=3)[::3] == finder.find_negative(rows)
+    # a single one for all prompts
+    assert RowFinder(two, 2, zeros).find_negative(torch.cat([zeros, zeros, two])) == [0, 1, None, None]
+
+
+def test_negative_rows_of_later_prompts(two: Tensor, negative: Tensor):
+    finder = RowFinder(two, 2, negative)
+    later, other = embeddings(1, seed=2), embeddings(1, seed=3)
+    finder.add(later, 1, other)
+    assert finder.find_negative(torch.cat([negative[1:], other, later])) == [1, 2, None]
+    assert finder.find(torch.cat([negative[1:], other, later])) == [None, None, 2]

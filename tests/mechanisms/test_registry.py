@@ -31,7 +31,7 @@ def test_an_unknown_mechanism_lists_the_known_ones():
 
 
 def test_every_mechanism_is_known_by_its_name():
-    assert list(MECHANISMS) == ["nested", "decoupled", "simple", "global_value", "multiple_tokens"]
+    assert list(MECHANISMS) == ["nested", "decoupled", "located", "simple", "global_value", "multiple_tokens"]
     assert all(get_mechanism(name).name == name for name in MECHANISMS)
 
 

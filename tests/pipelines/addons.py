@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from brute_force import BruteProcessor
+from brute_maps import BruteMaps
 from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
@@ -81,8 +82,8 @@ class Damped:
 class BesideProcessor(BruteProcessor):
     """Another processor's output plus W_o (A_λ V_q − A V), by the formula."""
 
-    def __init__(self, path: str, rows_of: Any, other: Any):
-        super().__init__(path, rows_of)
+    def __init__(self, path: str, rows_of: Any, other: Any, maps: BruteMaps):
+        super().__init__(path, rows_of, maps)
         self.other = other
 
     def __call__(  # keywords by name, as diffusers passes on what it finds in the signature only
@@ -101,8 +102,7 @@ class BesideProcessor(BruteProcessor):
         states = encoder_hidden_states
         text = states[0] if isinstance(states, tuple) else states
         query, key, value = attn.to_q(hidden_states), attn.to_k(text), attn.to_v(text)
-        subjects = self.rows_of(len(query))
-        assert len(subjects) == len(query)
+        subjects = self.subjects(attn, query, key)
         # W_o and its LoRA, without the bias
         read, plain = (
             attn.to_out[0](torch.stack([self.row(attn, *one) for one in zip(query, key, value, rows, strict=True)]))
@@ -113,5 +113,6 @@ class BesideProcessor(BruteProcessor):
 
 def install_beside(unet: Any, rows_of: Any) -> None:
     """Give every cross-attention layer the formula beside what stands there."""
+    maps = BruteMaps()
     for path, layer in cross_attention_layers(unet).items():
-        layer.set_processor(BesideProcessor(path, rows_of, layer.processor))
+        layer.set_processor(BesideProcessor(path, rows_of, layer.processor, maps))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from brute_maps import BruteMaps
 from cases import PROMPT, Case
 from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
@@ -36,11 +37,11 @@ class BruteSubject:
 class BruteProcessor:
     """Cross-attention of one layer, row by row and head by head.
 
-    ``rows_of`` gives the subjects of each row of the batch.
+    ``rows_of`` gives the subjects of each row of the batch; ``maps`` are those of all layers.
     """
 
-    def __init__(self, path: str, rows_of):
-        self.path, self.rows_of = path, rows_of
+    def __init__(self, path: str, rows_of, maps: BruteMaps):
+        self.path, self.rows_of, self.maps = path, rows_of, maps
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
         query, key, value = (
@@ -48,10 +49,15 @@ class BruteProcessor:
             attn.to_k(encoder_hidden_states),
             attn.to_v(encoder_hidden_states),
         )
-        subjects = self.rows_of(len(query))
-        assert len(subjects) == len(query), f"{len(query)} rows in the UNet, not {len(subjects)}"
+        subjects = self.subjects(attn, query, key)
         rows = [self.row(attn, query[i], key[i], value[i], subjects[i]) for i in range(len(query))]
         return attn.to_out[0](torch.stack(rows))
+
+    def subjects(self, attn: Any, query: Tensor, key: Tensor) -> list[list[BruteSubject]]:
+        """Of each row, with their masks."""
+        rows = self.rows_of(len(query))
+        assert len(rows) == len(query), f"{len(query)} rows in the UNet, not {len(rows)}"
+        return self.maps.located(self.path, attn, query, key, rows)
 
     def row(self, attn: Any, query: Tensor, key: Tensor, value: Tensor, subjects: list[BruteSubject]) -> Tensor:
         if not subjects or subjects[0].mechanism == "nested":
@@ -106,8 +112,9 @@ class BruteProcessor:
 
 def install(unet, rows_of) -> None:
     """Give every cross-attention layer of a plain UNet the formula."""
+    maps = BruteMaps()
     for path, layer in cross_attention_layers(unet).items():
-        layer.set_processor(BruteProcessor(path, rows_of))
+        layer.set_processor(BruteProcessor(path, rows_of, maps))
 
 
 def with_formula(case: Case, prompts: Sequence[Sequence[BruteSubject]], order: str = "", images: int = 1) -> Any:
@@ -120,12 +127,8 @@ def with_formula(case: Case, prompts: Sequence[Sequence[BruteSubject]], order: s
         images: Pictures per prompt.
     """
     pipeline, repeats = _host(case), images * case.frames
-    rows = [
-        list(subjects) if kind == "c" else []
-        for kind in order or case.rows
-        for subjects in prompts
-        for _ in range(repeats)
-    ]
+    pictures = [list(subjects) for subjects in prompts for _ in range(repeats)]
+    rows = [subjects if kind == "c" else [] for kind in order or case.rows for subjects in pictures]
     install(pipeline.unet, lambda count: rows)
     return pipeline
 

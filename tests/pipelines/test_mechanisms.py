@@ -36,7 +36,7 @@ def test_it_is_the_mechanism_of_the_file(case, pipeline, adapters):
     mechanism = case.mechanism
     assert pipeline.nested_adapters["person"].config["mechanism"] == mechanism
     read = NestedAdapter.from_pretrained(adapters["person"]).project(torch.zeros(1, 5, 40)).values()
-    sizes = {"decoupled": 2, "simple": 1, "global_value": 1, "multiple_tokens": 1}
+    sizes = {"decoupled": 2, "located": 2, "simple": 1, "global_value": 1, "multiple_tokens": 1}
     assert {len(each) for each in read} == {sizes[mechanism]}
 
 
@@ -67,8 +67,8 @@ def test_masks_equal_the_formula(case, pipeline, adapters, scale):
 def test_a_part_of_the_steps(case, pipeline, adapters):
     ours = run(case, pipeline, Subject(photo(1), token="person", end=0.5), num_inference_steps=4)
     plain, calls = case.build(), []
-    made = brute_subject_of(adapters["person"], [photo(1)])
-    install(plain.unet, lambda count: [[], [made] if len(calls) <= 2 else []])
+    made = [brute_subject_of(adapters["person"], [photo(1)])]
+    install(plain.unet, lambda count: [[], made if len(calls) <= 2 else []])
     plain.unet.register_forward_pre_hook(lambda *given: calls.append(1))
     assert np.abs(ours - case.run(plain, num_inference_steps=4)).max() < TOLERANCE
 
@@ -78,7 +78,8 @@ def test_a_lora_acts_beside_it(case, pipeline, adapters):
     plain = case.build()
     for each in (pipeline, plain):
         each.load_lora_weights(dict(lora()), adapter_name="lora")
-    install(plain.unet, lambda count: [[], [brute_subject_of(adapters["person"], [photo(1)])]])
+    made = [brute_subject_of(adapters["person"], [photo(1)])]
+    install(plain.unet, lambda count: [[], made])
     ours = run(case, pipeline, Subject(photo(1), token="person"))
     assert np.abs(ours - case.run(plain)).max() < TOLERANCE
 
@@ -87,7 +88,8 @@ def test_an_ip_adapter_acts_beside_it(case, pipeline, adapters):
     plain = case.build()
     for each in (pipeline, plain):
         load_ip_adapters(add_image_encoder(each), 21)
-    install_beside(plain.unet, lambda count: [[], [brute_subject_of(adapters["person"], [photo(1)])]])
+    made = [brute_subject_of(adapters["person"], [photo(1)])]
+    install_beside(plain.unet, lambda count: [[], made])
     ours = run(case, pipeline, Subject(photo(1), token="person"), ip_adapter_image=photo(5))
     assert np.abs(ours - case.run(plain, ip_adapter_image=photo(5))).max() < TOLERANCE
 

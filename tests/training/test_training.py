@@ -18,6 +18,8 @@ from diffusers_nested.training.learner import Learner
 from diffusers_nested.training.loop import Run
 from same_states import same
 
+each_mechanism = pytest.mark.parametrize("mechanism", [n for n, one in MECHANISMS.items() if one.trained_as is None])
+
 
 @pytest.mark.parametrize(
     "changes",
@@ -59,7 +61,7 @@ def test_base_is_left_as_it_was(train, settings, pipeline, image_encoder):
     assert not pipeline.unet.is_gradient_checkpointing
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS)
+@each_mechanism
 def test_adapter_learns_and_is_saved(train, settings, triplets, mechanism):
     config = settings(
         max_train_steps=16, logging_steps=8, checkpointing_steps=100, lr_scheduler="constant", learning_rate=3e-2
@@ -72,6 +74,13 @@ def test_adapter_learns_and_is_saved(train, settings, triplets, mechanism):
     saved = NestedAdapter.from_pretrained(config.folder)
     assert same(saved.state_dict(), adapter.state_dict())
     assert json.loads((config.folder / "training_config.json").read_text())["learning_rate"] == 3e-2
+
+
+def test_a_mechanism_that_cannot_be_trained_names_the_one_to_train(train, settings):
+    config = settings()
+    with pytest.raises(NestedAdapterError, match=r"'located' cannot be trained.*'decoupled'"):
+        train(config, mechanism="located")
+    assert not config.folder.exists()
 
 
 def test_learning_rate_warms_up_and_falls(train, settings):
@@ -118,7 +127,7 @@ def test_cached_features_change_little(train, settings):
     assert logs[0] == pytest.approx(logs[1], rel=1e-2)
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS)
+@each_mechanism
 def test_mixed_precision(train, settings, pipeline, mechanism):
     config = settings(max_train_steps=2, mixed_precision="bf16", validation_steps=2)
     adapter = train(config, mechanism=mechanism)

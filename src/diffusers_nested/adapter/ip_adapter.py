@@ -19,7 +19,7 @@ from ..files.weights import Stored
 from .ip_encoders import HEAD_WIDTH
 
 OWN_MECHANISM = "decoupled"  # IP-Adapter's own layer
-IMPORTED_MECHANISM = "decoupled"
+IMPORTED_MECHANISM = "located"
 NO_IP_ADAPTER = "are not those of an IP-Adapter for this base model"
 
 Header = Mapping[str, TensorInfo]

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from diffusers.image_processor import IPAdapterMaskProcessor
 from torch import Tensor
+
+
+def size_at(size: tuple[int, int], level: int) -> tuple[int, int]:
+    """Height and width of latents that the UNet has halved ``level`` times, odd sizes rounded up."""
+    height, width = size
+    for _ in range(level):
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return height, width
 
 
 def masks_at(masks: Sequence[Tensor | None], size: tuple[int, int], level: int) -> Tensor | None:
@@ -13,16 +22,36 @@ def masks_at(masks: Sequence[Tensor | None], size: tuple[int, int], level: int) 
     Args:
         masks: Either all None, or none of them.
         size: Height and width of the latents.
-        level: How often the UNet has halved them, odd sizes rounded up.
+        level: How often the UNet has halved them.
     """
     given = [mask for mask in masks if mask is not None]
     if not given:
         return None
-    height, width = size
-    for _ in range(level):
-        height, width = (height + 1) // 2, (width + 1) // 2
-    # (h, w) -> (height, width) -> (S,)
-    return torch.stack([F.adaptive_avg_pool2d(mask[None], (height, width)).flatten() for mask in given])
+    # (h, w) -> those of the level -> (S,)
+    return torch.stack([F.adaptive_avg_pool2d(mask[None], size_at(size, level)).flatten() for mask in given])
+
+
+def ip_adapter_masks_at(masks: Sequence[Tensor | None], size: tuple[int, int], level: int) -> Tensor | None:
+    """Like ``masks_at``, but resized as IP-Adapter does: bicubically, to a size that it infers from the mask's shape.
+
+    Masks of another shape than the image are stretched first.
+    """
+    given = [mask for mask in masks if mask is not None]
+    if not given:
+        return None
+    height, width = size_at(size, level)
+    stretched = [_stretched(mask, size) for mask in given]
+    # (1, h, w) -> (1, S, 1) -> (S,)
+    return torch.stack([IPAdapterMaskProcessor.downsample(x[None], 1, height * width, 1).flatten() for x in stretched])
+
+
+def _stretched(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask (h, w) with the proportions of the latents, and about as fine as it was."""
+    (h, w), (height, width) = mask.shape, size
+    if h * width == w * height:
+        return mask
+    times = max(1, h // height, w // width)
+    return F.interpolate(mask[None, None], (times * height, times * width), mode="bicubic")[0, 0]
 
 
 def share_out(masks: Sequence[Tensor | None], positions: Sequence[Tensor]) -> list[Tensor | None]:

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from ..attention import SubjectValues
+from ..errors import NestedAdapterError
 from ..mechanisms import Mechanism
-from .masks import masks_at, share_out
+from .masks import ip_adapter_masks_at, masks_at, share_out
+from .word_maps import GroupMaps
 
 
 class Dial:
@@ -51,6 +53,8 @@ class Kind:
         steps: First and last part of the denoising steps in which the subject acts, from 0 to 1.
         is_weighted: Whether the subject has log-weights.
         is_masked: Whether the subject has a mask.
+        reads_empty_image: Whether it acts as in IP-Adapter: with an empty image in the rows of negative prompts, and
+            with masks that are resized in its way and may overlap.
     """
 
     adapter: str
@@ -62,6 +66,7 @@ class Kind:
     steps: tuple[float, float] = (0.0, 1.0)
     is_weighted: bool = False
     is_masked: bool = False
+    reads_empty_image: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +79,15 @@ class ProjectedSubject:
             (tokens,) for a mechanism without projections.
         log_weights: (1, N), added to the nested logits; None for equal weights.
         mask: Where in the image the subject acts, (h, w) from 0 to 1; None for everywhere.
+        empty: The empty image that stands for it in the rows of negative prompts, or why it cannot, which matters only
+            if there are such rows; None if these rows stay plain.
     """
 
     kind: Kind
     layers: Mapping[str, tuple[Tensor, ...]]
     log_weights: Tensor | None = None
     mask: Tensor | None = None
+    empty: "ProjectedSubject | NestedAdapterError | None" = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +102,8 @@ class PlacedSubject:
     subjects: tuple[ProjectedSubject, ...]
     positions: Tensor
 
-    def at_layer(self, path: str, heads: int, mask: Tensor | None) -> SubjectValues:
-        """The subject as one layer sees it, given its mask there, (rows or 1, S)."""
+    def at_layer(self, path: str, heads: int, mask: Tensor | None, seen: Tensor | None) -> SubjectValues:
+        """The subject as one layer sees it, given its mask there, (rows or 1, S), and what is seen of its word."""
         kind = self.subjects[0].kind
         read: Sequence[Tensor] = self.subjects[0].layers[path]
         if len(self.subjects) > 1:
@@ -112,7 +120,13 @@ class PlacedSubject:
             alpha=kind.alpha,
             log_weights=self._log_weights() if kind.is_weighted else None,
             mask=mask,
+            seen=seen,
         )
+
+    def mask_at(self, size: tuple[int, int], level: int) -> Tensor | None:
+        """The mask at a level of the UNet, (rows or 1, S), given the latents' height and width; None without one."""
+        resize = ip_adapter_masks_at if self.subjects[0].kind.reads_empty_image else masks_at
+        return resize([subject.mask for subject in self.subjects], size, level)
 
     def _log_weights(self) -> Tensor:
         return torch.cat([one.log_weights for one in self.subjects if one.log_weights is not None])
@@ -146,6 +160,7 @@ class RowGroup:
         others: The numbers of all other rows.
         size: Height and width of the UNet's latents; needed for masks only.
         batch: How many rows the UNet is given; needed if rows are numbered.
+        maps: Of the subjects' words; None for mechanisms that do not locate them.
 
     Attributes:
         kinds: Of the subjects.
@@ -158,8 +173,9 @@ class RowGroup:
         others: Tensor | None = None,
         size: tuple[int, int] = (0, 0),
         batch: int | None = None,
+        maps: GroupMaps | None = None,
     ) -> None:
-        self._rows, self._others, self._batch = rows, others, batch
+        self._rows, self._others, self._batch, self._maps = rows, others, batch, maps
         self._placed = placed
         self._size = size
         self.kinds = [one.subjects[0].kind for one in placed]
@@ -180,17 +196,27 @@ class RowGroup:
         if not any(on):
             return None
         if (path, on) not in self._known:
-            masks = self._masks_at(level) if self._is_masked else [None] * len(on)
-            parts = zip(self._placed, masks, on, strict=True)
-            subjects = [one.at_layer(path, heads, mask) for one, mask, acts in parts if acts]
+            nothing: list[Tensor | None] = [None] * len(on)
+            masks, seen = self._masks_at(level) if self._is_masked else nothing, nothing
+            if self._maps is not None:
+                seen, masks = self._maps.at(level, masks)
+            parts = zip(self._placed, masks, seen, on, strict=True)
+            subjects = [one.at_layer(path, heads, *maps) for one, *maps, acts in parts if acts]
             self._known[path, on] = LayerGroup(
                 self._rows, self._others, tuple(subjects), self.kinds[0].mechanism, self._batch
             )
         return self._known[path, on]
 
+    def locate(self) -> None:
+        """Before a call of the UNet: let the subjects act where their words have been seen."""
+        if self._maps is not None:
+            self._maps.update()
+
     def _masks_at(self, level: int) -> list[Tensor | None]:
         """Masks of the subjects at a level of the UNet, each (rows or 1, S)."""
         if level not in self._masks:
-            sized = [masks_at([one.mask for one in placed.subjects], self._size, level) for placed in self._placed]
-            self._masks[level] = share_out(sized, [placed.positions for placed in self._placed])
+            sized = [placed.mask_at(self._size, level) for placed in self._placed]
+            ours = [None if kind.reads_empty_image else mask for kind, mask in zip(self.kinds, sized, strict=True)]
+            shared = share_out(ours, [placed.positions for placed in self._placed])
+            self._masks[level] = [mask if own is None else own for mask, own in zip(sized, shared, strict=True)]
         return self._masks[level]

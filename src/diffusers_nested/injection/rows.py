@@ -5,7 +5,9 @@ embeddings themselves tell which row is which.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,7 +45,7 @@ class RowFinder:
         self._encoded: list[_Encoded] = []
         self._is_watched = is_watched
         self.has_found = False
-        self._cache: dict[int, tuple[Tensor, int | None, list[int | None]]] = {}
+        self._cache: dict[int, tuple[Tensor, int | None, _Found]] = {}
         self.add(positive, num_prompts, negative)
         if negative is not None and negative.shape[1:] == positive.shape[1:] and bool(_same(negative, positive).any()):
             raise RowsNotFoundError(_INDISTINCT)
@@ -67,32 +69,54 @@ class RowFinder:
         Raises:
             RowsNotFoundError: No row holds a prompt of this call, and not all of them hold negative prompts.
         """
+        return self._find(encoder_hidden_states, frames).prompts
+
+    def find_negative(self, encoder_hidden_states: Tensor, frames: int = 1) -> list[int | None]:
+        """Like ``find``, for negative prompts: of every row, the prompt that its negative prompt belongs to."""
+        return self._find(encoder_hidden_states, frames).negative_prompts
+
+    def _find(self, encoder_hidden_states: Tensor, frames: int) -> "_Found":
         known = self._cache.get(id(encoder_hidden_states))
         version = writes_into(encoder_hidden_states)  # None: inference tensors do not count writes
         if known is not None and known[1] == version and not (version is None and self._is_watched):
             return known[2]
-        rows = [row for row in self._compare(encoder_hidden_states[::frames]) for _ in range(frames)]
+        found = self._compare(encoder_hidden_states[::frames])
+        found = _Found(*([row for row in rows for _ in range(frames)] for rows in found))
         if len(self._cache) >= _CACHED_TENSORS:
             self._cache.pop(next(iter(self._cache)))
         # keeping the tensor keeps its id taken
-        self._cache[id(encoder_hidden_states)] = (encoder_hidden_states, version, rows)
-        return rows
+        self._cache[id(encoder_hidden_states)] = (encoder_hidden_states, version, found)
+        return found
 
-    def _compare(self, states: Tensor) -> list[int | None]:
+    def pictures(self, rows: Sequence[int | None]) -> list[int]:
+        """The picture that each row belongs to, given the prompts of the rows; -1 for rows without a prompt.
+
+        Rows that a pipeline repeats belong to the same picture, and another prompt of the call continues it.
+        """
+        seen: dict[int, int] = defaultdict(int)
+        pictures = []
+        for number in rows:
+            if number is None:
+                pictures.append(-1)
+                continue
+            encoded = next(one for one in reversed(self._encoded) if one.first <= number)
+            of_prompt = encoded.images_per_prompt
+            pictures.append((number - encoded.first) * of_prompt + seen[number] % of_prompt)
+            seen[number] += 1
+        return pictures
+
+    def _compare(self, states: Tensor) -> "_Found":
         rows: list[int | None] = [None] * len(states)
         for encoded in self._encoded:
-            found = encoded.assign(_matches(states, encoded.positive))
-            rows = [new if old is None else old for old, new in zip(rows, found, strict=True)]
+            rows = _first(rows, encoded.assign(_matches(states, encoded.positive)))
         self.has_found |= rows.count(None) < len(rows)
-        negatives = [False] * len(states)
+        negatives: list[int | None] = [None] * len(states)
         for encoded in self._encoded:
-            negatives = [
-                old or any(hits) for old, hits in zip(negatives, _matches(states, encoded.negative), strict=True)
-            ]
-        if any([is_negative and row is not None for is_negative, row in zip(negatives, rows, strict=True)]):
+            negatives = _first(negatives, encoded.assign(_matches(states, encoded.negative)))
+        if any([None not in both for both in zip(negatives, rows, strict=True)]):
             raise RowsNotFoundError(_INDISTINCT)
         # guiders that call the UNet once per condition send it negative prompts alone
-        if rows.count(None) == len(rows) and not all(negatives):
+        if rows.count(None) == len(rows) and None in negatives:
             positive = self._encoded[0].positive
             raise RowsNotFoundError(
                 f"None of the {len(states)} rows that reached the UNet, of shape {tuple(states.shape[1:])}, is one of "
@@ -100,7 +124,14 @@ class RowFinder:
                 "changed the embeddings between encode_prompt and the UNet. Pass them as `prompt_embeds` instead; a "
                 "callback that switches to another prompt must get its embeddings from pipe.encode_prompt."
             )
-        return rows
+        return _Found(rows, negatives)
+
+
+class _Found(NamedTuple):
+    """Of every row, the number of the prompt that it holds, or that its negative prompt belongs to."""
+
+    prompts: list[int | None]
+    negative_prompts: list[int | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,21 +143,32 @@ class _Encoded:
     first: int
     negative: Tensor | None
 
+    @property
+    def images_per_prompt(self) -> int:
+        """How many rows each prompt has."""
+        return len(self.positive) // self.num_prompts
+
     def assign(self, matches: list[list[bool]]) -> list[int | None]:
-        """The prompt of every row, given which embeddings it equals."""
-        images_per_prompt = len(self.positive) // self.num_prompts
+        """The prompt of every row, given which of the positive or of the negative embeddings it equals."""
         # Prompts with the same words have the same embeddings, so their rows are assigned in turn.
         seen: dict[tuple[int, ...], int] = defaultdict(int)
         rows: list[int | None] = []
         for match in matches:
-            candidates = tuple([i for i, hit in enumerate(match) if hit])
+            # a negative prompt may serve several prompts
+            slots = max(len(match), self.num_prompts)
+            candidates = tuple([i for i in range(slots) if match and match[i % len(match)]])
             if not candidates:
                 rows.append(None)
                 continue
             chosen = candidates[seen[candidates] % len(candidates)]
             seen[candidates] += 1
-            rows.append(self.first + chosen // images_per_prompt)
+            rows.append(self.first + chosen * self.num_prompts // slots)
         return rows
+
+
+def _first(known: list[int | None], found: list[int | None]) -> list[int | None]:
+    """What is known of each row, else what has been found."""
+    return [new if old is None else old for old, new in zip(known, found, strict=True)]
 
 
 def _matches(states: Tensor, known: Tensor | None) -> list[list[bool]]:

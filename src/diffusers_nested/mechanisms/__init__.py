@@ -4,6 +4,7 @@ from ..errors import NestedAdapterError
 from .base import KeyValueProjection, Mechanism, ValueProjection
 from .decoupled import DECOUPLED
 from .global_value import GLOBAL_VALUE
+from .located import LOCATED
 from .multiple_tokens import MULTIPLE_TOKENS
 from .nested import NESTED
 from .simple import SIMPLE
@@ -11,6 +12,7 @@ from .simple import SIMPLE
 MECHANISMS: dict[str, Mechanism] = {
     NESTED.name: NESTED,
     DECOUPLED.name: DECOUPLED,
+    LOCATED.name: LOCATED,
     SIMPLE.name: SIMPLE,
     GLOBAL_VALUE.name: GLOBAL_VALUE,
     MULTIPLE_TOKENS.name: MULTIPLE_TOKENS,

@@ -27,6 +27,9 @@ class Mechanism:
         reads_empty_image: Whether rows without a prompt read the tokens of an empty image, if the adapter's encoder was
             trained with one.
         scales: The scales at which the mechanism is compared with others.
+        locates: Whether its subjects act only where their words have been seen: ``attend`` adds what it sees of a
+            word to ``SubjectValues.seen``, and the subject's mask follows from what all layers have seen so far.
+        trained_as: The mechanism to train instead, for one that a single step of training knows too little for.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Mechanism:
     has_norm: bool = False
     reads_empty_image: bool = False
     scales: tuple[float, ...] = (1.0,)
+    locates: bool = False
+    trained_as: str | None = None
 
 
 class ValueProjection(nn.Module):

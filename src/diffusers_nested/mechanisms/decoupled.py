@@ -6,7 +6,8 @@ with K' = W_K' · tokens and V' = W_V' · tokens, trained for every layer. The p
 subject is added at every query, wherever its word is. Several subjects add one term each.
 
 The dial is the scale of the formula; a mask multiplies it. Rows without the subject's word, such as the
-unconditional ones, do not change. (IP-Adapter itself adds the attention to an empty image there.)
+unconditional ones, do not change. Imported IP-Adapters have learned otherwise: in the rows of a negative prompt, the
+tokens of an empty image take the place of the subject's, so that the layer is exactly IP-Adapter's.
 """
 
 from collections.abc import Sequence

@@ -15,8 +15,9 @@ from ..files import is_folder
 from ..files.source import Source
 from ..mechanisms import get_mechanism
 from ..vision import ImageEncoder, find_image_encoder, load_image_encoder
+from .loaded import LoadedAdapter
 from .refused import check_pipeline
-from .state import CHANGING, LoadedAdapter, NestedState, create_state, inner_unet, state_of
+from .state import CHANGING, NestedState, create_state, inner_unet, state_of
 
 _BLOCKS = ("down", "mid", "up")  # keys of a scale by block, so they cannot name adapters
 

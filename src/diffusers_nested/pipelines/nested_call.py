@@ -117,8 +117,8 @@ class NestedCall:
     def begin_loop(self, total: int | None) -> None:
         """Record that a denoising loop begins, with this many steps on the progress bar."""
         self._shown_steps = total
-        if self._counter is not None:
-            self._counter.restart()
+        if self._placement is not None:
+            self._placement.begin_loop()
 
     @contextmanager
     def active(self) -> Iterator[None]:

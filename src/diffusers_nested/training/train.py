@@ -15,6 +15,7 @@ from ..errors import NestedAdapterError
 from ..files.jsonl import read_jsonl
 from ..files.lock import held
 from ..injection import NestedInjector
+from ..mechanisms import get_mechanism
 from ..pipelines.state import inner_unet, state_of
 from ..vision import ImageEncoder
 from .config import TrainingConfig
@@ -141,6 +142,13 @@ def _check(
     validation_images: Sequence[Any] | None,
 ) -> None:
     adapter.check_fits(inner_unet(pipeline))
+    mechanism = get_mechanism(adapter.config["mechanism"])
+    if mechanism.trained_as is not None:
+        raise NestedAdapterError(
+            f"The mechanism {mechanism.name!r} cannot be trained: where a word is follows from earlier steps of a "
+            f"sampling, which a step of training does not have. Train an adapter with mechanism="
+            f'{mechanism.trained_as!r}, which has the same weights, and set "mechanism" in its config.json afterwards.'
+        )
     if state_of(pipeline) is not None:
         raise NestedAdapterError(
             "The pipeline has nested adapters loaded, which would change the loss. Call pipe.unload_nested_adapter() "

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from ..errors import NestedAdapterError, SubjectError
 from ..files.limits import MAX_RESIZED_PIXELS
 from ..images import to_pil
-from .kinds import LAST, PENULTIMATE, POOLED, TOWER_KINDS
+from .kinds import LAST, PENULTIMATE, POOLED, TOWER_KINDS, Features
 
 
 class ImageEncoder:
@@ -25,7 +25,6 @@ class ImageEncoder:
     def __init__(self, model: PreTrainedModel, processor: Any) -> None:
         self.model = model.eval().requires_grad_(False)
         self.processor = processor
-        self._features = TOWER_KINDS[model.config.model_type].features
 
     @property
     def feature_dim(self) -> int:
@@ -34,7 +33,7 @@ class ImageEncoder:
 
     def width_of(self, features: str) -> int:
         """D, the width of these features."""
-        return getattr(self.model.config, self._features[features].width)
+        return getattr(self.model.config, self._kind(features).width)
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Any], features: str = LAST) -> Tensor:
@@ -63,7 +62,11 @@ class ImageEncoder:
 
     def _read(self, pixels: Tensor, features: str) -> Tensor:
         pixels = pixels.to(self.model.device, self.model.dtype)
-        return self._features[features].pick(self.model(pixels, output_hidden_states=features == PENULTIMATE))
+        return self._kind(features).pick(self.model(pixels, output_hidden_states=features == PENULTIMATE))
+
+    def _kind(self, features: str) -> Features:
+        # looked up each time: a pickled encoder does not hold functions
+        return TOWER_KINDS[self.model.config.model_type].features[features]
 
 
 def check_encoded(tokens: Tensor, features: Tensor) -> None:
