@@ -66,7 +66,7 @@ def test_the_file_itself_and_a_list_of_both_kinds(folder, saved_adapter, pipelin
     pictures = []
     for mechanism in ("decoupled", "nested"):
         words = {"subject_token": ["pet", "person"], "mechanism": mechanism}
-        pipeline.load_nested_adapter([plus_file(folder), str(saved_adapter)], **words, image_encoder_folder=None)
+        pipeline.load_nested_adapter([folder / "models" / "base.safetensors", str(saved_adapter)], **words)
         tokens = {word: torch.ones(1, 5, 40) for word in words["subject_token"]}
         pictures.append(generate(pipeline, nested_adapter_image=None, nested_adapter_image_embeds=tokens))
         for name, adapter in pipeline.nested_adapters.items():
