@@ -21,6 +21,7 @@ class Remedy(Enum):
         "Name a folder or repository with one at its top, or its folder as subfolder=...; of an IP-Adapter, which has "
         "none, name the file as weight_name=..."
     )
+    FROM_IP_ADAPTER = "The file of an IP-Adapter is loaded with NestedAdapter.from_ip_adapter."
     WEIGHTS = (
         "Check variant=... and weight_name=..., and that the weights were saved as safetensors: no other format is "
         "read."

@@ -1,11 +1,13 @@
 """IP-Adapters loaded as with diffusers: names, folders, the Hub, and files that cannot be used."""
 
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mutations import mutate
 from safetensors.torch import load_file, save_file
 
 import tiny_pipeline as tiny
@@ -118,7 +120,7 @@ def test_a_second_load_is_from_the_cache_and_a_forced_one_is_not(hub, folder, pi
     published(hub, folder, REPO)
     keywords = {"cache_dir": cache, **PLUS, **FROM_TOP}
     pipeline.load_nested_adapter(REPO, **keywords)
-    hub.noted.clear()
+    hub.requests.clear()
     pipeline.load_nested_adapter(REPO, **keywords, adapter_name="again", local_files_only=True)
     assert not hub.requests
     pipeline.load_nested_adapter(REPO, **keywords, adapter_name="forced", force_download=True)
@@ -129,7 +131,7 @@ def test_what_another_program_has_downloaded_needs_no_connection(hub, folder, pi
     """Which knows nothing of a config.json beside the file."""
     published(hub, folder, REPO)
     Source(REPO, cache_dir=cache).find("sdxl_models/plus_small.safetensors")
-    hub.noted.clear()
+    hub.requests.clear()
     keywords = {"cache_dir": cache, **PLUS, "local_files_only": True, "image_encoder_folder": None}
     pipeline.load_nested_adapter(REPO, **keywords)
     assert not hub.requests
@@ -293,10 +295,33 @@ def test_on_the_hub_the_nearest_names_are_not_known_and_pickles_not_asked_for(hu
     published(hub, folder, REPO)
     with pytest.raises(AdapterLoadError, match=r"no file 'models/bas\.safetensors'"):
         pipeline.load_nested_adapter(REPO, "models", "bas.safetensors", cache_dir=cache)
-    hub.noted.clear()
+    hub.requests.clear()
     with pytest.raises(AdapterLoadError, match="pickle"):
         pipeline.load_nested_adapter(REPO, "models", "base.bin", cache_dir=cache)
     assert not hub.requests
+
+
+def test_from_pretrained_names_the_other_way(folder):
+    for name, keywords in ((folder, PLUS), (plus_file(folder), {})):
+        with pytest.raises(AdapterLoadError, match=r"config\.json.*NestedAdapter\.from_ip_adapter"):
+            NestedAdapter.from_pretrained(name, **keywords)
+
+
+@pytest.mark.parametrize("name", ["models/base.safetensors", "sdxl_models/plus_small.safetensors"])
+def test_damaged_files_load_or_are_refused(folder, pipeline, tmp_path, name):
+    content, processors, refused = (folder / name).read_bytes(), pipeline.unet.attn_processors, 0
+    file = tmp_path / "damaged.safetensors"
+    for case in range(40):
+        _, changed = mutate({"a.safetensors": content, "b.json": b"{}"}, Random(case))
+        file.write_bytes(changed.get("a.safetensors", content))
+        try:
+            pipeline.load_nested_adapter(file, image_encoder_folder=None)
+            pipeline.unload_nested_adapter()
+        except NestedAdapterError as error:
+            assert len(str(error)) < 2000
+            refused += 1
+        check_untouched(pipeline, processors)
+    assert 10 < refused < 40
 
 
 def test_settings_that_the_weights_determine(folder):

@@ -32,6 +32,16 @@ def test_a_nested_adapter_learns_from_there(pipeline, image_encoder, triplets, s
     assert (tmp_path / "features.pt").is_file()
 
 
+def test_validation_pictures_of_a_mechanism_that_reads_an_empty_image(
+    pipeline, image_encoder, triplets, settings, folder
+):
+    file = folder / "sdxl_models" / "plus_small.safetensors"
+    made = NestedAdapter.from_unet(pipeline.unet, start_from=file, mechanism="decoupled")
+    config = settings(max_train_steps=2, validation_steps=2, validation_prompts=["a photo of a person"])
+    train_adapter(pipeline, image_encoder, made, triplets[:2], config, [tiny.photo(9)])
+    assert list(config.folder.rglob("*.png")) and not pipeline.nested_adapters
+
+
 def test_another_tower_is_refused(pipeline, image_encoder, triplets, settings, folder):
     made = NestedAdapter.from_unet(pipeline.unet, start_from=folder / "sdxl_models" / "base.safetensors")
     with pytest.raises(NestedAdapterError, match=r"width 16, the adapter reads 20.*trained with"):

@@ -89,11 +89,11 @@ def _read_ip_adapter(source: Source, weight_name: str) -> tuple[int | None, Mapp
     name = source.within(weight_name)
     try:
         sizes = {} if source.is_folder or source.local_files_only else file_sizes(source)
+        if sizes and name not in sizes:
+            raise no_file(source, weight_name, sizes)
         config = source.find(source.within(CONFIG_NAME)) if source.within(CONFIG_NAME) in sizes else None
         if config is not None and is_configured(config):
             return None
-        if sizes and name not in sizes:
-            raise no_file(source, weight_name, sizes)
         header = remote_header(source, name) if sizes else None
     except DownloadError:
         header, sizes = None, {}

@@ -91,9 +91,9 @@ class LoadableModel(ModelMixin, ConfigMixin):
             raise AdapterLoadError(
                 "proxies must be None: huggingface_hub reads proxies from the environment. Set HTTPS_PROXY instead."
             )
-        source = Source(
-            str(pretrained_model_name_or_path), subfolder, revision, token, cache_dir, local_files_only, force_download
-        )
+        hub = dict(revision=revision, token=token, cache_dir=cache_dir)
+        hub.update(local_files_only=local_files_only, force_download=force_download)
+        source, weight_name = source_of(pretrained_model_name_or_path, subfolder, weight_name, **hub)
         return cls.from_source(source, weight_name=weight_name, variant=variant, torch_dtype=torch_dtype, unet=unet)
 
     @classmethod
@@ -108,7 +108,8 @@ class LoadableModel(ModelMixin, ConfigMixin):
     ) -> "Self":
         """Like ``from_pretrained``, from a ``Source``; all loading goes through here."""
         check_dtype(torch_dtype)
-        source, config_file = source.pinned(source.within(CONFIG_NAME), Remedy.CONFIG)
+        remedy = Remedy.CONFIG if weight_name is None else Remedy.FROM_IP_ADAPTER
+        source, config_file = source.pinned(source.within(CONFIG_NAME), remedy)
         with damaged_downloads(config_file.parent):
             adapter = cls.from_config_file(config_file, source.location)
             if unet is not None:

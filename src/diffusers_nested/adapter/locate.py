@@ -36,15 +36,15 @@ def source_of(
     Raises:
         AdapterLoadError: The location is another file, or a file beside a subfolder or a name of a file.
     """
-    path = Path(location)
+    name, path = str(location), Path(str(location))
     if not is_file(path):
-        return Source(fspath(location), subfolder, **hub), weight_name
+        return Source(name, subfolder, **hub), weight_name
     _check_no_pickle(path.name, f"{path}: ")
     if path.suffix != _SAFETENSORS or not is_ip_adapter(read_header(path)):
-        check_repository(fspath(location))  # says that it is a file, and what to give
+        check_repository(name)  # says that it is a file, and what to give
     if subfolder is not None or weight_name is not None:
-        name, value = ("subfolder", subfolder) if weight_name is None else ("weight_name", weight_name)
-        raise AdapterLoadError(f"{path} is the file itself, and {name} is {shown(value)}. Leave out {name}.")
+        what, value = ("subfolder", subfolder) if weight_name is None else ("weight_name", weight_name)
+        raise AdapterLoadError(f"{path} is the file itself, and {what} is {shown(value)}. Leave out {what}.")
     return Source(str(path.parent), **hub), path.name
 
 

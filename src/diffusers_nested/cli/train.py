@@ -10,7 +10,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NestedAdapterError
+from ..errors import AdapterLoadError, NestedAdapterError
 from ..training import TrainingConfig
 from .values import number_or_none
 
@@ -124,9 +124,12 @@ def _image_encoder(name: str | None, start: "NestedAdapter | None") -> tuple["Im
     from ..vision import find_image_encoder, load_image_encoder, load_vision_tower
 
     if name is None and start is not None:
-        tower = find_image_encoder(
-            start.config, start.origin, features=start.image_features, is_ip_adapter=start.is_ip_adapter
-        )
+        try:
+            tower = find_image_encoder(
+                start.config, start.origin, features=start.image_features, is_ip_adapter=start.is_ip_adapter
+            )
+        except AdapterLoadError as error:
+            raise AdapterLoadError(f"{error} Here it is --image_encoder_name_or_path.") from error
         return load_image_encoder(tower), tower.name if tower.source.is_folder else tower.place
     name = IMAGE_ENCODER if name is None else name
     encoder = load_vision_tower(name)
