@@ -26,7 +26,7 @@ class BruteMaps:
             self.places = {mine: where(self.seen, mine) for mine in self.seen}
         self.paths.add(path)
         return [
-            [self.masked(attn, query[i], key[i], (self.picture(row), j), len(row), one) for j, one in enumerate(row)]
+            [self.masked(path, attn, query[i], key[i], (self.picture(row), j), one) for j, one in enumerate(row)]
             for i, row in enumerate(rows)
         ]
 
@@ -37,7 +37,7 @@ class BruteMaps:
             self.pictures.append(row)
         return found[0] if found else len(self.pictures) - 1
 
-    def masked(self, attn: Any, query: Tensor, key: Tensor, mine: tuple[int, int], slots: int, one: Any) -> Any:
+    def masked(self, path: str, attn: Any, query: Tensor, key: Tensor, mine: tuple[int, int], one: Any) -> Any:
         if one.mechanism != "located":
             return one
         side, d = round(len(query) ** 0.5), query.shape[-1] // attn.heads
@@ -46,8 +46,9 @@ class BruteMaps:
             part = slice(h * d, h * d + d)
             weights = (query[:, part] @ key[:, part].T / d**0.5).softmax(-1)
             total += weights[:, list(one.positions)].sum(1).double().detach().numpy().reshape(side, side)
-        self.seen[mine] = self.seen.get(mine, 0) + grow(total)
-        place = self.places.get(mine, np.full((SIDE, SIDE), 1 / slots))
+        if path.startswith("up_blocks"):
+            self.seen[mine] = self.seen.get(mine, 0) + grow(total)
+        place = self.places.get(mine, np.full((SIDE, SIDE), 0.5))
         step = SIDE // side
         mask = torch.tensor(place.reshape(side, step, side, step).mean((1, 3)).flatten(), dtype=query.dtype)
         given = None if one.masks is None else one.masks[len(query)]
@@ -78,7 +79,7 @@ def standing_out(seen: np.ndarray) -> np.ndarray:
                 for right, more in ((-1, 0.25), (0, 0.5), (1, 0.25)):
                     y, x = min(max(i + down, 0), SIDE - 1), min(max(j + right, 0), SIDE - 1)
                     smooth[i, j] += much * more * seen[y, x]
-    return (smooth - smooth.mean()) / smooth.std(ddof=1)
+    return (smooth - smooth.mean()) / max(smooth.std(ddof=1), smooth.mean() / 20)
 
 
 def where(seen: dict[tuple[int, int], np.ndarray], mine: tuple[int, int]) -> np.ndarray:

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..attention import SubjectValues
 from ..errors import NestedAdapterError
 from ..mechanisms import Mechanism
+from ..mechanisms.located import watching
 from .masks import ip_adapter_masks_at, masks_at, share_out
 from .word_maps import GroupMaps
 
@@ -180,7 +181,8 @@ class RowGroup:
         self._size = size
         self.kinds = [one.subjects[0].kind for one in placed]
         self._is_masked = any([kind.is_masked for kind in self.kinds])
-        self._known: dict[tuple[str, tuple[bool, ...]], LayerGroup] = {}
+        self._watching = [self._watched_by(kind) for kind in self.kinds]
+        self._known: dict[tuple[str, tuple[bool, ...], tuple[bool, ...]], LayerGroup] = {}
         self._masks: dict[int, list[Tensor | None]] = {}
 
     def at_layer(self, path: str, heads: int, level: int, acting: Sequence[bool]) -> LayerGroup | None:
@@ -195,22 +197,29 @@ class RowGroup:
         on = tuple([now and kind.dials[path].value > 0 for kind, now in zip(self.kinds, acting, strict=True)])
         if not any(on):
             return None
-        if (path, on) not in self._known:
-            nothing: list[Tensor | None] = [None] * len(on)
-            masks, seen = self._masks_at(level) if self._is_masked else nothing, nothing
+        watches = tuple([path in paths for paths in self._watching])
+        if (path, on, watches) not in self._known:
+            masks = self._masks_at(level) if self._is_masked else [None] * len(on)
+            seen: Sequence[Tensor | None] = [None] * len(on)
             if self._maps is not None:
                 seen, masks = self._maps.at(level, masks)
+                seen = [one if watched else None for one, watched in zip(seen, watches, strict=True)]
             parts = zip(self._placed, masks, seen, on, strict=True)
-            subjects = [one.at_layer(path, heads, *maps) for one, *maps, acts in parts if acts]
-            self._known[path, on] = LayerGroup(
+            subjects = [one.at_layer(path, heads, mask, map_) for one, mask, map_, acts in parts if acts]
+            self._known[path, on, watches] = LayerGroup(
                 self._rows, self._others, tuple(subjects), self.kinds[0].mechanism, self._batch
             )
-        return self._known[path, on]
+        return self._known[path, on, watches]
 
     def locate(self) -> None:
         """Before a call of the UNet: let the subjects act where their words have been seen."""
         if self._maps is not None:
+            self._watching = [self._watched_by(kind) for kind in self.kinds]  # dials may have been turned
             self._maps.update()
+
+    def _watched_by(self, kind: Kind) -> set[str]:
+        """The layers that watch the word of such a subject."""
+        return set() if self._maps is None else watching(p for p, dial in kind.dials.items() if dial.value > 0)
 
     def _masks_at(self, level: int) -> list[Tensor | None]:
         """Masks of the subjects at a level of the UNet, each (rows or 1, S)."""

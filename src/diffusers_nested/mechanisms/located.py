@@ -13,7 +13,7 @@ before it, and reaches the layers as the subject's mask.
 The dial is IP-Adapter's scale, and a mask multiplies it. Rows without the subject's word do not change.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +23,19 @@ from ..attention import SubjectValues, accurate
 from .base import KeyValueProjection, Mechanism
 from .decoupled import decoupled_attention
 
-# Chosen on pictures whose subjects' places are known, see recipes/miniature/located: m is one half where the word gets
-# this much more attention than on the mean of the picture, and rises from 0 to 1 around it.
-MIDDLE, WIDTH = 0.1, 0.6  # standard deviations of the map
+# All of these were chosen on pictures whose subjects' places are known; see recipes/miniature/located for the numbers.
+# m is one half where the word gets this much more attention than on the mean over the picture, in standard deviations
+# of its map, and rises from 0 to 1 around it. The same value is near the best for words that get 1 % of all attention
+# and for those that get 17 %, which no threshold in units of the maximum is; a rise half as wide gives the same IoU.
+MIDDLE, WIDTH = 0.1, 0.6
+# A binomial filter: IoU .66 instead of .65 without it; as much with one of five values.
 SMOOTHING = (0.25, 0.5, 0.25)
+FLAT = 0.05  # a map that varies by less than this part of its mean says little; the flattest one measured had .26
+# While nothing is known. With four steps, 0 costs a fifth of the identity that 1 gives, which leaks twice as much.
+UNKNOWN = 0.5
+# Layers on the UNet's way up tell best: IoU .48 instead of .41 where the word gets 1 % of all attention, and no less
+# elsewhere.
+WATCHING = "up_blocks."
 
 
 def located_attention(
@@ -66,15 +75,21 @@ def where(seen: Tensor) -> Tensor:
             (subjects, rows, h, w). Only contrasts within a map count. A map of nothing but zeros is not known yet.
 
     Returns:
-        The same shape, from 0 to 1. A subject whose map is not known shares the whole picture with the others.
+        The same shape, from 0 to 1. Where several words stand out, the one that stands out most has the place.
     """
     smooth = _smoothed(seen)
     spread, mean = torch.std_mean(smooth, dim=(-2, -1), keepdim=True)
-    above = (smooth - mean) / spread.clamp(min=1e-12)  # in standard deviations, of any size of attention
+    above = (smooth - mean) / torch.maximum(spread, FLAT * mean).clamp(min=1e-12)
     if len(seen) > 1:
         above = torch.minimum(above, above - _rival(above) + MIDDLE)
     here = ((above - MIDDLE) / WIDTH + 0.5).clamp(0, 1)
-    return torch.where(mean > 0, here, 1 / len(seen))
+    return torch.where(mean > 0, here, UNKNOWN)
+
+
+def watching(acting: Iterable[str]) -> set[str]:
+    """The paths of the layers that watch the words, among those that act: all, if none is on the way up."""
+    paths = set(acting)
+    return {path for path in paths if path.startswith(WATCHING)} or paths
 
 
 def _smoothed(maps: Tensor) -> Tensor:
