@@ -29,12 +29,12 @@ def load_all(
     names: Any,
     subfolders: Any,
     weight_names: Any,
-    subject_tokens: Any,
-    mechanism: str | None,
     variant: str | None,
     image_encoder_folder: str | None,
     torch_dtype: torch.dtype | None,
     hub: Mapping[str, Any],
+    subject_tokens: Any = None,
+    mechanism: str | None = None,
 ) -> list[LoadedAdapter]:
     """Load and check every adapter without changing the pipeline.
 
