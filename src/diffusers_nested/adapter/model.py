@@ -98,13 +98,15 @@ class NestedAdapter(Publishable, LoadableModel):
             _add_modules(self.projections, {path: projection(token_dim, width) for path, width in layers.items()})
 
     @classmethod
-    def extract_init_dict(cls, config_dict: Mapping[str, Any], **kwargs: Any) -> tuple[dict[str, Any], ...]:
+    def extract_init_dict(
+        cls, config_dict: Mapping[str, Any], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """As of all models of diffusers; settings that are only written if they matter are read, too."""
         given = {**config_dict, **kwargs}
         own = {name: given[name] for name in cls.ignore_for_config if name in given}
         rest, others = ({name: one[name] for name in one if name not in own} for one in (config_dict, kwargs))
-        settings, *unused = super().extract_init_dict(rest, **others)
-        return {**settings, **own}, *unused
+        settings, unused, hidden = super().extract_init_dict(rest, **others)
+        return {**settings, **own}, unused, hidden
 
     @classmethod
     def from_unet(
