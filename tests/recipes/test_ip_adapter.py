@@ -12,7 +12,7 @@ from diffusers_nested import NestedAdapter, miniature
 from diffusers_nested.evaluation import Reference, Shot, read_settings
 from diffusers_nested.evaluation.contestants import make_contestant
 from recipes.miniature.bundled.adapters import ALPHA
-from recipes.miniature.ip_adapter.export import WEIGHT_NAME, export, save_as_nested
+from recipes.miniature.ip_adapter.export import WEIGHT_NAME, as_nested, export, save_with_tower
 from recipes.miniature.ip_adapter.leak import Leak
 from recipes.miniature.ip_adapter.page import RESULTS_FOLDER
 from recipes.miniature.ip_adapter.train import RESAMPLER
@@ -46,7 +46,8 @@ def test_a_file_is_read_as_it_was_written(adapter, folder, pipeline):
 
 
 def test_its_weights_make_a_nested_adapter(adapter, folder, pipeline, tmp_path):
-    read = NestedAdapter.from_pretrained(save_as_nested(folder, pipeline.unet, tmp_path, "people"), unet=pipeline.unet)
+    saved = save_with_tower(as_nested(folder, pipeline.unet, "people"), tmp_path, "people")
+    read = NestedAdapter.from_pretrained(saved, unet=pipeline.unet)
     assert (read.config["mechanism"], read.config["alpha"]) == ("nested", ALPHA)
     assert read.state_dict().keys() == adapter.state_dict().keys()
 

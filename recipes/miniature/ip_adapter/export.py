@@ -31,18 +31,17 @@ def export(adapter: NestedAdapter, unet: Any, folder: Path, name: str) -> Path:
     return folder
 
 
-def save_as_nested(ip_folder: Path, unet: Any, folder: Path, name: str, alpha: float = ALPHA) -> Path:
-    """Save what such a file gives as a nested adapter without training, with another norm than the default one."""
-    adapter = NestedAdapter.from_ip_adapter(
+def as_nested(ip_folder: Path, unet: Any, name: str) -> NestedAdapter:
+    """The weights of such a file as a nested adapter that is not trained, with the norm of the bundled ones."""
+    return NestedAdapter.from_ip_adapter(
         ip_folder,
         weight_name=WEIGHT_NAME,
         unet=unet,
         mechanism="nested",
-        alpha=alpha,
+        alpha=ALPHA,
         subject_token=WORDS[name],
         image_encoder=None,
     )
-    return save_with_tower(adapter, folder, name)
 
 
 def save_with_tower(adapter: NestedAdapter, folder: Path, name: str) -> Path:

@@ -18,8 +18,8 @@ from diffusers_nested.adapter import NestedAdapter
 from diffusers_nested.miniature import load_pipeline, path
 from diffusers_nested.vision import ImageEncoder, load_vision_tower
 
-from ..bundled.adapters import ALPHA, WORDS, fit, new_adapter, settings
-from .export import WEIGHT_NAME, save_with_tower
+from ..bundled.adapters import fit, new_adapter, settings
+from .export import as_nested, save_with_tower
 from .train import RESAMPLER
 
 NAME = "people"
@@ -31,15 +31,7 @@ def new(pipeline: Any, tower: ImageEncoder, ip_folder: Path | None, seed: int) -
     torch.manual_seed(seed)
     if ip_folder is None:
         return new_adapter(pipeline, tower, NAME, "nested", **RESAMPLER)
-    return NestedAdapter.from_ip_adapter(
-        ip_folder,
-        weight_name=WEIGHT_NAME,
-        unet=pipeline.unet,
-        mechanism="nested",
-        alpha=ALPHA,
-        subject_token=WORDS[NAME],
-        image_encoder=None,
-    )
+    return as_nested(ip_folder, pipeline.unet, NAME)
 
 
 def train(folder: Path, title: str, ip_folder: Path | None, cache_file: Path, seed: int) -> None:

@@ -16,7 +16,7 @@ from diffusers_nested.miniature import load_pipeline, path
 from diffusers_nested.vision import load_vision_tower
 
 from ..bundled.adapters import WORDS, fit, new_adapter, settings
-from .export import export, save_as_nested
+from .export import as_nested, export, save_with_tower
 
 STEPS = {"people": 2400, "pets": 1200}
 # As IP-Adapter was trained: these examples lose prompt and image together.
@@ -38,7 +38,8 @@ def train(folder: Path, name: str, seed: int, steps: int) -> Path:
     config = settings(folder / f"{name}-run", steps, seed, cache_file=folder.parent / f"{name}-penultimate.pt")
     fit(pipeline, tower, adapter, dataclasses.replace(config, proportion_empty_prompts=DROPPED), name)
     unet = load_pipeline().unet  # training has cast the other one
-    save_as_nested(export(adapter, unet, folder / name, name), unet, folder / f"{name}-nested", name)
+    export(adapter, unet, folder / name, name)
+    save_with_tower(as_nested(folder / name, unet, name), folder / f"{name}-nested", name)
     return folder / name
 
 
