@@ -1,4 +1,4 @@
-"""IP-Adapters with random weights, in the format of the published files."""
+"""IP-Adapters with random weights, in the format of the published files, and a repository of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,11 +6,38 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+import tiny_pipeline as tiny
+from diffusers_nested.backbones import layer_widths
 
 Weights = dict[str, Tensor]
+SMALL, LARGE = (24, 16), (32, 20)  # width and projection of the two towers
+# Where a file is -> its kind and tower, as in h94/IP-Adapter
+PUBLISHED = {
+    "models/base.safetensors": ("base", SMALL),
+    "sdxl_models/base.safetensors": ("base", LARGE),
+    "sdxl_models/base_small.safetensors": ("base", SMALL),
+    "sdxl_models/plus_small.safetensors": ("plus", SMALL),
+}
 
 
-def base_encoder(features: int, token_dim: int, random: torch.Generator, tokens: int = 4) -> Weights:
+def repository(folder: Path, unet: torch.nn.Module) -> Path:
+    """IP-Adapters for a UNet, and two towers: the small one under models/, the large one under sdxl_models/."""
+    for name, (kind, (width, projected)) in PUBLISHED.items():
+        random = torch.Generator().manual_seed(0)
+        widths, dim = list(layer_widths(unet).values()), unet.config.cross_attention_dim
+        encoder = base_encoder(projected, dim, random) if kind == "base" else plus_encoder(width, dim, random)
+        write(folder / name, encoder, layer_weights(widths, dim, random))
+    tiny.image_encoder().save_pretrained(folder / "models" / "image_encoder")
+    config = tiny.image_encoder().config.to_dict() | {"hidden_size": LARGE[0], "projection_dim": LARGE[1]}
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**config)).save_pretrained(folder / "sdxl_models" / "image_encoder")
+    for name in ("models", "sdxl_models"):
+        tiny.image_processor().save_pretrained(folder / name / "feature_extractor")
+    return folder
+
+
+def base_encoder(features: int, token_dim: int, random: torch.Generator | None, tokens: int = 4) -> Weights:
     """The encoder of a base IP-Adapter: linear, then a norm."""
     return {
         "image_proj.proj.weight": torch.randn(tokens * token_dim, features, generator=random) * features**-0.5,
@@ -22,7 +49,7 @@ def base_encoder(features: int, token_dim: int, random: torch.Generator, tokens:
 def plus_encoder(
     features: int,
     token_dim: int,
-    random: torch.Generator,
+    random: torch.Generator | None,
     tokens: int = 16,
     hidden: int = 64,
     heads: int = 1,
@@ -48,7 +75,7 @@ def plus_encoder(
     return weights
 
 
-def layer_weights(widths: Sequence[int], token_dim: int, random: torch.Generator) -> Weights:
+def layer_weights(widths: Sequence[int], token_dim: int, random: torch.Generator | None) -> Weights:
     """Keys and values of every cross-attention layer, numbered by attention layers as 1, 3, 5, …"""
     weights: Weights = {}
     for i, width in enumerate(widths):
@@ -64,12 +91,12 @@ def write(path: Path, encoder: Weights, layers: Weights) -> Path:
     return path
 
 
-def _linear(name: str, out: int, width: int, random: torch.Generator, bias: bool = True) -> Weights:
+def _linear(name: str, out: int, width: int, random: torch.Generator | None, bias: bool = True) -> Weights:
     weights = {f"{name}.weight": torch.randn(out, width, generator=random) * width**-0.5}
     return weights | ({f"{name}.bias": torch.randn(out, generator=random)} if bias else {})
 
 
-def _norm(name: str, width: int, random: torch.Generator) -> Weights:
+def _norm(name: str, width: int, random: torch.Generator | None) -> Weights:
     # far from the identity, so that a norm in the wrong place shows
     return {
         f"{name}.weight": 1 + 0.5 * torch.randn(width, generator=random),

@@ -17,6 +17,11 @@ class Remedy(Enum):
     ADAPTER_NAME = "Pass another adapter_name=..., or unload it first with unload_nested_adapter."
     NO_IMAGE_ENCODER = "Or pass image_encoder_folder=None and give `nested_adapter_image_embeds`."
     SUBFOLDER = "Name a folder or repository that holds one, and pass the folder within it as subfolder=..."
+    CONFIG = (
+        "Name a folder or repository with one at its top, or its folder as subfolder=...; of an IP-Adapter, which has "
+        "none, name the file as weight_name=..."
+    )
+    FROM_IP_ADAPTER = "The file of an IP-Adapter is loaded with NestedAdapter.from_ip_adapter."
     WEIGHTS = (
         "Check variant=... and weight_name=..., and that the weights were saved as safetensors: no other format is "
         "read."

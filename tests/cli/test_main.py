@@ -44,6 +44,7 @@ def run_with(error: BaseException, command: str, monkeypatch: pytest.MonkeyPatch
         "generate": ["a prompt"],
         "train": ["--pretrained_model_name_or_path", "a", "--train_data_dir", "b", "--output_dir", "c"],
         "inspect": ["folder"],
+        "convert": ["file", "folder"],
         "publish": ["folder", "user/name"],
         "evaluate": ["settings.toml"],
     }
@@ -131,7 +132,7 @@ def test_remedies_are_said_in_words_of_the_command_line(remedy: Remedy):
 def test_help_of_train_agrees_with_what_it_does_not_import():
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
-    assert parser.get_default("image_encoder_name_or_path") == DEFAULT_IMAGE_ENCODER
+    assert train.IMAGE_ENCODER == DEFAULT_IMAGE_ENCODER
     (mechanism,) = [action for action in parser._actions if action.dest == "mechanism"]
     assert all(name in (mechanism.help or "") for name, one in MECHANISMS.items() if one.trained_as is None)
 

@@ -13,6 +13,7 @@ from mutations import mutate
 
 import tiny_pipeline
 from diffusers_nested import NestedAdapter, NestedAdapterError
+from ip_adapter_files import repository
 
 CHUNKS, PER_CHUNK = 4, 230
 
@@ -101,3 +102,22 @@ def test_damaged_adapters(pipeline: Any, folder: Path, files: dict[str, bytes], 
     pipeline.unload_nested_adapter()
     assert outcomes["refused"] > PER_CHUNK / 2
     assert outcomes["loaded"] > 0  # some damage is harmless
+
+
+@pytest.mark.parametrize("name", ["models/base.safetensors", "sdxl_models/plus_small.safetensors"])
+def test_damaged_ip_adapters(pipeline: Any, tmp_path: Path, name: str):
+    file = repository(tmp_path, pipeline.unet) / name
+    content, before, outcomes = file.read_bytes(), state(pipeline), Counter()
+    for case in range(40):
+        what, changed = mutate({"a.safetensors": content, "b.json": b"{}"}, random.Random(case))
+        file.write_bytes(changed.get("a.safetensors", content))
+        try:
+            pipeline.load_nested_adapter(file, image_encoder_folder=None)
+            assert is_whole(pipeline.nested_adapters["person"]), what
+            pipeline.unload_nested_adapter()
+            outcomes["loaded"] += 1
+        except NestedAdapterError as error:
+            assert len(str(error)) < 2000
+            outcomes["refused"] += 1
+        assert state(pipeline) == before, what
+    assert min(outcomes["loaded"], outcomes["refused"]) > 5

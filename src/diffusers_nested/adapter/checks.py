@@ -28,6 +28,7 @@ from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS, SubjectEncoder
 
 FORMAT_VERSION = 1
 DEFAULT_ALPHA = 2.0
+DEFAULT_WORD = "person"
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -91,8 +92,8 @@ def acting_mechanism(config: Mapping[str, Any], name: str | None) -> tuple[Mecha
     if wanted.projection is not own.projection:
         fitting = ", ".join(sorted(one.name for one in MECHANISMS.values() if one.projection is own.projection))
         raise NestedAdapterError(
-            f"mechanism is {name!r}, but the adapter was trained as {own.name!r}, which has other projections. Leave "
-            f"it out, or give one of {fitting}."
+            f"mechanism is {name!r}, but the adapter was trained as {own.name!r}, which has other projections. It can "
+            f"act as {fitting}."
         )
     return wanted, (config["alpha"] or DEFAULT_ALPHA) if wanted.has_norm else None
 

@@ -2,14 +2,16 @@
 
 import posixpath
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import AdapterLoadError, DownloadError
-from ..files import CONFIG_NAME, read_header
-from ..files.listing import file_sizes, remote_parameters
+from ..errors import AdapterLoadError, DownloadError, Remedy
+from ..files import CONFIG_NAME, TensorInfo, read_header
+from ..files.listing import file_sizes, remote_header
 from ..files.source import Source
-from ..vision import Tower, locate_image_encoder
+from ..vision import Tower, check_width, locate_image_encoder
+from .locate import checked_name, find_ip_adapter, is_configured, no_file
 from .model import NestedAdapter
 
 
@@ -46,16 +48,21 @@ class Inspection:
     is_complete: bool
 
 
-def inspect_adapter(source: Source) -> Inspection:
+def inspect_adapter(source: Source, weight_name: str | None = None) -> Inspection:
     """Read an adapter's configuration and the headers of its weight files.
 
     Args:
         source: Where it is. From a repository, only configurations and headers are downloaded.
+        weight_name: Name of the file of an IP-Adapter.
 
     Raises:
         AdapterLoadError: It is not an adapter that this version can read, or the header of a file is damaged.
     """
-    source, config_file = source.pinned(source.within(CONFIG_NAME))
+    if weight_name is not None:
+        read = _read_ip_adapter(source, weight_name)
+        if read is not None:
+            return _inspect_ip_adapter(source, weight_name, *read)
+    source, config_file = source.pinned(source.within(CONFIG_NAME), Remedy.CONFIG)
     top = config_file.parents[source.within(CONFIG_NAME).count("/")]
     adapter = NestedAdapter.from_config_file(config_file, source.location)
     tower, image_encoder = _image_encoder(adapter, source)
@@ -68,10 +75,41 @@ def inspect_adapter(source: Source) -> Inspection:
         return Inspection(adapter, _files_in(top, folders, source), image_encoder, is_complete=False)
 
 
+def _inspect_ip_adapter(
+    source: Source, weight_name: str, size: int | None, header: Mapping[str, TensorInfo], is_complete: bool
+) -> Inspection:
+    adapter = NestedAdapter.from_ip_header(header, f"{source.location}: {weight_name}")
+    _, image_encoder = _image_encoder(adapter, source)
+    return Inspection(adapter, (WeightFile(weight_name, size, _count(header)),), image_encoder, is_complete)
+
+
+def _read_ip_adapter(source: Source, weight_name: str) -> tuple[int | None, Mapping[str, TensorInfo], bool] | None:
+    """Size and header of an IP-Adapter's file, and whether the source could be reached; None if it is not its file."""
+    weight_name = checked_name(source, weight_name)
+    name = source.within(weight_name)
+    try:
+        sizes = {} if source.is_folder or source.local_files_only else file_sizes(source)
+        if sizes and name not in sizes:
+            raise no_file(source, weight_name, sizes)
+        config = source.find(source.within(CONFIG_NAME)) if source.within(CONFIG_NAME) in sizes else None
+        if config is not None and is_configured(config):
+            return None
+        header = remote_header(source, name) if sizes else None
+    except DownloadError:
+        header, sizes = None, {}
+    if header is not None:
+        return sizes[name], header, True
+    # in a folder, or in the cache
+    found = find_ip_adapter(replace(source, local_files_only=True, force_download=False), weight_name)
+    return None if found is None else (found[1].stat().st_size, read_header(found[1]), source.is_folder)
+
+
 def _image_encoder(adapter: NestedAdapter, source: Source) -> tuple[Tower | None, str]:
     """The tower and its description."""
     try:
-        tower = locate_image_encoder(adapter.config, source)
+        tower = locate_image_encoder(adapter.config, source, is_ip_adapter=adapter.is_ip_adapter)
+        if tower is not None and tower.source is source and adapter.is_ip_adapter:
+            check_width(adapter.config, tower, adapter.image_features)
     except AdapterLoadError as error:
         return None, f"cannot be determined: {error}"
     if tower is None:
@@ -89,16 +127,24 @@ def _files_in(top: Path, folders: list[str], source: Source) -> tuple[WeightFile
 
 
 def _file_in(path: Path, name: str) -> WeightFile:
+    return WeightFile(name, path.stat().st_size, _count(read_header(path)))
+
+
+def _count(header: Mapping[str, TensorInfo]) -> dict[str, int]:
     counts: Counter[str] = Counter()
-    for tensor in read_header(path).values():
+    for tensor in header.values():
         counts[tensor.dtype] += tensor.numel
-    return WeightFile(name, path.stat().st_size, dict(counts))
+    return dict(counts)
 
 
 def _files_on_hub(folders: list[str], source: Source) -> tuple[WeightFile, ...]:
     sizes = {name: size for name, size in file_sizes(source).items() if name.endswith(".safetensors")}
     ours = [name for folder in folders for name in sorted(sizes) if posixpath.dirname(name) == folder]
-    return tuple(WeightFile(_shown_name(name, source), sizes[name], remote_parameters(source, name)) for name in ours)
+    headers = {name: remote_header(source, name) for name in ours}
+    return tuple(
+        WeightFile(_shown_name(name, source), sizes[name], None if header is None else _count(header))
+        for name, header in headers.items()
+    )
 
 
 def _shown_name(name: str, source: Source) -> str:

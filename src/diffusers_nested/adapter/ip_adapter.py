@@ -18,6 +18,7 @@ from ..files.headers import TensorInfo
 from ..files.weights import Stored
 from .ip_encoders import HEAD_WIDTH
 
+OWN_MECHANISM = "decoupled"  # IP-Adapter's own layer
 IMPORTED_MECHANISM = "located"
 NO_IP_ADAPTER = "are not those of an IP-Adapter for this base model"
 
@@ -25,7 +26,8 @@ Header = Mapping[str, TensorInfo]
 
 _ENCODER, _LAYERS = "image_proj.", "ip_adapter."
 _BASE_TOKENS = 4  # of a base IP-Adapter
-_LAYER = re.compile(r"ip_adapter\.(\d+)\.to_([kv])_ip\.weight")
+_QUERIES = "image_proj.layers.0.0.to_q.weight"
+_LAYER = re.compile(r"ip_adapter\.(\d{1,4})\.to_([kv])_ip\.weight", re.ASCII)
 _REFUSED = {
     "image_proj.proj.3.weight": (
         'a "full face" IP-Adapter, whose 257 tokens are the image\'s patches',
@@ -114,7 +116,12 @@ def _encoder_config(header: Header, source: str) -> dict[str, Any]:
             raise AdapterLoadError(f"{source} is {what}: this is not supported. {remedy}.")
     _, queries, hidden = _shape(header, "image_proj.latents", 3, source)
     _, features = _shape(header, "image_proj.proj_in.weight", 2, source)
-    inner, _ = _shape(header, "image_proj.layers.0.0.to_q.weight", 2, source)
+    inner, _ = _shape(header, _QUERIES, 2, source)
+    if inner % HEAD_WIDTH:
+        raise AdapterLoadError(
+            f"{source} has a resampler of inner width {inner} ({_QUERIES}), expected a multiple of {HEAD_WIDTH}, the "
+            "width of an attention head. The file is damaged or of another kind; download it again."
+        )
     blocks = {name.split(".")[2] for name in header if name.startswith("image_proj.layers.")}
     return {
         "subject_encoder": "resampler",
@@ -123,7 +130,7 @@ def _encoder_config(header: Header, source: str) -> dict[str, Any]:
         "image_encoder": _tower_of(features, {1280: "models", 1664: "sdxl_models"}),
         "resampler_hidden_size": hidden,
         "resampler_num_layers": len(blocks),
-        "resampler_num_heads": max(1, inner // HEAD_WIDTH),
+        "resampler_num_heads": inner // HEAD_WIDTH,
     }
 
 
@@ -146,12 +153,13 @@ def _shape(header: Header, name: str, dimensions: int, source: str) -> tuple[int
 def _layer_shapes(header: Header, source: str) -> tuple[list[int], int]:
     """Inner width of every layer in the order of the UNet's modules, and the width of the tokens."""
     numbers = sorted({int(match.group(1)) for match in map(_LAYER.fullmatch, header) if match})
-    expected = list(range(1, 2 * len(numbers), 2))
+    expected = list(range(1, max(numbers, default=0) + 1, 2))
     if not numbers or numbers != expected:
         odd = names_shown([f"ip_adapter.{number}" for number in sorted(set(numbers) ^ set(expected))])
         raise AdapterLoadError(
             f"{source} has {len(numbers)} cross-attention layers, expected the numbers 1, 3, 5, … without gaps"
-            f"{f'; wrong: {odd}' if numbers else ''}. The file is damaged or of another kind; download it again."
+            f"{f'; wrong or missing: {odd}' if numbers else ''}. The file is damaged or of another kind; download it "
+            "again."
         )
     shapes = [_shape(header, f"ip_adapter.{number}.to_k_ip.weight", 2, source) for number in numbers]
     return [width for width, _ in shapes], shapes[0][1]

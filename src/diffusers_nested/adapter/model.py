@@ -1,8 +1,10 @@
 """NestedAdapter, the model that is trained and published for one domain (arXiv 2501.01407, section 3.3)."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
+import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
@@ -11,8 +13,10 @@ from ..compat import has_child
 from ..errors import NestedAdapterError
 from ..mechanisms import get_mechanism
 from ..publishing import Publishable
-from .checks import DEFAULT_ALPHA, FORMAT_VERSION, check_config, check_subject_encoder, encoder_of
+from .checks import DEFAULT_ALPHA, DEFAULT_WORD, FORMAT_VERSION, check_config, check_subject_encoder, encoder_of
 from .loading import LoadableModel
+from .locate import named_source
+from .start import settings_from
 from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS
 
 # The tower of IP-Adapter's "plus" checkpoints, which most users of diffusers already have.
@@ -65,7 +69,7 @@ class NestedAdapter(Publishable, LoadableModel):
         token_dim: int,
         image_feature_dim: int,
         num_queries: int = 256,
-        subject_token: str = "person",
+        subject_token: str = DEFAULT_WORD,
         alpha: float | None = DEFAULT_ALPHA,
         mechanism: str = "nested",
         qformer_hidden_size: int = 768,
@@ -94,18 +98,41 @@ class NestedAdapter(Publishable, LoadableModel):
             _add_modules(self.projections, {path: projection(token_dim, width) for path, width in layers.items()})
 
     @classmethod
-    def from_unet(cls, unet: nn.Module, *, image_feature_dim: int, **config: Any) -> "NestedAdapter":
+    def extract_init_dict(
+        cls, config_dict: Mapping[str, Any], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """As of all models of diffusers; settings that are only written if they matter are read, too."""
+        given = {**config_dict, **kwargs}
+        own = {name: given[name] for name in cls.ignore_for_config if name in given}
+        rest, others = ({name: one[name] for name in one if name not in own} for one in (config_dict, kwargs))
+        settings, unused, hidden = super().extract_init_dict(rest, **others)
+        return {**settings, **own}, unused, hidden
+
+    @classmethod
+    def from_unet(
+        cls,
+        unet: nn.Module,
+        *,
+        image_feature_dim: int | None = None,
+        start_from: "NestedAdapter | str | Path | None" = None,
+        **config: Any,
+    ) -> "NestedAdapter":
         """Create an adapter for a UNet; each layer starts from the UNet's own key and value weights.
 
         Args:
             unet: The UNet that the adapter is for; it is not changed.
-            image_feature_dim: Width of the vision tower's features.
+            image_feature_dim: Width of the vision tower's features; may be left out with ``start_from``.
+            start_from: Begin with a copy of another adapter's encoder and projections, for example an IP-Adapter's: a
+                ``NestedAdapter``, a folder, a repository, or an IP-Adapter's file by its path or as
+                ``user/repo/sub/folder/file.safetensors``. Other settings are then its own by default, apart from the
+                ``mechanism``, which is "nested".
             **config: Other settings of the class, such as ``num_queries`` and ``subject_token``. ``alpha`` defaults
                 to None for a ``mechanism`` that replaces no value.
 
         Raises:
-            NestedAdapterError: The UNet is of an unknown family or of another one than ``base_family``, or a setting is
-                out of range.
+            NestedAdapterError: The UNet is of an unknown family or of another one than ``base_family``, a setting is
+                out of range, or the adapter to start from has another value of it.
+            AdapterLoadError: The adapter to start from cannot be loaded, or does not fit the UNet.
         """
         family = backbone_of(unet).name
         if config.setdefault("base_family", family) != family:
@@ -113,15 +140,48 @@ class NestedAdapter(Publishable, LoadableModel):
                 f"base_family is {config['base_family']!r}, but the UNet is of the {family!r} family, so the adapter "
                 "could not be loaded on it. Leave out base_family."
             )
+        if image_feature_dim is not None:
+            config["image_feature_dim"] = image_feature_dim
+        if start_from is not None:
+            return cls._begun(cls._loaded(start_from, unet), config)
+        if image_feature_dim is None:
+            raise NestedAdapterError(
+                "image_feature_dim is missing. Give the width of the vision tower's features, or an adapter as "
+                "start_from, whose width it then is."
+            )
         mechanism = get_mechanism(config.get("mechanism", "nested"))
         if not mechanism.has_norm:
             config.setdefault("alpha", None)
         layers = cross_attention_layers(unet)
         token_dim = next(iter(layers.values())).cross_attention_dim
-        adapter = cls(layer_widths(unet), token_dim=token_dim, image_feature_dim=image_feature_dim, **config)
+        adapter = cls(layer_widths(unet), token_dim=token_dim, **config)
         for path, layer in layers.items() if mechanism.projection is not None else ():
             to_k, to_v = cast(nn.Linear, layer.to_k), cast(nn.Linear, layer.to_v)
             adapter._projection(path).copy_from(to_k.weight, to_v.weight)
+        return adapter
+
+    @classmethod
+    def _loaded(cls, start: Any, unet: nn.Module) -> "NestedAdapter":
+        """The adapter to start from, which fits the UNet."""
+        if isinstance(start, NestedAdapter):
+            start.check_fits(unet)
+            return start
+        if not isinstance(start, str | Path):
+            raise NestedAdapterError(
+                f"Cannot start from a {type(start).__name__}. Give a NestedAdapter, a folder, a repository, or an "
+                "IP-Adapter's file as start_from."
+            )
+        return cls.from_any_source(*named_source(start), unet=unet)
+
+    @classmethod
+    def _begun(cls, start: "NestedAdapter", config: Mapping[str, Any]) -> "NestedAdapter":
+        """A new adapter with copies of another one's weights, in float32."""
+        with torch.device("meta"):
+            adapter = cls(**settings_from(start.config, config))
+        weights = {name: tensor.detach().to(torch.float32, copy=True) for name, tensor in start.state_dict().items()}
+        adapter.load_state_dict(weights, assign=True)
+        if "image_encoder" not in config:  # it reads the other one's
+            adapter.origin, adapter.is_ip_adapter = start.origin, start.is_ip_adapter
         return adapter
 
     def encode(self, image_features: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import NestedAdapterError
-from . import demo, evaluate, generate, inspect, publish, study, train
+from . import convert, demo, evaluate, generate, inspect, publish, study, train
 from .wording import in_words
 
 _COMMANDS = {
@@ -17,6 +17,7 @@ _COMMANDS = {
     "generate": generate,
     "train": train,
     "inspect": inspect,
+    "convert": convert,
     "publish": publish,
     "evaluate": evaluate,
     "study": study,

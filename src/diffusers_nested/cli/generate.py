@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NestedAdapterError
+from .flags import add_adapter_flags
 from .models import DTYPES, adapter_words, check_offload, load_pipeline, usable_device
 from .pictures import picture_files, write_pictures
 from .subjects import read_images, with_word
@@ -27,8 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--adapter",
         action="append",
         default=[],
-        help="repository or folder of an adapter; may be repeated (default in the miniature: people and pets)",
+        help="repository or folder of an adapter, or an IP-Adapter's file; may be repeated (default in the miniature: "
+        "people and pets)",
     )
+    add_adapter_flags(parser, "subfolder", "weight_name", "image_encoder_folder", "subject_token", "mechanism")
     parser.add_argument("--negative-prompt")
     parser.add_argument("--num-images", type=whole(1), default=1, help="pictures of the prompt (default: 1)")
     parser.add_argument("--num-inference-steps", type=whole(1), help="denoising steps")
@@ -68,9 +71,11 @@ def run(arguments: argparse.Namespace) -> None:
         check_offload(device)
     adapters = _adapters(arguments)
     images = read_images(arguments.image, arguments.word)
-    images = with_word(images, arguments.prompt, adapter_words(adapters))
+    where = {name: getattr(arguments, name) for name in ("subfolder", "weight_name", "subject_token")}
+    images = with_word(images, arguments.prompt, adapter_words(adapters, **where))
     pipeline = _pipeline(arguments, device)
-    pipeline.load_nested_adapter(adapters)
+    others = {name: getattr(arguments, name) for name in ("image_encoder_folder", "mechanism")}
+    pipeline.load_nested_adapter(adapters, **where, **others)
     pipeline.set_nested_adapter_scale(arguments.scale)
     if arguments.offload:
         pipeline.enable_model_cpu_offload(device=device)

@@ -2,46 +2,50 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from .flags import add_adapter_flags
 
 if TYPE_CHECKING:
     from torch import nn
 
+_KINDS = {"image_projection": "base", "resampler": "plus"}
 HELP = "Show an adapter's word, sizes, image encoder and files, without loading its weights."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's own arguments."""
-    parser.add_argument("adapter", metavar="REPOSITORY_OR_FOLDER")
-    parser.add_argument("--subfolder", help="folder of the adapter within it")
-    parser.add_argument("--revision", help="branch, tag or commit of the repository")
-    parser.add_argument("--token", help="access token of the Hub (default: the one of `hf auth login`)")
+    parser.add_argument("adapter", metavar="REPOSITORY_OR_FOLDER", help="or an IP-Adapter's file")
+    add_adapter_flags(parser, "subfolder", "weight_name", "revision", "token")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Inspect the adapter, and write the result to the standard output."""
     from ..adapter import inspect_adapter
-    from ..files.source import Source
+    from ..adapter.locate import source_of
 
-    source = Source(arguments.adapter, arguments.subfolder, arguments.revision, arguments.token)
-    sys.stdout.write(describe(arguments.adapter, inspect_adapter(source)))
+    hub = {"revision": arguments.revision, "token": arguments.token}
+    found = inspect_adapter(*source_of(arguments.adapter, arguments.subfolder, arguments.weight_name, **hub))
+    sys.stdout.write(describe(arguments.adapter, found))
 
 
 def describe(name: str, found: Any) -> str:
     """An ``Inspection`` as text, one fact per line."""
     config, adapter = found.adapter.config, found.adapter
+    is_file = adapter.is_ip_adapter
     rows = {
         "adapter": name,
+        **({"format": f"the file of an IP-Adapter, {_KINDS[config['subject_encoder']]}"} if is_file else {}),
         "word": config["subject_token"],
         "subject tokens": f"{config['num_queries']} per image, of width {config['token_dim']}",
         "base family": f"{config['base_family']}, {len(config['layers'])} layers",
         "mechanism": f"{config['mechanism']}, alpha {config['alpha']}",
-        "Q-Former": f"{config['qformer_num_layers']} blocks of width {config['qformer_hidden_size']}, "
-        f"{config['qformer_num_heads']} heads, feed-forward {config['qformer_intermediate_size']}",
+        **_encoder(config),
         "parameters": f"{_millions(_count(adapter))}: {_millions(_count(adapter.encoder))} in the encoder, "
         f"{_millions(_count(adapter.projections))} in the layers",
         "image encoder": f"{found.image_encoder}; features of width {config['image_feature_dim']}",
-        "format version": config["format_version"],
+        **({} if is_file else {"format version": config["format_version"]}),
     }
     lines = [f"{label:<16}{value}" for label, value in rows.items()]
     lines.append(
@@ -49,6 +53,17 @@ def describe(name: str, found: Any) -> str:
     )
     lines += [_describe_file(file) for file in found.files] or ["  none"]
     return "\n".join(lines) + "\n"
+
+
+def _encoder(config: Mapping[str, Any]) -> dict[str, str]:
+    """A row for the subject encoder."""
+    kind = config.get("subject_encoder", "qformer")
+    if kind not in ("qformer", "resampler"):
+        return {"encoder": kind.replace("_", " ")}
+    blocks, width, heads = (config[f"{kind}_{name}"] for name in ("num_layers", "hidden_size", "num_heads"))
+    sizes = f"{blocks} blocks of width {width}, {heads} heads"
+    inner = config.get(f"{kind}_intermediate_size")
+    return {"Q-Former" if inner else kind: f"{sizes}, feed-forward {inner}" if inner else sizes}
 
 
 def _describe_file(file: Any) -> str:

@@ -45,31 +45,45 @@ def check_offload(device: str) -> None:
         raise missing_extra("--offload needs", "train")
 
 
-def adapter_words(adapters: Sequence[str]) -> list[str]:
-    """The word of each adapter, read from its configuration.
+def adapter_words(
+    adapters: Sequence[str],
+    subfolder: str | None = None,
+    weight_name: str | None = None,
+    subject_token: str | None = None,
+) -> list[str]:
+    """The word of each adapter: the given one, or that of its configuration; no weights are downloaded.
 
     Raises:
-        AdapterLoadError: One cannot be read.
+        AdapterLoadError: A configuration cannot be read.
         NestedAdapterError: Two of them have the same word.
     """
-    from ..adapter import NestedAdapter
-    from ..files import CONFIG_NAME
-    from ..files.source import Source
-
     words: dict[str, str] = {}
     for adapter in adapters:
-        if Path(adapter).is_file():
-            raise NestedAdapterError(
-                f"--adapter {adapter} is a file. Give the folder that contains it and a config.json."
-            )
-        _, config_file = Source(adapter).pinned(CONFIG_NAME)
-        word = NestedAdapter.from_config_file(config_file, adapter).config["subject_token"]
+        word = subject_token or _word_of(adapter, subfolder, weight_name)
         if word in words:
             raise NestedAdapterError(
                 f"--adapter {words[word]} and --adapter {adapter} both have the word {word!r}. Give only one of them."
             )
         words[word] = adapter
     return list(words)
+
+
+def _word_of(adapter: str, subfolder: str | None, weight_name: str | None) -> str:
+    from ..adapter import NestedAdapter
+    from ..adapter.checks import DEFAULT_WORD
+    from ..adapter.locate import is_configured, source_of
+    from ..errors import Remedy
+    from ..files import CONFIG_NAME
+
+    source, name = source_of(adapter, subfolder, weight_name)
+    if Path(adapter).is_file():
+        return DEFAULT_WORD  # an IP-Adapter's
+    if name is not None:
+        config_file = source.find(source.within(CONFIG_NAME))
+        if config_file is None or not is_configured(config_file):
+            return DEFAULT_WORD
+    _, config_file = source.pinned(source.within(CONFIG_NAME), Remedy.CONFIG)
+    return NestedAdapter.from_config_file(config_file, adapter).config["subject_token"]
 
 
 def load_pipeline(name: str, dtype: str, **settings: Any) -> Any:

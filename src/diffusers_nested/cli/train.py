@@ -10,14 +10,17 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import NestedAdapterError
+from ..errors import AdapterLoadError, NestedAdapterError
 from ..training import TrainingConfig
+from .values import number_or_none
 
 if TYPE_CHECKING:
     from ..adapter import NestedAdapter
+    from ..vision import ImageEncoder
 
 HELP = "Train an adapter; start it with `accelerate launch -m diffusers_nested.cli train` on GPUs."
 IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"  # the package's default and its mechanisms, without torch
+_DEFAULTS = {"num_queries": 256, "subject_token": "person"}
 MECHANISMS = ("nested", "decoupled", "simple", "global_value", "multiple_tokens")
 
 
@@ -30,20 +33,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--image_encoder_name_or_path",
-        default=IMAGE_ENCODER,
-        help="CLIP vision tower, user/repo/sub/folder or a folder (default: %(default)s)",
+        help="CLIP vision tower, user/repo/sub/folder or a folder (default: that of --start_from, else "
+        f"{IMAGE_ENCODER})",
     )
     parser.add_argument(
         "--pretrained_adapter_name_or_path",
-        help="adapter to start from, for example of a run at a lower resolution; same word and sizes (default: none)",
+        help="adapter to train on, for example of a run at a lower resolution; same word, mechanism and sizes as the "
+        "flags say (default: none)",
+    )
+    parser.add_argument(
+        "--start_from",
+        help="adapter to take a copy of encoder, keys and values from for a new one, which may have another word and "
+        "mechanism: a folder, a repository, or an IP-Adapter's file, also as user/repo/sub/file.safetensors "
+        "(default: none)",
     )
     parser.add_argument("--train_data_dir", required=True, type=Path, help="folder with a metadata.jsonl (required)")
     parser.add_argument(
         "--subject_token",
-        default="person",
-        help="word of the captions that the subject replaces (default: %(default)s)",
+        default=argparse.SUPPRESS,
+        help="word of the captions that the subject replaces (default: that of --start_from, else "
+        f"{_DEFAULTS['subject_token']})",
     )
-    parser.add_argument("--num_queries", type=int, default=256, help="subject tokens per image (default: %(default)s)")
+    parser.add_argument(
+        "--num_queries",
+        type=int,
+        default=argparse.SUPPRESS,
+        help=f"subject tokens per image (default: that of --start_from, else {_DEFAULTS['num_queries']})",
+    )
     parser.add_argument(
         "--mechanism",
         default="nested",
@@ -51,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--alpha",
-        type=_number_or_none,
+        type=number_or_none,
         default=argparse.SUPPRESS,
         help="norm of a subject's value in units of the word's own, or none (default: 2, for mechanisms that have one)",
     )
@@ -77,30 +93,69 @@ def run(arguments: argparse.Namespace) -> None:
     from ..data import TripletFolder
     from ..mechanisms import get_mechanism
     from ..training import train_adapter
-    from ..vision import load_vision_tower
 
     get_mechanism(arguments.mechanism)
+    if arguments.start_from is not None and arguments.pretrained_adapter_name_or_path is not None:
+        raise NestedAdapterError(
+            "--start_from begins a new adapter, --pretrained_adapter_name_or_path trains an earlier one on. Give one "
+            "of them."
+        )
     config = TrainingConfig(**{field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)})
     dataset = TripletFolder(arguments.train_data_dir)
     pipeline = DiffusionPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
-    encoder = load_vision_tower(arguments.image_encoder_name_or_path)
+    start = _start(arguments.start_from, pipeline.unet)
+    encoder, named = _image_encoder(arguments.image_encoder_name_or_path, start)
     torch.manual_seed(config.seed)
-    adapter = _adapter(arguments, pipeline.unet, encoder.feature_dim)
+    adapter = _adapter(arguments, pipeline.unet, start, encoder.feature_dim, named)
     train_adapter(pipeline, encoder, adapter, dataset, config, arguments.validation_images)
 
 
-def _adapter(arguments: argparse.Namespace, unet: Any, feature_dim: int) -> "NestedAdapter":
+def _start(name: str | None, unet: Any) -> "NestedAdapter | None":
+    """The adapter to start from."""
+    from ..adapter import NestedAdapter
+    from ..adapter.locate import named_source
+
+    return None if name is None else NestedAdapter.from_any_source(*named_source(name), unet=unet)
+
+
+def _image_encoder(name: str | None, start: "NestedAdapter | None") -> tuple["ImageEncoder", str]:
+    """The image encoder of this name, or the one of the adapter to start from; and its name for a config."""
+    from ..files import is_folder
+    from ..vision import find_image_encoder, load_image_encoder, load_vision_tower
+
+    if name is None and start is not None:
+        try:
+            tower = find_image_encoder(
+                start.config, start.origin, features=start.image_features, is_ip_adapter=start.is_ip_adapter
+            )
+        except AdapterLoadError as error:
+            raise AdapterLoadError(f"{error} Here it is --image_encoder_name_or_path.") from error
+        return load_image_encoder(tower), tower.name if tower.source.is_folder else tower.place
+    name = IMAGE_ENCODER if name is None else name
+    encoder = load_vision_tower(name)
+    if start is not None and encoder.width_of(start.image_features) != start.config["image_feature_dim"]:
+        raise NestedAdapterError(
+            f"--image_encoder_name_or_path {name} gives features of width {encoder.width_of(start.image_features)}, "
+            f"but the adapter to start from reads {start.config['image_feature_dim']}. Name the one that it was "
+            "trained with, or leave it out."
+        )
+    # a relative name in a config would be the Hub's
+    return encoder, str(Path(name).resolve()) if is_folder(name) else name
+
+
+def _adapter(
+    arguments: argparse.Namespace, unet: Any, start: "NestedAdapter | None", feature_dim: int, image_encoder: str
+) -> "NestedAdapter":
     """A new adapter with the given settings, or an earlier one that matches them."""
     from ..adapter import NestedAdapter
-    from ..files import is_folder
 
     names = ("num_queries", "subject_token", "mechanism", "alpha")
-    settings = {name: value for name, value in vars(arguments).items() if name in names}
+    given = {name: value for name, value in vars(arguments).items() if name in names}
+    if start is not None:
+        return NestedAdapter.from_unet(unet, start_from=start, image_encoder=image_encoder, **given)
+    settings = {**_DEFAULTS, **given}
     if arguments.pretrained_adapter_name_or_path is None:
-        named = arguments.image_encoder_name_or_path
-        if is_folder(named):  # a relative name in a config would be the Hub's
-            named = str(Path(named).resolve())
-        return NestedAdapter.from_unet(unet, image_feature_dim=feature_dim, image_encoder=named, **settings)
+        return NestedAdapter.from_unet(unet, image_feature_dim=feature_dim, image_encoder=image_encoder, **settings)
     adapter = NestedAdapter.from_pretrained(arguments.pretrained_adapter_name_or_path, unet=unet)
     different = [
         f"{name} {adapter.config[name]!r}" for name, value in settings.items() if adapter.config[name] != value
@@ -111,10 +166,6 @@ def _adapter(arguments: argparse.Namespace, unet: Any, feature_dim: int) -> "Nes
             "Pass the adapter's own values."
         )
     return adapter
-
-
-def _number_or_none(text: str) -> float | None:
-    return None if text == "none" else float(text)
 
 
 def _descriptions() -> dict[str, str]:

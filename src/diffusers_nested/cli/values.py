@@ -40,4 +40,9 @@ def number(least: float, most: float = 3.4e38) -> Callable[[str], float]:
     return read
 
 
+def number_or_none(text: str) -> float | None:
+    """A number, or None for "none"."""
+    return None if text == "none" else float(text)
+
+
 SEED = whole(0, 2**63 - 1)

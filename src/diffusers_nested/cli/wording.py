@@ -13,6 +13,8 @@ REMEDIES = {
     Remedy.ADAPTER_NAME: "Name adapters that differ in their words.",
     Remedy.NO_IMAGE_ENCODER: "",
     Remedy.SUBFOLDER: "Name a folder or repository with one at its top.",
+    Remedy.CONFIG: "Name a folder or repository with one at its top, or an IP-Adapter's file.",
+    Remedy.FROM_IP_ADAPTER: "Turn the file of an IP-Adapter into such a folder with `diffusers-nested convert`.",
     Remedy.WEIGHTS: "Only weights that were saved as safetensors are read.",
 }
 _KEYWORD = re.compile(r"\b([a-z_]+)=(?:\.\.\.|True\b|None\b)")

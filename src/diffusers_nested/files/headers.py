@@ -80,22 +80,23 @@ def check_tensors(
     """
     both = found.keys() & expected.keys()
     problems = {
-        "has wrongly shaped": [
+        "has {} wrongly shaped {}": [
             f"{name}: {shown(found[name].shape)} instead of {tuple(expected[name])}"
             for name in both
             if found[name].shape != tuple(expected[name])
         ],
-        "misses": expected.keys() - both,
-        "has unknown": set() if allow_others else found.keys() - both,
-        f"has, in types other than {', '.join(FLOAT_TYPES)},": [
+        "misses {} {}": expected.keys() - both,
+        "has {} unknown {}": set() if allow_others else found.keys() - both,
+        f"has {{}} {{}} of types other than {', '.join(FLOAT_TYPES)}": [
             f"{name}: {found[name].dtype}" for name in both if found[name].dtype not in FLOAT_TYPES
         ],
     }
     for what, names in problems.items():
         if names:
+            counted = what.format(len(names), "tensors" if len(names) > 1 else "tensor")
             raise AdapterLoadError(
-                f"The weights of {source} {fault}: the file {what} {len(names)} tensors "
-                f"({names_shown(names)}). The files are damaged or belong to different models; download them again."
+                f"The weights of {source} {fault}: the file {counted} ({names_shown(names)}). The files are damaged or "
+                "belong to different models; download them again."
             )
 
 

@@ -7,6 +7,7 @@ from huggingface_hub.errors import HTTPError, NotASafetensorsRepoError, Safetens
 
 from ..errors import AdapterLoadError
 from .failures import download_errors
+from .headers import TensorInfo
 from .source import Source
 
 # what huggingface_hub raises while parsing an invalid header
@@ -33,8 +34,8 @@ def file_sizes(source: Source) -> dict[str, int | None]:
     return {file.rfilename: file.size for file in info.siblings or ()}
 
 
-def remote_parameters(source: Source, filename: str) -> dict[str, int] | None:
-    """Number of parameters by type in a file of weights, read from its header; None if the Hub does not provide it.
+def remote_header(source: Source, filename: str) -> dict[str, TensorInfo] | None:
+    """The tensors of a file of weights, read from its header; None if the Hub does not provide it.
 
     Raises:
         AdapterLoadError: It is not a safetensors file.
@@ -42,6 +43,7 @@ def remote_parameters(source: Source, filename: str) -> dict[str, int] | None:
     api: Any = HfApi(token=source.token)
     try:
         header = api.parse_safetensors_file_metadata(source.location, filename, revision=source.revision)
+        return {name: TensorInfo(str(one.dtype), tuple(one.shape)) for name, one in header.tensors.items()}
     except (HTTPError, OSError):
         return None
     except _UNREADABLE as error:
@@ -49,4 +51,3 @@ def remote_parameters(source: Source, filename: str) -> dict[str, int] | None:
             f"{filename} of {source.location} is not a whole safetensors file ({type(error).__name__}: {error}). Its "
             "owner must publish it again."
         ) from error
-    return {str(dtype): count for dtype, count in header.parameter_count.items()}

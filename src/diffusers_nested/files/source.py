@@ -78,11 +78,12 @@ class Source:
         except FileNotFoundError:
             return None
 
-    def pinned(self, filename: str) -> tuple["Source", Path]:
+    def pinned(self, filename: str, remedy: Remedy = Remedy.SUBFOLDER) -> tuple["Source", Path]:
         """Pin a repository to its current commit, so that all files come from the same one.
 
         Args:
             filename: A file that the source must have, relative to its top.
+            remedy: What to do without it, for the message.
 
         Returns:
             The pinned source, and the local path of the file.
@@ -92,10 +93,13 @@ class Source:
         """
         path = self.find(filename)
         if path is None:
-            raise AdapterLoadError(f"{self.location} has no {shown(filename)[1:-1]}. {Remedy.SUBFOLDER}")
+            raise AdapterLoadError(f"{self.location} has no {shown(filename)[1:-1]}. {remedy}")
+        return self.at_commit_of(path, filename), path
+
+    def at_commit_of(self, path: Path, filename: str) -> "Source":
+        """The source, pinned to the commit of a file that ``find`` has found at ``path``."""
         # the cache stores files as …/snapshots/<commit>/<path in the repository>
-        commit = path.parents[filename.count("/")].name
-        return (self if self.is_folder else replace(self, revision=commit)), path
+        return self if self.is_folder else replace(self, revision=path.parents[filename.count("/")].name)
 
     def anonymous(self) -> "Source":
         """The same place without the means of access, such as a token; it stays the same in another working folder."""

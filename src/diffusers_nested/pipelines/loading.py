@@ -9,9 +9,11 @@ import torch
 
 from ..adapter import NestedAdapter
 from ..adapter.checks import acting_mechanism, check_subject_token
+from ..adapter.locate import source_of
 from ..errors import AdapterLoadError, NestedAdapterError, Remedy
 from ..files import is_folder
 from ..files.source import Source
+from ..mechanisms import get_mechanism
 from ..vision import ImageEncoder, find_image_encoder, load_image_encoder
 from .loaded import LoadedAdapter
 from .refused import check_pipeline
@@ -27,12 +29,12 @@ def load_all(
     names: Any,
     subfolders: Any,
     weight_names: Any,
-    subject_tokens: Any,
-    mechanism: str | None,
     variant: str | None,
     image_encoder_folder: str | None,
     torch_dtype: torch.dtype | None,
     hub: Mapping[str, Any],
+    subject_tokens: Any = None,
+    mechanism: str | None = None,
 ) -> list[LoadedAdapter]:
     """Load and check every adapter without changing the pipeline.
 
@@ -46,19 +48,21 @@ def load_all(
     if not sources:
         raise AdapterLoadError("The list of adapters is empty. Name at least one repository or folder.")
     columns = [_spread(column, len(sources)) for column in (names, subfolders, weight_names, subject_tokens)]
+    _check_acting(mechanism, columns[-1])
     loaded: list[LoadedAdapter] = []
     for item, name, subfolder, weight_name, word in zip(sources, *columns, strict=True):
         if isinstance(item, NestedAdapter):
             item.check_fits(unet)
             adapter, source = item, _origin_of(item, subfolder, hub)  # left as it is: it may be in training
         else:
-            keywords = {"weight_name": weight_name, "variant": variant, "torch_dtype": torch_dtype or unet.dtype}
-            adapter, source = _load(item, subfolder, hub, mechanism, unet=unet, **keywords)
-        word = check_subject_token(adapter.config["subject_token"] if word is None else word)
+            keywords = {"weight_name": weight_name, "variant": variant, "dtype": torch_dtype or unet.dtype}
+            adapter, source = _load(item, subfolder, hub, unet, mechanism=mechanism, subject_token=word, **keywords)
+        word = adapter.config["subject_token"] if word is None else word
         name = _free_name(name or word, state, loaded)
         encoder, encoder_name = None, None
         if image_encoder_folder is not None:
-            tower = find_image_encoder(adapter.config, source, image_encoder_folder, adapter.image_features)
+            reads = (adapter.image_features, adapter.is_ip_adapter)
+            tower = find_image_encoder(adapter.config, source, image_encoder_folder, *reads)
             encoder_name = tower.name
             encoder = _shared(encoder_name, state, loaded) or load_image_encoder(tower, unet.dtype)
         acting = acting_mechanism(adapter.config, mechanism)
@@ -81,19 +85,34 @@ def add_all(pipeline: Any, loaded: Sequence[LoadedAdapter]) -> None:
             state.add(one)
 
 
+def _check_acting(mechanism: Any, words: Sequence[Any]) -> None:
+    """Raise if there is no such mechanism, or a word cannot be one; before anything is read."""
+    if mechanism is not None:
+        get_mechanism(mechanism)
+    for word in words:
+        if word is not None:
+            check_subject_token(word)
+
+
 def _load(
-    item: Any, subfolder: str | None, hub: Mapping[str, Any], mechanism: str | None, **keywords: Any
+    item: Any,
+    subfolder: str | None,
+    hub: Mapping[str, Any],
+    unet: Any,
+    weight_name: str | None,
+    dtype: torch.dtype,
+    **keywords: Any,
 ) -> tuple[NestedAdapter, Source]:
     """An adapter, and its source at the commit it was loaded from."""
     if not isinstance(item, str | Path):
         raise AdapterLoadError(
-            f"Cannot load an adapter from a {type(item).__name__}. Expected a repository id, a folder, a "
-            "NestedAdapter, or a list of these."
+            f"Cannot load an adapter from a {type(item).__name__}. Expected a repository id, a folder, an IP-Adapter's "
+            "file, a NestedAdapter, or a list of these."
         )
-    source = Source(str(item), subfolder, **hub)
-    adapter = NestedAdapter.from_any_source(source, mechanism, **keywords).requires_grad_(False)
+    source, weight_name = source_of(item, subfolder, weight_name, **hub)
+    adapter = NestedAdapter.from_any_source(source, weight_name, torch_dtype=dtype, unet=unet, **keywords)
     assert adapter.origin is not None  # it has just been loaded
-    return adapter, replace(source, revision=adapter.origin.revision)
+    return adapter.requires_grad_(False), replace(source, revision=adapter.origin.revision)
 
 
 def _origin_of(adapter: NestedAdapter, subfolder: str | None, hub: Mapping[str, Any]) -> Source | None:

@@ -55,13 +55,15 @@ class NestedAdapterMixin:
 
         Args:
             pretrained: A repository id, a folder, a ``NestedAdapter``, or a list of these. With ``weight_name``, also
-                an IP-Adapter: its base, plus and plus-face files are recognised by their content.
+                an IP-Adapter: its base, plus and plus-face files are recognised by their content. A local file of an
+                IP-Adapter can be given by its path.
             subfolder: Folder of the adapter within the repository or folder; one for all, or one each. This and the
                 next two can be passed by position, as in ``load_ip_adapter``.
             weight_name: Name of the weights file, if it is not diffusers' default; one for all, or one each.
             image_encoder_folder: Folder of the image encoder, beside the adapter's config.json or at the top; by
                 default image_encoder/ if it is there, else the one that the config names. None loads none: subjects
-                are then given as embeddings.
+                are then given as embeddings. For an IP-Adapter it is as in ``load_ip_adapter``: a name without a slash
+                is a folder within ``subfolder``, one with a slash counts from the top.
             adapter_name: Name of the adapter, one per adapter for a list; by default its ``subject_token``.
             subject_token: The word that stands for its subjects by default, one per adapter for a list; by default the
                 one in its config, "person" for an IP-Adapter.

@@ -98,7 +98,8 @@ class FrozenModels:
         if features.shape[-1] != self._feature_dim:
             raise NestedAdapterError(
                 f"The image encoder gives features of width {features.shape[-1]}, the adapter reads "
-                f"{self._feature_dim}. Build the adapter with image_feature_dim={features.shape[-1]}."
+                f"{self._feature_dim}. Use the image encoder that it was trained with, or build a new adapter with "
+                f"image_feature_dim={features.shape[-1]}."
             )
         return features
 

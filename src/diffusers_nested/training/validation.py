@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from ..adapter import NestedAdapter
 from ..data import load_image
 from ..injection import NestedInjector
+from ..pipelines.state import require_state
 from ..vision import ImageEncoder
 from .config import TrainingConfig
 
@@ -67,6 +68,7 @@ def validation_sheet(
     rows = []
     pipeline.load_nested_adapter(adapter, image_encoder_folder=None)
     try:
+        require_state(pipeline).require().encoder = image_encoder  # for the empty image that some mechanisms read
         for image, embeds in zip(opened, tokens.split(1), strict=True):
             made = [_generate(pipeline, prompt, embeds, resolution, seed) for prompt in prompts]
             rows.append([ImageOps.fit(image, (resolution, resolution)), *made])

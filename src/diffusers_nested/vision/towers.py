@@ -8,10 +8,13 @@ Loading, ``inspect`` and publishing follow the same rule. The first tower that e
 3. the tower that the config names: ``user/repo`` or ``user/repo/sub/folder`` always means the Hub, even if there is a
    local folder of that name; an absolute path is accepted only from adapters in a folder of this machine;
 4. ``image_encoder/`` at the top of the repository, for adapters in subfolders that name no tower.
+
+For the file of an IP-Adapter, the folder in 1 and 2 is where diffusers looks for it: a name without a slash is a
+folder within ``subfolder``, one with a slash counts from the top. 3 is the published tower that fits the file.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -95,7 +98,11 @@ class Tower:
 
 
 def find_image_encoder(
-    config: Mapping[str, Any], source: Source | None, folder: str = OWN_FOLDER, features: str = LAST
+    config: Mapping[str, Any],
+    source: Source | None,
+    folder: str = OWN_FOLDER,
+    features: str = LAST,
+    is_ip_adapter: bool = False,
 ) -> Tower:
     """The vision tower that an adapter reads, according to this module's rule.
 
@@ -104,11 +111,12 @@ def find_image_encoder(
         source: Where the adapter comes from; None if it was created in this process.
         folder: The user's ``image_encoder_folder``.
         features: Which of its features the adapter reads.
+        is_ip_adapter: Whether the adapter is the file of an IP-Adapter.
 
     Raises:
         AdapterLoadError: There is no tower, it cannot be read, or its features do not have the adapter's width.
     """
-    tower = locate_image_encoder(config, source, folder)
+    tower = locate_image_encoder(config, source, folder, is_ip_adapter)
     if tower is None:
         raise AdapterLoadError(
             "The adapter comes without an image encoder, and its config names none. Pass image_encoder_folder=None and "
@@ -117,30 +125,59 @@ def find_image_encoder(
     if tower.source is not source:
         logger.info("the adapter's config names the image encoder %s", tower.place)  # it may belong to somebody else
         tower = _pinned_by_name(tower, source)
-    _check_width(config, tower, features)
+    check_width(config, tower, features)
     return tower
 
 
-def locate_image_encoder(config: Mapping[str, Any], source: Source | None, folder: str = OWN_FOLDER) -> Tower | None:
+def locate_image_encoder(
+    config: Mapping[str, Any], source: Source | None, folder: str = OWN_FOLDER, is_ip_adapter: bool = False
+) -> Tower | None:
     """Like ``find_image_encoder``, without contacting the repository that a config names; None if there is no tower.
 
     Args:
         config: Configuration of the adapter.
         source: Where the adapter comes from; None if it was created in this process.
         folder: The user's ``image_encoder_folder``.
+        is_ip_adapter: Whether the adapter is the file of an IP-Adapter.
 
     Raises:
         AdapterLoadError: The user's folder does not exist, the config's name is invalid, or the source cannot be read.
     """
     folder = plain_path(folder, "image_encoder_folder") or ""
-    beside = None if source is None else _tower_in(source, source.within(folder))
-    if beside is not None:
-        return beside
-    if folder != OWN_FOLDER:
-        return _users_tower(source, folder)
+    is_given = folder != OWN_FOLDER
+    places = [] if source is None else _places(source, folder, is_ip_adapter)
+    first = _first_tower(source, places if is_given else places[:1])
+    if first is not None:
+        return first
+    if is_given:
+        raise _no_tower(source, folder, places or [folder])
     if config["image_encoder"]:
         return _named_tower(config["image_encoder"], source)
-    return None if source is None else _tower_in(source, folder)
+    return _first_tower(source, places[1:])
+
+
+def check_width(config: Mapping[str, Any], tower: Tower, features: str) -> None:
+    """Raise unless a tower's features have the width that an adapter reads.
+
+    Args:
+        config: Configuration of the adapter.
+        tower: The tower.
+        features: Which of its features the adapter reads.
+
+    Raises:
+        AdapterLoadError: The widths differ; the message gives both.
+    """
+    width = getattr(tower.config, TOWER_KINDS[tower.config.model_type].features[features].width)
+    if width != config["image_feature_dim"]:
+        named = config["image_encoder"]
+        known = f", {named}" if named and named != tower.place else ""
+        within = f"{tower.source.location}/"
+        here = f", here {named.removeprefix(within)!r}." if known and named.startswith(within) else ""
+        raise AdapterLoadError(
+            f"The image encoder {tower.name} gives {_TITLES[features]} of width {width}, but the adapter reads "
+            f"{config['image_feature_dim']}. Use the image encoder that the adapter was trained with{known}: give its "
+            f"folder as image_encoder_folder=...{here}"
+        )
 
 
 def load_image_encoder(tower: Tower, torch_dtype: torch.dtype | None = None) -> ImageEncoder:
@@ -180,20 +217,26 @@ def load_vision_tower(name_or_path: str, torch_dtype: torch.dtype | None = None)
     return load_image_encoder(_pinned(_tower_of_hub(name_or_path, None)), torch_dtype)
 
 
-def _tower_in(source: Source, folder: str) -> Tower | None:
-    tower = Tower(source, folder)
-    return None if tower.found is None else tower
+def _places(source: Source, folder: str, is_ip_adapter: bool) -> list[str]:
+    """Where a folder of the user's may be, relative to the top of the source."""
+    if is_ip_adapter:
+        return [folder if "/" in folder else source.within(folder)]
+    return list(dict.fromkeys([source.within(folder), folder]))
 
 
-def _users_tower(source: Source | None, folder: str) -> Tower:
-    tower = None if source is None else _tower_in(source, folder)
-    if tower is None:
-        where = "The adapter was created in this process and has" if source is None else f"{source.location} has"
-        raise AdapterLoadError(
-            f"{where} no {shown(folder)[1:-1]}/config.json, so image_encoder_folder cannot be {shown(folder)}. Give a "
-            "folder that contains a vision tower, or leave it out to use the adapter's own."
-        )
-    return tower
+def _first_tower(source: Source | None, folders: Sequence[str]) -> Tower | None:
+    towers = [] if source is None else [Tower(source, folder) for folder in folders]
+    return next((tower for tower in towers if tower.found is not None), None)
+
+
+def _no_tower(source: Source | None, folder: str, places: Sequence[str]) -> AdapterLoadError:
+    """The error for a folder of the user's in which there is none."""
+    where = "The adapter was created in this process and has" if source is None else f"{source.location} has"
+    files = " and no ".join(f"{shown(place)[1:-1]}/config.json" for place in places)
+    return AdapterLoadError(
+        f"{where} no {files}, so image_encoder_folder cannot be {shown(folder)}. Give a folder that contains a vision "
+        "tower, or leave it out to use the adapter's own."
+    )
 
 
 def _named_tower(name: str, source: Source | None) -> Tower:
@@ -231,16 +274,6 @@ def _pinned_by_name(tower: Tower, source: Source | None) -> Tower:
         raise AdapterLoadError(
             f"The adapter's image encoder {tower.place!r} cannot be loaded. {error}{here} {Remedy.NO_IMAGE_ENCODER}"
         ) from error
-
-
-def _check_width(config: Mapping[str, Any], tower: Tower, features: str) -> None:
-    width = getattr(tower.config, TOWER_KINDS[tower.config.model_type].features[features].width)
-    if width != config["image_feature_dim"]:
-        raise AdapterLoadError(
-            f"The image encoder {tower.name} gives {_TITLES[features]} of width {width}, but the adapter reads "
-            f"{config['image_feature_dim']}. Use the image encoder that the adapter was trained with: give its folder "
-            "as image_encoder_folder."
-        )
 
 
 def _stored_preprocessing(tower: Tower) -> Path | None:
