@@ -34,8 +34,8 @@ FLAT = 0.05  # a map that varies by less than this part of its mean says little;
 # While nothing is known. With four steps in all, another subject changes by .20; by .39 with 1 here, and by .08 with 0,
 # which costs identity (.75 instead of .78) and would be no subject at all in a single step.
 UNKNOWN = 0.5
-# Layers on the UNet's way up tell best: IoU .48 instead of .41 where the word gets 1 % of all attention, and no less
-# elsewhere.
+# Layers on the UNet's way up tell best: IoU .48 instead of .41 where the word gets 1 % of all attention, and the same
+# within .01 elsewhere.
 WATCHING = "up_blocks."
 
 
