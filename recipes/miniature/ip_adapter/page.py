@@ -36,7 +36,7 @@ def write(compared: Path) -> None:
         conditions = json.loads((compared / name / "summary.json").read_text())["conditions"]
         (RESULTS_FOLDER / f"{name}.json").write_text(json.dumps(conditions, indent=1) + "\n")
     panels = [panel(compared / name, title) for name, title in PANELS.items()]
-    sheet = poster(panels, "One IP-Adapter in four ways", "Held-out subjects, scale 1; the same noise in a column.")
+    sheet = poster(panels, "Four ways for a photo to act", "Held-out subjects, scale 1; the same noise in a column.")
     sheet.save(SHEET, optimize=True)
 
 
