@@ -26,32 +26,26 @@ def adapters(case, adapters_of):
 
 @EVERY_PIPELINE
 @pytest.mark.contract("Unused")
-def test_without_keywords_it_is_the_plain_pipeline(case, adapters):
+def test_without_keywords_it_is_the_plain_pipeline(case, nested):
     """With an adapter loaded and no nested keyword, the picture is the plain pipeline's, bit for bit."""
-    pipeline = case.build()
-    pipeline.load_nested_adapter(adapters["person"])
-    assert np.array_equal(case.run(pipeline), case.plain())
+    assert np.array_equal(case.run(nested), case.plain())
 
 
 @EVERY_PIPELINE_AND_MECHANISM
 @pytest.mark.contract("Scale 0")
-def test_scale_zero_is_the_plain_pipeline(case, adapters):
+def test_scale_zero_is_the_plain_pipeline(case, nested):
     """A subject at scale 0 gives the plain pipeline's picture, bit for bit."""
-    pipeline = case.build()
-    pipeline.load_nested_adapter(adapters["person"])
-    pipeline.set_nested_adapter_scale(0.0)
-    assert np.array_equal(case.run(pipeline, nested_adapter_image=photo(1)), case.plain())
+    nested.set_nested_adapter_scale(0.0)
+    assert np.array_equal(case.run(nested, nested_adapter_image=photo(1)), case.plain())
 
 
 @EVERY_PIPELINE_AND_MECHANISM
 @pytest.mark.contract("Formula")
-def test_equals_the_formula(case, adapters):
+def test_equals_the_formula(case, nested, adapters):
     """A subject gives the picture of the paper's equations, computed plainly."""
-    pipeline = case.build()
-    pipeline.load_nested_adapter(adapters["person"])
     for scale in (0.4, 1.0, 3.0) if case.cls is StableDiffusionXLPipeline else (1.0,):
-        pipeline.set_nested_adapter_scale(scale)
-        ours = case.run(pipeline, nested_adapter_image=photo(1))
+        nested.set_nested_adapter_scale(scale)
+        ours = case.run(nested, nested_adapter_image=photo(1))
         subject = brute_subject_of(adapters["person"], [photo(1)], scale=scale)
         assert np.abs(ours - case.run(with_formula(case, [[subject]]))).max() < TOLERANCE
         assert np.abs(ours - case.plain()).max() > 10 * TOLERANCE
