@@ -87,27 +87,30 @@ def test_load_and_unload_twice_leaves_no_trace(case, adapters):
 
 @EVERY_PIPELINE_AND_MECHANISM
 @pytest.mark.contract("Saved")
-def test_saved_and_loaded_adapter_gives_the_same_picture(case, adapters, tmp_path):
+def test_saved_and_loaded_adapter_gives_the_same_picture(case, nested, tmp_path):
     """An adapter that was saved and loaded again gives the same picture."""
+    tiny_pipeline.save_adapter(tmp_path, nested.nested_adapters["person"])
     pipeline = case.build()
-    pipeline.load_nested_adapter(adapters["person"])
-    first = case.run(pipeline, nested_adapter_image=photo(1))
-    tiny_pipeline.save_adapter(tmp_path, pipeline.nested_adapters["person"])
-    pipeline.unload_nested_adapter()
     pipeline.load_nested_adapter(tmp_path)
+    first = case.run(nested, nested_adapter_image=photo(1))
     assert np.array_equal(case.run(pipeline, nested_adapter_image=photo(1)), first)
+
+
+@pytest.fixture(scope="module")
+def misfit(tmp_path_factory):
+    """Folder of an adapter that fits no case's UNet."""
+    other = tiny_pipeline.unet(block_out_channels=(32, 32), attention_head_dim=2)
+    return tiny_pipeline.save_adapter(tmp_path_factory.mktemp("misfit"), tiny_pipeline.adapter(other))
 
 
 @EVERY_PIPELINE
 @pytest.mark.contract("Failed load")
-def test_a_failed_load_changes_nothing(case, adapters, tmp_path):
+def test_a_failed_load_changes_nothing(case, adapters, misfit):
     """If one of two adapters does not fit, neither is loaded and the picture is the same."""
     pipeline = case.build()
     cls, attributes = type(pipeline), set(vars(pipeline.unet))
-    other = tiny_pipeline.unet(block_out_channels=(32, 32), attention_head_dim=2)
-    tiny_pipeline.save_adapter(tmp_path, tiny_pipeline.adapter(other))
     with pytest.raises(NestedAdapterError):
-        pipeline.load_nested_adapter([adapters["person"], tmp_path], adapter_name=["one", "two"])
+        pipeline.load_nested_adapter([adapters["person"], misfit], adapter_name=["one", "two"])
     assert type(pipeline) is cls
     assert set(vars(pipeline.unet)) == attributes
     assert not pipeline.nested_adapters
