@@ -32,8 +32,6 @@ def repository(folder: Path, unet: torch.nn.Module) -> Path:
     tiny.image_encoder().save_pretrained(folder / "models" / "image_encoder")
     config = tiny.image_encoder().config.to_dict() | {"hidden_size": LARGE[0], "projection_dim": LARGE[1]}
     CLIPVisionModelWithProjection(CLIPVisionConfig(**config)).save_pretrained(folder / "sdxl_models" / "image_encoder")
-    for name in ("models", "sdxl_models"):
-        tiny.image_processor().save_pretrained(folder / name / "feature_extractor")
     return folder
 
 

@@ -1,5 +1,6 @@
 """IP-Adapters loaded as with diffusers: names, folders, the Hub, and files that cannot be used."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPImageProcessorPil
 
 import tiny_pipeline as tiny
-from diffusers_nested import AdapterLoadError, NestedAdapter, NestedAdapterError
+from diffusers_nested import AdapterLoadError, NestedAdapter, NestedAdapterError, Subject
 from diffusers_nested.adapter.ip_adapter import IMPORTED_MECHANISM
 from diffusers_nested.files.source import Source
-from diffusers_nested.vision import find_image_encoder, locate_image_encoder
+from diffusers_nested.vision import find_image_encoder, load_image_encoder, locate_image_encoder
 from hub.steps import check_untouched, generate, published
 from ip_adapter_files import SMALL, base_encoder, layer_weights, repository, write
 from sd15 import sd15_unet
@@ -135,6 +137,31 @@ def test_what_another_program_has_downloaded_needs_no_connection(hub, folder, pi
     assert not hub.requests
     with pytest.raises(AdapterLoadError, match="has not been downloaded"):
         pipeline.load_nested_adapter(REPO, **{**keywords, "weight_name": "base.safetensors"}, adapter_name="other")
+    for name in ("config.json", "model.safetensors"):  # of the tower, as load_ip_adapter downloads it
+        Source(REPO, cache_dir=cache).find(f"models/image_encoder/{name}")
+    pipeline.load_nested_adapter(REPO, **{**keywords, **FROM_TOP}, adapter_name="with a tower")
+    generate(pipeline, nested_adapter_image=Subject(tiny.photo(), token="person", adapter_name="with a tower"))
+
+
+def test_photos_are_prepared_as_diffusers_does(folder, pipeline, tmp_path):
+    """Whatever lies beside the tower."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    other = CLIPImageProcessorPil(
+        size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}, image_mean=[0.9] * 3
+    )
+    other.save_pretrained(tmp_path / "models" / "feature_extractor")
+    pipeline.load_ip_adapter(str(folder), **PLUS, **FROM_TOP)
+    theirs = pipeline.feature_extractor(tiny.photo(3, 21), return_tensors="pt").pixel_values
+    pipeline.unload_ip_adapter()
+    tower = find_image_encoder(
+        {"image_encoder": None, "image_feature_dim": SMALL[0]},
+        Source(str(tmp_path)),
+        "models/image_encoder",
+        "last",
+        True,
+    )
+    encoder = load_image_encoder(tower)
+    assert torch.equal(encoder.processor(images=[tiny.photo(3, 21)], return_tensors="pt").pixel_values, theirs)
 
 
 def test_revision_and_token(hub, folder, pipeline, cache, tmp_path):

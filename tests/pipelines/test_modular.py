@@ -139,6 +139,14 @@ def test_equals_the_formula(adapters, guider, scale):
     assert np.abs(pictures - run(build(guider=make))).max() > 5 * TOLERANCE
 
 
+def test_maps_of_words_last_from_call_to_call(adapters_of):
+    make, calls = GUIDERS["pag"]
+    ours, adapters = nested(guider=make), adapters_of("located")
+    ours.load_nested_adapter(adapters["person"])
+    expected = formula([[person(adapters)]], calls, guider=make)
+    assert np.abs(run(ours, nested_adapter_image=photo(1)) - expected).max() < TOLERANCE
+
+
 def test_perturbed_calls_have_the_subject_and_are_perturbed(adapters):
     make, calls = GUIDERS["pag"]
     ours = nested(guider=make)

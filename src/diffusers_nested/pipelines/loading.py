@@ -63,7 +63,8 @@ def load_all(
         if image_encoder_folder is not None:
             reads = (adapter.image_features, adapter.is_ip_adapter)
             tower = find_image_encoder(adapter.config, source, image_encoder_folder, *reads)
-            encoder_name = tower.name
+            # towers whose photos are prepared differently are not shared
+            encoder_name = f"{tower.name}{', as in IP-Adapter' * tower.is_of_ip_adapter}"
             encoder = _shared(encoder_name, state, loaded) or load_image_encoder(tower, unet.dtype)
         acting = acting_mechanism(adapter.config, mechanism)
         loaded.append(LoadedAdapter(name, adapter, encoder, encoder_name, word, *acting))

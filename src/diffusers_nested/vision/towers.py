@@ -46,14 +46,17 @@ class Tower:
     Attributes:
         source: The source that contains it.
         folder: Its folder, relative to the top of the source.
+        is_of_ip_adapter: Whether photos are prepared for it as diffusers does for an IP-Adapter, by the defaults for
+            its input size.
     """
 
     source: Source
     folder: str
+    is_of_ip_adapter: bool = False
 
     @property
     def name(self) -> str:
-        """A name that identifies the tower, however it was referred to."""
+        """A name that identifies the tower, however it was referred to; not how photos are prepared."""
         if self.source.is_folder:
             return str(Path(self.source.location, self.folder).resolve())
         return f"{self.place}@{self.source.revision}"
@@ -126,7 +129,7 @@ def find_image_encoder(
         logger.info("the adapter's config names the image encoder %s", tower.place)  # it may belong to somebody else
         tower = _pinned_by_name(tower, source)
     check_width(config, tower, features)
-    return tower
+    return replace(tower, is_of_ip_adapter=is_ip_adapter)
 
 
 def locate_image_encoder(
@@ -191,14 +194,22 @@ def load_image_encoder(tower: Tower, torch_dtype: torch.dtype | None = None) -> 
         AdapterLoadError: It is incomplete, cannot be read, or its preprocessing does not match its input size.
     """
     check_dtype(torch_dtype)
-    config, stored = tower.config, _stored_preprocessing(tower)
-    kind = TOWER_KINDS[config.model_type].processor
+    config = tower.config
+    stored = None if tower.is_of_ip_adapter else _stored_preprocessing(tower)
     with damaged_downloads(tower.local_folder, *([] if stored is None else [stored.parent])):
-        processor = kind() if stored is None else read_processor(stored, kind)
-        where = f"There is no {_PREPROCESSING}/ beside {tower.place}: the default" if stored is None else str(stored)
-        check_processor_fits(processor, config.image_size, where)
+        processor = _processor(tower, stored)
         files = find_weights(tower.source, tower.folder, _WEIGHTS, f"{_WEIGHTS}.index.json")
         return ImageEncoder(read_tower(config, files, tower.place, torch_dtype), processor)
+
+
+def _processor(tower: Tower, stored: Path | None) -> Any:
+    kind, side = TOWER_KINDS[tower.config.model_type].processor, tower.config.image_size
+    if tower.is_of_ip_adapter:
+        return kind(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    processor = kind() if stored is None else read_processor(stored, kind)
+    where = f"There is no {_PREPROCESSING}/ beside {tower.place}: the default" if stored is None else str(stored)
+    check_processor_fits(processor, side, where)
+    return processor
 
 
 def load_vision_tower(name_or_path: str, torch_dtype: torch.dtype | None = None) -> ImageEncoder:
