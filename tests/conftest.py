@@ -1,5 +1,6 @@
 """Every test's Hub is a server on this machine: huggingface_hub reads its settings when it is imported."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -7,6 +8,9 @@ import tempfile
 import pytest
 
 from hub.server import HubServer
+
+# The libraries' objects alone are a million: looking through all of them for cycles took a tenth of the suite's time.
+gc.set_threshold(50_000, 20, 20)
 
 # Each worker of pytest-xdist is a process of its own, with its own server and cache.
 SERVER = HubServer()

@@ -114,11 +114,10 @@ def test_processes_on_cpus_train_one_adapter_together(data: Path):
     """As launched by torchrun, with nothing said about CPUs."""
     small = ("--pretrained_adapter_name_or_path", str(miniature.path("people")), "--num_queries", "32", "--alpha", "12")
     flags = (*small, "--max_train_steps", "2", "--logging_steps", "1", "--checkpointing_steps", "2")
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "diffusers_nested.cli"]
     path = os.pathsep.join(str(Path(__file__).parents[2] / part) for part in ("src", "tests"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
     environment |= {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launch, *arguments(data, *flags)]
+    command = [sys.executable, "-m", "two_processes", *arguments(data, *flags)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [row["step"] for row in read_log(data.parent / "run" / "log.jsonl")] == [1, 2]

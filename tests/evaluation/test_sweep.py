@@ -99,8 +99,7 @@ def test_two_processes_give_the_rows_of_one(whole, tmp_path):
     out = tmp_path / "out"
     (tmp_path / "settings.toml").write_text(TOML.format(output=out))
     # on CPUs, accelerate launches several processes by MPI only; what it does on GPUs is this
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [sys.executable, *launch, "-m", "diffusers_nested.cli", "evaluate", str(tmp_path / "settings.toml")]
+    command = [sys.executable, "-m", "two_processes", "evaluate", str(tmp_path / "settings.toml")]
     finished = subprocess.run(command, env=environment(), capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     done = re.findall(r"(\d+)/\1 ", finished.stderr)  # by the one that shows its progress

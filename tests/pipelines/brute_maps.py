@@ -71,7 +71,7 @@ def grow(small: np.ndarray) -> np.ndarray:
 
 
 def standing_out(seen: np.ndarray) -> np.ndarray:
-    """How far the map, smoothed, lies above its mean, in standard deviations."""
+    """The smoothed map, with 0 for the mean of its lower values and 1 for that of its higher ones."""
     smooth = np.zeros_like(seen)
     for i in range(SIDE):
         for j in range(SIDE):
@@ -79,12 +79,16 @@ def standing_out(seen: np.ndarray) -> np.ndarray:
                 for right, more in ((-1, 0.25), (0, 0.5), (1, 0.25)):
                     y, x = min(max(i + down, 0), SIDE - 1), min(max(j + right, 0), SIDE - 1)
                     smooth[i, j] += much * more * seen[y, x]
-    return (smooth - smooth.mean()) / max(smooth.std(ddof=1), smooth.mean() / 20)
+    # of all ways to cut the values in two, the one that leaves the least variance within the parts
+    splits = [(smooth[smooth <= cut], smooth[smooth > cut]) for cut in np.unique(smooth)[:-1]]
+    low, high = min(splits, key=lambda parts: sum(((part - part.mean()) ** 2).sum() for part in parts))
+    apart = max(high.mean() - low.mean(), smooth.mean() / 10)
+    return (smooth - (low.mean() + high.mean()) / 2) / apart + 0.5
 
 
 def where(seen: dict[tuple[int, int], np.ndarray], mine: tuple[int, int]) -> np.ndarray:
-    """M of one picture and subject: one half at 0.1 standard deviations, 0 and 1 at 0.3 from there."""
+    """M of one picture and subject: one half at 0.4 of the way, 0 and 1 at 0.25 from there."""
     above = own = standing_out(seen[mine])
     for rival in (other for other in seen if other[0] == mine[0] and other != mine):
-        above = np.minimum(above, own - standing_out(seen[rival]) + 0.1)
-    return np.clip((above - 0.1) / 0.6 + 0.5, 0, 1)
+        above = np.minimum(above, own - standing_out(seen[rival]) + 0.4)
+    return np.clip((above - 0.4) / 0.5 + 0.5, 0, 1)

@@ -33,6 +33,21 @@ def adapters(adapters_of):
     return adapters_of("nested")
 
 
+@cache
+def _loaded(case, folder):
+    pipeline = case.build()
+    pipeline.load_nested_adapter(folder)
+    return pipeline
+
+
+@pytest.fixture
+def nested(case, adapters):
+    """The case's pipeline with the adapter "person" at scale 1; one for all calls that need nothing else."""
+    pipeline = _loaded(case, adapters["person"])
+    yield pipeline
+    pipeline.set_nested_adapter_scale(1.0)
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--write-pipeline-table", action="store_true", help="write what `pytest tests/pipelines` found into the docs"

@@ -1,5 +1,7 @@
 """A compiled UNet with subjects: one graph, and no new one for another scale, image or prompt."""
 
+from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -11,12 +13,39 @@ from torch._dynamo.testing import CompileCounter
 
 from diffusers_nested import Subject
 from diffusers_nested.backbones import cross_attention_layers
-from tiny_pipeline import photo
+from tiny_pipeline import adapter, photo, save_adapter
 
-CASE = CASES[0]
+# One level instead of two: compilation takes time by the layer.
+SMALL = {
+    "down_block_types": ["CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D"],
+    "block_out_channels": [32],
+    "attention_head_dim": [2],
+}
+CASE = replace(CASES[0], unet=SMALL)
 TOLERANCE = 1e-4
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def adapters_by(tmp_path_factory):
+    """Folders of two adapters for the small UNet, "person" and "pet", by mechanism."""
+    folder, unet = tmp_path_factory.mktemp("small"), CASE.build().unet
+
+    @cache
+    def save(mechanism):
+        return {
+            word: save_adapter(folder / mechanism / word, adapter(unet, i, subject_token=word, mechanism=mechanism))
+            for i, word in enumerate(("person", "pet"), start=1)
+        }
+
+    return save
+
+
+@pytest.fixture(scope="module")
+def adapters(adapters_by):
+    return adapters_by("nested")
 
 
 def run(pipeline, image=None, **keywords):
@@ -99,3 +128,19 @@ def test_an_adapter_loaded_after_compilation_acts(processor, adapters):
     assert np.abs(with_subject - run(eager, photo(1))).max() < TOLERANCE
     pipeline.unload_nested_adapter()
     assert np.array_equal(run(pipeline), plain)
+
+
+def test_the_simple_mechanism_needs_one_graph(adapters_by):
+    """It alone does more in a layer than its formula, which is compiled elsewhere."""
+    torch._dynamo.reset()
+    counter, pipeline = CompileCounter(), CASE.build()
+    pipeline.load_nested_adapter([adapters_by("simple")["person"], adapters_by("simple")["pet"]])
+    eager = run(pipeline, Subject(photo(1), token="person", scale=0.7))
+    wrapped(pipeline, counter)
+    pipeline.set_nested_adapter_scale(0.7)
+    assert np.abs(run(pipeline, {"person": photo(1)}) - eager).max() < TOLERANCE
+    first = counter.frame_count
+    pipeline.set_nested_adapter_scale(2.0)
+    run(pipeline, {"person": photo(2)})
+    assert 0 < first == counter.frame_count
+    torch._dynamo.reset()

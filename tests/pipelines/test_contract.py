@@ -26,32 +26,26 @@ def adapters(case, adapters_of):
 
 @EVERY_PIPELINE
 @pytest.mark.contract("Unused")
-def test_without_keywords_it_is_the_plain_pipeline(case, adapters):
+def test_without_keywords_it_is_the_plain_pipeline(case, nested):
     """With an adapter loaded and no nested keyword, the picture is the plain pipeline's, bit for bit."""
-    pipeline = case.build()
-    pipeline.load_nested_adapter(adapters["person"])
-    assert np.array_equal(case.run(pipeline), case.plain())
+    assert np.array_equal(case.run(nested), case.plain())
 
 
 @EVERY_PIPELINE_AND_MECHANISM
 @pytest.mark.contract("Scale 0")
-def test_scale_zero_is_the_plain_pipeline(case, adapters):
+def test_scale_zero_is_the_plain_pipeline(case, nested):
     """A subject at scale 0 gives the plain pipeline's picture, bit for bit."""
-    pipeline = case.build()
-    pipeline.load_nested_adapter(adapters["person"])
-    pipeline.set_nested_adapter_scale(0.0)
-    assert np.array_equal(case.run(pipeline, nested_adapter_image=photo(1)), case.plain())
+    nested.set_nested_adapter_scale(0.0)
+    assert np.array_equal(case.run(nested, nested_adapter_image=photo(1)), case.plain())
 
 
 @EVERY_PIPELINE_AND_MECHANISM
 @pytest.mark.contract("Formula")
-def test_equals_the_formula(case, adapters):
+def test_equals_the_formula(case, nested, adapters):
     """A subject gives the picture of the paper's equations, computed plainly."""
-    pipeline = case.build()
-    pipeline.load_nested_adapter(adapters["person"])
     for scale in (0.4, 1.0, 3.0) if case.cls is StableDiffusionXLPipeline else (1.0,):
-        pipeline.set_nested_adapter_scale(scale)
-        ours = case.run(pipeline, nested_adapter_image=photo(1))
+        nested.set_nested_adapter_scale(scale)
+        ours = case.run(nested, nested_adapter_image=photo(1))
         subject = brute_subject_of(adapters["person"], [photo(1)], scale=scale)
         assert np.abs(ours - case.run(with_formula(case, [[subject]]))).max() < TOLERANCE
         assert np.abs(ours - case.plain()).max() > 10 * TOLERANCE
@@ -93,27 +87,30 @@ def test_load_and_unload_twice_leaves_no_trace(case, adapters):
 
 @EVERY_PIPELINE_AND_MECHANISM
 @pytest.mark.contract("Saved")
-def test_saved_and_loaded_adapter_gives_the_same_picture(case, adapters, tmp_path):
+def test_saved_and_loaded_adapter_gives_the_same_picture(case, nested, tmp_path):
     """An adapter that was saved and loaded again gives the same picture."""
+    tiny_pipeline.save_adapter(tmp_path, nested.nested_adapters["person"])
     pipeline = case.build()
-    pipeline.load_nested_adapter(adapters["person"])
-    first = case.run(pipeline, nested_adapter_image=photo(1))
-    tiny_pipeline.save_adapter(tmp_path, pipeline.nested_adapters["person"])
-    pipeline.unload_nested_adapter()
     pipeline.load_nested_adapter(tmp_path)
+    first = case.run(nested, nested_adapter_image=photo(1))
     assert np.array_equal(case.run(pipeline, nested_adapter_image=photo(1)), first)
+
+
+@pytest.fixture(scope="module")
+def misfit(tmp_path_factory):
+    """Folder of an adapter that fits no case's UNet."""
+    other = tiny_pipeline.unet(block_out_channels=(32, 32), attention_head_dim=2)
+    return tiny_pipeline.save_adapter(tmp_path_factory.mktemp("misfit"), tiny_pipeline.adapter(other))
 
 
 @EVERY_PIPELINE
 @pytest.mark.contract("Failed load")
-def test_a_failed_load_changes_nothing(case, adapters, tmp_path):
+def test_a_failed_load_changes_nothing(case, adapters, misfit):
     """If one of two adapters does not fit, neither is loaded and the picture is the same."""
     pipeline = case.build()
     cls, attributes = type(pipeline), set(vars(pipeline.unet))
-    other = tiny_pipeline.unet(block_out_channels=(32, 32), attention_head_dim=2)
-    tiny_pipeline.save_adapter(tmp_path, tiny_pipeline.adapter(other))
     with pytest.raises(NestedAdapterError):
-        pipeline.load_nested_adapter([adapters["person"], tmp_path], adapter_name=["one", "two"])
+        pipeline.load_nested_adapter([adapters["person"], misfit], adapter_name=["one", "two"])
     assert type(pipeline) is cls
     assert set(vars(pipeline.unet)) == attributes
     assert not pipeline.nested_adapters

@@ -94,27 +94,6 @@ def test_an_ip_adapter_acts_beside_it(case, pipeline, adapters):
     assert np.abs(ours - case.run(plain, ip_adapter_image=photo(5))).max() < TOLERANCE
 
 
-def test_a_compiled_unet_needs_one_graph(case, pipeline):
-    if case.mechanism != "simple":
-        pytest.skip("only the simple adapter does more in a layer than its formula, which is compiled elsewhere")
-    torch._dynamo.reset()
-    eager = run(case, pipeline, Subject(photo(1), token="person", scale=0.7))
-    graphs = []
-
-    def backend(graph, example_inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    pipeline.unet = torch.compile(pipeline.unet, backend=backend, fullgraph=True)
-    pipeline.set_nested_adapter_scale(0.7)
-    assert np.abs(case.run(pipeline, nested_adapter_image={"person": photo(1)}) - eager).max() < TOLERANCE
-    first = len(graphs)
-    pipeline.set_nested_adapter_scale(2.0)
-    case.run(pipeline, nested_adapter_image={"person": photo(2)})
-    assert 0 < first == len(graphs)
-    torch._dynamo.reset()
-
-
 def test_subjects_of_one_prompt_have_one_mechanism(case, adapters, adapters_of):
     pipeline = case.build()
     pipeline.load_nested_adapter([adapters["person"], adapters_of("nested")["pet"]])

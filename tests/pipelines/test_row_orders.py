@@ -1,7 +1,5 @@
 """The prompt's rows are found in every batch that a pipeline can make, whatever their order."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
@@ -20,19 +18,6 @@ PROMPTS = ["a person in the snow", "a watercolor of a person on the beach"]
 def adapters(case, adapters_of):
     """Folders of adapters of the case's mechanism and family."""
     return adapters_of(case.mechanism, case.family)
-
-
-@pytest.fixture
-def nested(case, adapters):
-    """The case's pipeline with an adapter; one for all calls."""
-    return _loaded(case, adapters["person"])
-
-
-@cache
-def _loaded(case, folder):
-    pipeline = case.build()
-    pipeline.load_nested_adapter(folder)
-    return pipeline
 
 
 def check(case, nested, adapters, prompts=(PROMPT,), order="", images=1, **keywords):

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from diffusers_nested import miniature
 from diffusers_nested.injection.word_maps import resized
-from diffusers_nested.mechanisms.located import FLAT, MIDDLE, SMOOTHING, WATCHING, WIDTH, where
+from diffusers_nested.mechanisms.located import MIDDLE, SMOOTHING, WATCHING, WIDTH, where
+from diffusers_nested.mechanisms.located import standing_out as standing_out_by_class
 
 from ..words.base import from_checkpoint
 from ..words.measure import WORDS, Task, draw_task
@@ -27,8 +28,13 @@ from .record import Recording, noised, redrawn
 
 YOUNG = ("again-tuned", "again-frozen")
 SIDE = 16  # of the latents
-WIDTHS = {"deviations": WIDTH, "maximum": 0.2}  # over which m rises
-THRESHOLDS = {"deviations": np.arange(-0.5, 1.01, 0.05), "maximum": np.arange(0.1, 0.96, 0.05)}
+WIDTHS = {"classes": WIDTH, "deviations": 0.6, "maximum": 0.2}  # over which m rises
+THRESHOLDS = {
+    "classes": np.arange(0.2, 0.81, 0.05),
+    "deviations": np.arange(-0.5, 1.01, 0.05),
+    "maximum": np.arange(0.1, 0.96, 0.05),
+}
+AREAS, NOISE = (0.03, 0.08, 0.2, 0.45), 0.2  # of the invented maps: parts of the picture, and of a subject's height
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class Rule:
 
     Attributes:
         layers: How the paths of the layers begin.
-        unit: "deviations" above the mean of the map, or parts of its "maximum".
+        unit: The way between the two "classes" of values, standard "deviations" above the mean, or parts of the
+            "maximum".
         of_words: Of the attention that all words get, instead of all attention.
         runs: Whether the steps before count.
         is_smooth: Whether the map is smoothed.
@@ -45,7 +52,7 @@ class Rule:
     """
 
     layers: str = WATCHING
-    unit: str = "deviations"
+    unit: str = "classes"
     of_words: bool = False
     runs: bool = True
     is_smooth: bool = True
@@ -59,6 +66,7 @@ RULES = {
     "this step only": Rule(runs=False),
     "all layers": Rule(layers=""),
     "the last layer": Rule(layers="up_blocks.1.attentions.1"),
+    "standard deviations": Rule(unit="deviations"),
     "parts of the maximum": Rule(unit="maximum", competes=False),
     "parts of the maximum, all layers": Rule(unit="maximum", layers="", competes=False),
     "share of all words": Rule(of_words=True),
@@ -91,8 +99,10 @@ def standing_out(seen: Tensor, rule: Rule) -> Tensor:
         seen = F.conv2d(wide, (kernel[:, None] * kernel)[None, None]).view(seen.shape)
     if rule.unit == "maximum":
         return seen / seen.amax((-2, -1), keepdim=True)
-    spread, mean = torch.std_mean(seen, dim=(-2, -1), keepdim=True)
-    return (seen - mean) / torch.maximum(spread, FLAT * mean)
+    if rule.unit == "deviations":
+        spread, mean = torch.std_mean(seen, dim=(-2, -1), keepdim=True)
+        return (seen - mean) / spread
+    return standing_out_by_class(seen)
 
 
 def places(seen: Tensor, rule: Rule, middle: float) -> Tensor:
@@ -165,6 +175,27 @@ def check(recording: Recording) -> None:
     torch.testing.assert_close(places(seen, RULES["located"], MIDDLE)[-1], where(seen[-1]))
 
 
+def invented(count: int = 40, side: int = 32) -> dict[str, Any]:
+    """IoU of m > ½ with discs of several sizes, and m outside, where a word's map is the disc, blurred and in noise."""
+    rng = torch.Generator().manual_seed(0)
+    ways = torch.arange(side).float()
+    result: dict[str, Any] = {}
+    for area in AREAS:
+        radius = side * (area / np.pi) ** 0.5
+        centres = torch.rand(count, 2, generator=rng) * (side - 2 * radius) + radius
+        y, x = (ways - centres[:, i : i + 1] for i in range(2))
+        truth = ((y[:, :, None] ** 2 + x[:, None] ** 2) < radius**2).float()
+        blurred = F.avg_pool2d(truth[:, None], 5, 1, 2, count_include_pad=False)[:, 0]
+        seen = (1 + blurred + NOISE * torch.randn(truth.shape, generator=rng)).clamp(min=0)[None, None]
+        for name, middle in (("located", MIDDLE), ("standard deviations", 0.1), ("parts of the maximum", 0.6)):
+            m = places(seen, RULES[name], middle)[0, 0]
+            said = m > 0.5
+            iou = (said & (truth > 0)).sum((1, 2)) / (said | (truth > 0)).sum((1, 2))
+            outside = _mean(m, 1 - truth)
+            result.setdefault(name, {})[str(area)] = [round(float(x.mean()), 2) for x in (iou, outside)]
+    return result
+
+
 def record(runs: Path | None, pictures: int) -> dict[str, tuple[Recording, Task]]:
     """Recordings of every base, with one subject and with two."""
     recorded: dict[str, tuple[Recording, Task]] = {}
@@ -190,6 +221,8 @@ def main() -> None:
     # the other young base hardly reads its subjects' words, so its best thresholds would be those of noise
     chosen_on = [case for case in recorded if "redrawn" in case and not case.startswith("again-frozen")]
     write(compare(recorded, chosen_on), options.out)
+    lines = ",\n".join(f" {json.dumps(rule)}: {json.dumps(found)}" for rule, found in invented().items())
+    options.out.with_name("invented.json").write_text("{\n" + lines + "\n}\n")
 
 
 def write(results: dict[str, Any], out: Path) -> None:
