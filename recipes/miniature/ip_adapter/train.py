@@ -1,9 +1,9 @@
 """IP-Adapters for the bundled miniature, trained as IP-Adapter Plus is.
 
 Run as ``python -m recipes.miniature.ip_adapter.train FOLDER people`` (or ``pets``). It writes ``FOLDER / people``, a
-folder for ``load_ip_adapter``, and what was read from it: ``FOLDER / people-own``, an adapter of this package with its own
-preprocessing of photos, which a file of IP-Adapter cannot have, and ``FOLDER / people-nested``, the same weights as a
-nested adapter that is not trained as one. An interrupted run resumes.
+folder for ``load_ip_adapter``, and what was read from it: ``FOLDER / people-own``, an adapter of this package with its
+own preprocessing of photos, which a file of IP-Adapter cannot have, and ``FOLDER / people-nested``, the same weights as
+a nested adapter that is not trained as one. An interrupted run resumes.
 """
 
 import argparse
