@@ -144,24 +144,23 @@ def test_what_another_program_has_downloaded_needs_no_connection(hub, folder, pi
 
 
 def test_photos_are_prepared_as_diffusers_does(folder, pipeline, tmp_path):
-    """Whatever lies beside the tower."""
+    """Unless there is preprocessing beside the tower."""
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     other = CLIPImageProcessorPil(
         size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}, image_mean=[0.9] * 3
     )
     other.save_pretrained(tmp_path / "models" / "feature_extractor")
     pipeline.load_ip_adapter(str(folder), **PLUS, **FROM_TOP)
-    theirs = pipeline.feature_extractor(tiny.photo(3, 21), return_tensors="pt").pixel_values
+    theirs = pipeline.feature_extractor
     pipeline.unload_ip_adapter()
-    tower = find_image_encoder(
-        {"image_encoder": None, "image_feature_dim": SMALL[0]},
-        Source(str(tmp_path)),
-        "models/image_encoder",
-        "last",
-        True,
-    )
-    encoder = load_image_encoder(tower)
-    assert torch.equal(encoder.processor(images=[tiny.photo(3, 21)], return_tensors="pt").pixel_values, theirs)
+    config, where = {"image_encoder": None, "image_feature_dim": SMALL[0]}, "models/image_encoder"
+    for location, processor in ((folder, theirs), (tmp_path, other)):
+        tower = find_image_encoder(config, Source(str(location)), where, is_ip_adapter=True)
+        ours, expected = (
+            one(images=[tiny.photo(3, 21)], return_tensors="pt").pixel_values
+            for one in (load_image_encoder(tower).processor, processor)
+        )
+        assert torch.equal(ours, expected)
 
 
 def test_revision_and_token(hub, folder, pipeline, cache, tmp_path):

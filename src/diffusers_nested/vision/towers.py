@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from ..errors import AdapterLoadError, Remedy
+from ..errors import AdapterLoadError, DownloadError, Remedy
 from ..files import CONFIG_NAME, is_download, is_folder, plain_path, shown
 from ..files.damage import damaged_downloads
 from ..files.source import Source
@@ -46,8 +46,8 @@ class Tower:
     Attributes:
         source: The source that contains it.
         folder: Its folder, relative to the top of the source.
-        is_of_ip_adapter: Whether photos are prepared for it as diffusers does for an IP-Adapter, by the defaults for
-            its input size.
+        is_of_ip_adapter: Whether it belongs to an IP-Adapter's file. Without preprocessing of its own beside it, photos
+            are then prepared as in diffusers, by the defaults for its input size.
     """
 
     source: Source
@@ -56,7 +56,7 @@ class Tower:
 
     @property
     def name(self) -> str:
-        """A name that identifies the tower, however it was referred to; not how photos are prepared."""
+        """A name that identifies the tower, however it was referred to."""
         if self.source.is_folder:
             return str(Path(self.source.location, self.folder).resolve())
         return f"{self.place}@{self.source.revision}"
@@ -195,7 +195,7 @@ def load_image_encoder(tower: Tower, torch_dtype: torch.dtype | None = None) -> 
     """
     check_dtype(torch_dtype)
     config = tower.config
-    stored = None if tower.is_of_ip_adapter else _stored_preprocessing(tower)
+    stored = _stored_preprocessing(tower)
     with damaged_downloads(tower.local_folder, *([] if stored is None else [stored.parent])):
         processor = _processor(tower, stored)
         files = find_weights(tower.source, tower.folder, _WEIGHTS, f"{_WEIGHTS}.index.json")
@@ -204,7 +204,7 @@ def load_image_encoder(tower: Tower, torch_dtype: torch.dtype | None = None) -> 
 
 def _processor(tower: Tower, stored: Path | None) -> Any:
     kind, side = TOWER_KINDS[tower.config.model_type].processor, tower.config.image_size
-    if tower.is_of_ip_adapter:
+    if tower.is_of_ip_adapter and stored is None:
         return kind(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     processor = kind() if stored is None else read_processor(stored, kind)
     where = f"There is no {_PREPROCESSING}/ beside {tower.place}: the default" if stored is None else str(stored)
@@ -290,8 +290,10 @@ def _pinned_by_name(tower: Tower, source: Source | None) -> Tower:
 def _stored_preprocessing(tower: Tower) -> Path | None:
     """A tower's preprocessor_config.json: in feature_extractor/ beside it, else in its own folder."""
     beside = "/".join([*tower.folder.split("/")[:-1], _PREPROCESSING])
-    for folder in (beside, tower.folder):
-        path = tower.source.find("/".join(filter(None, (folder, "preprocessor_config.json"))))
-        if path is not None:
-            return path
-    return None
+    places = ["/".join(filter(None, (folder, "preprocessor_config.json"))) for folder in (beside, tower.folder)]
+    try:
+        return next(filter(None, map(tower.source.find, places)), None)
+    except DownloadError:
+        if not tower.is_of_ip_adapter:
+            raise
+        return None  # diffusers has downloaded the tower, and does not ask for preprocessing
