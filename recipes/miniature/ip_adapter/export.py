@@ -31,24 +31,16 @@ def export(adapter: NestedAdapter, unet: Any, folder: Path, name: str) -> Path:
     return folder
 
 
-def read(ip_folder: Path, unet: Any, name: str) -> NestedAdapter:
-    """The weights of such a file as an adapter."""
-    return _read(ip_folder, unet, name)
-
-
 def as_nested(ip_folder: Path, unet: Any, name: str) -> NestedAdapter:
     """The weights of such a file as a nested adapter that is not trained, with the norm of the bundled ones."""
-    return _read(ip_folder, unet, name, mechanism="nested", alpha=ALPHA)
-
-
-def _read(ip_folder: Path, unet: Any, name: str, **config: Any) -> NestedAdapter:
     return NestedAdapter.from_ip_adapter(
         ip_folder,
         weight_name=WEIGHT_NAME,
         unet=unet,
+        mechanism="nested",
+        alpha=ALPHA,
         subject_token=WORDS[name],
         image_encoder=None,
-        **config,
     )
 
 

@@ -1,9 +1,8 @@
 """IP-Adapters for the bundled miniature, trained as IP-Adapter Plus is.
 
 Run as ``python -m recipes.miniature.ip_adapter.train FOLDER people`` (or ``pets``). It writes ``FOLDER / people``, a
-folder for ``load_ip_adapter``, and what was read from it: ``FOLDER / people-own``, an adapter of this package with its
-own preprocessing of photos, which a file of IP-Adapter cannot have, and ``FOLDER / people-nested``, the same weights as
-a nested adapter that is not trained as one. An interrupted run resumes.
+folder for ``load_ip_adapter`` and ``load_nested_adapter``, and the same weights as a nested adapter that is not trained
+as one, ``FOLDER / people-nested``. An interrupted run resumes.
 """
 
 import argparse
@@ -17,7 +16,7 @@ from diffusers_nested.miniature import load_pipeline, path
 from diffusers_nested.vision import load_vision_tower
 
 from ..bundled.adapters import WORDS, fit, new_adapter, settings
-from .export import as_nested, export, read, save_with_tower
+from .export import as_nested, export, save_with_tower
 
 STEPS = {"people": 2400, "pets": 1200}
 # As IP-Adapter was trained: these examples lose prompt and image together.
@@ -40,7 +39,6 @@ def train(folder: Path, name: str, seed: int, steps: int) -> Path:
     fit(pipeline, tower, adapter, dataclasses.replace(config, proportion_empty_prompts=DROPPED), name)
     unet = load_pipeline().unet  # training has cast the other one
     export(adapter, unet, folder / name, name)
-    save_with_tower(read(folder / name, unet, name), folder / f"{name}-own", name)
     save_with_tower(as_nested(folder / name, unet, name), folder / f"{name}-nested", name)
     return folder / name
 
