@@ -78,6 +78,23 @@ def test_the_file_itself_and_a_list_of_both_kinds(folder, saved_adapter, pipelin
     assert not np.array_equal(*pictures)
 
 
+def test_several_files_of_one_folder(folder, pipeline):
+    names, words = ["base_small.safetensors", "plus_small.safetensors"], ["person", "pet"]
+    keywords: dict[str, Any] = {"subfolder": "sdxl_models", "weight_name": names, "subject_token": words, **FROM_TOP}
+    pipeline.load_nested_adapter(folder, **keywords)
+    kinds = {word: adapter.config["subject_encoder"] for word, adapter in pipeline.nested_adapters.items()}
+    assert kinds == {"person": "image_projection", "pet": "resampler"}
+    pipeline.unload_nested_adapter()
+    with pytest.raises(NestedAdapterError, match="2 adapters, but 1 values"):
+        pipeline.load_nested_adapter(folder, **{**keywords, "subject_token": ["person"]})
+
+
+@pytest.mark.parametrize("dtype", ["fp16", torch.int8], ids=str)
+def test_types_that_weights_cannot_have_are_refused(folder, pipeline, dtype):
+    with pytest.raises(AdapterLoadError, match=r"torch_dtype.*torch\.float16"):
+        pipeline.load_nested_adapter(folder, **PLUS, torch_dtype=dtype)
+
+
 def test_a_list_from_the_hub_with_a_name_for_one_of_them(hub, folder, saved_adapter, pipeline, cache):
     published(hub, folder, REPO)
     pipeline.load_nested_adapter(

@@ -11,7 +11,7 @@ from cases import CASES
 from diffusers import StableDiffusionXLPipeline
 from diffusers.image_processor import IPAdapterMaskProcessor
 
-from diffusers_nested import ProcessorReplacedError
+from diffusers_nested import ProcessorReplacedError, ScaleError
 from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
@@ -82,6 +82,20 @@ def test_the_scale_of_the_ip_adapter_acts(order, adapters):
         assert np.abs(pictures[-1] - formula(adapters, 21, ip_scale=scale)).max() < TOLERANCE
     assert far(pictures[0], pictures[1])
     assert far(pictures[0], pictures[2])
+
+
+def test_a_scale_for_an_ip_adapter_that_is_not_loaded_is_refused(adapters):
+    pipeline = build()
+    sharing = StableDiffusionXLPipeline.from_pipe(pipeline)
+    pipeline.load_nested_adapter(adapters["person"])
+    for one in (pipeline, sharing):
+        with pytest.raises(ScaleError, match=r"nested adapters only: person\. Call set_nested_adapter_scale"):
+            one.set_ip_adapter_scale(0.5)
+    load_ip_adapters(pipeline, 21)
+    sharing.set_ip_adapter_scale(0.5)
+    pipeline.unload_ip_adapter()
+    pipeline.unload_nested_adapter()
+    pipeline.set_ip_adapter_scale(0.5)
 
 
 def test_masks_reach_the_ip_adapter(order, adapters):

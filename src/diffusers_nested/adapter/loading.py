@@ -189,6 +189,7 @@ class LoadableModel(ModelMixin, ConfigMixin):
 
         See ``from_source`` and ``from_ip_adapter``.
         """
+        check_dtype(torch_dtype)
         found = find_ip_adapter(source, weight_name, variant)
         both = {"mechanism": mechanism, "subject_token": subject_token}
         given: dict[str, Any] = {name: value for name, value in both.items() if value is not None}

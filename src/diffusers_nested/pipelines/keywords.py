@@ -10,7 +10,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from ..compat import uncompiled
-from ..errors import NestedAdapterError, SubjectError
+from ..errors import NestedAdapterError, ScaleError, SubjectError
 from ..subjects import Subject
 from .state import loaded_on
 
@@ -59,7 +59,18 @@ def check_keywords(pipeline: Any, given: Mapping[str, Any], known: Collection[st
             raise SubjectError(f"{type(pipeline).__name__} has no keyword {name!r}. Did you mean {_nearest(name)}?")
     for theirs, ours in _IP_ADAPTER.items():
         if given.get(theirs) is not None:
-            _check_ip_adapter(pipeline, theirs, ours)
+            _check_ip_adapter(pipeline, theirs, f"Pass {ours}=...", SubjectError)
+
+
+def checks_ip_adapter(set_scale: Callable[..., None]) -> Callable[..., None]:
+    """Wrap ``set_ip_adapter_scale``, which does nothing without an IP-Adapter: it raises if we alone are loaded."""
+
+    @wraps(set_scale)
+    def set_ip_adapter_scale(self: Any, *args: Any, **kwargs: Any) -> None:
+        _check_ip_adapter(self, "set_ip_adapter_scale", "Call set_nested_adapter_scale(...)", ScaleError)
+        set_scale(self, *args, **kwargs)
+
+    return set_ip_adapter_scale
 
 
 def describe(call: Callable[..., Any], own: Callable[..., Any]) -> None:
@@ -122,12 +133,12 @@ def _nearest(name: str) -> str:
     return remedies[(*get_close_matches(name.lower(), remedies, 1), *KEYWORDS)[0]]
 
 
-def _check_ip_adapter(pipeline: Any, theirs: str, ours: str) -> None:
+def _check_ip_adapter(pipeline: Any, theirs: str, remedy: str, error: type[NestedAdapterError]) -> None:
     unet: Any = getattr(pipeline, "unet", None)
     state = loaded_on(uncompiled(unet))  # it may be no module at all, as with compiled engines
     if state is None or getattr(unet.config, "encoder_hid_dim_type", None) == "ip_image_proj":
         return
-    raise SubjectError(
+    raise error(
         f"{theirs} is for an IP-Adapter, but this pipeline has nested adapters only: "
-        f"{', '.join(state.loaded)}. Pass {ours}=..., or call load_ip_adapter(...) first."
+        f"{', '.join(state.loaded)}. {remedy}, or call load_ip_adapter(...) first."
     )

@@ -45,6 +45,8 @@ def load_all(
     unet: Any = inner_unet(pipeline)  # a diffusers model, which has a dtype
     state = state_of(pipeline)
     sources = list(pretrained) if isinstance(pretrained, list | tuple) else [pretrained]
+    if len(sources) == 1 and isinstance(weight_names, list | tuple) and weight_names:
+        sources *= len(weight_names)  # several files of one repository, as in load_ip_adapter
     if not sources:
         raise AdapterLoadError("The list of adapters is empty. Name at least one repository or folder.")
     columns = [_spread(column, len(sources)) for column in (names, subfolders, weight_names, subject_tokens)]
@@ -130,7 +132,9 @@ def _spread(value: Any, count: int) -> list[Any]:
     """One value per adapter, from one for all or one for each."""
     values = list(value) if isinstance(value, list | tuple) else [value] * count
     if len(values) != count:
-        raise NestedAdapterError(f"{count} adapters, but {len(values)} values in {values!r}: pass one for each.")
+        raise NestedAdapterError(
+            f"{count} adapter{'s' * (count > 1)}, but {len(values)} values in {values!r}: pass one for each."
+        )
     return values
 
 

@@ -56,7 +56,7 @@ class NestedAdapterMixin:
         Args:
             pretrained: A repository id, a folder, a ``NestedAdapter``, or a list of these. With ``weight_name``, also
                 an IP-Adapter: its base, plus and plus-face files are recognised by their content. A local file of an
-                IP-Adapter can be given by its path.
+                IP-Adapter can be given by its path, and several files of one place by a list of their names.
             subfolder: Folder of the adapter within the repository or folder; one for all, or one each. This and the
                 next two can be passed by position, as in ``load_ip_adapter``.
             weight_name: Name of the weights file, if it is not diffusers' default; one for all, or one each.

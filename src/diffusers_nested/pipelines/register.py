@@ -7,7 +7,7 @@ from typing import Any
 from ..backbones import BACKBONES
 from ..compat import diffusers_classes
 from ..injection.swap import swap_in
-from .keywords import KEYWORDS, check_keywords, describe
+from .keywords import KEYWORDS, check_keywords, checks_ip_adapter, describe
 from .mixin import NestedAdapterMixin
 from .modular_methods import register_modular
 from .nested_call import plainly
@@ -33,6 +33,8 @@ def register() -> None:
     for cls in (*supported, *modular):
         for method in _METHODS:
             setattr(cls, method, NestedAdapterMixin.__dict__[method])
+        if hasattr(cls, "set_ip_adapter_scale"):
+            cls.set_ip_adapter_scale = checks_ip_adapter(cls.set_ip_adapter_scale)
     for cls in supported:
         cls.__call__ = _with_keywords(cls.__call__)
         cls.encode_prompt = one_at_a_time(cls.encode_prompt)
