@@ -114,3 +114,15 @@ def test_layers_on_the_way_up_watch_if_they_act():
     paths = ["down_blocks.1.attentions.0", "mid_block.attentions.0", "up_blocks.0.attentions.1"]
     assert watching(paths) == {paths[2]}
     assert watching(iter(paths[:2])) == set(paths[:2])
+
+
+def test_subjects_at_the_same_word_are_no_rivals():
+    seen = torch.rand(1, ROWS, 6, 6, generator=torch.Generator().manual_seed(0))
+    seen[:, :, :3] += 2
+    other = seen.flip(-2)
+    alone, apart = where(seen), where(torch.cat([seen, other]))
+    same = where(torch.cat([seen, seen, other]))
+    assert alone.amax() == 1
+    torch.testing.assert_close(where(torch.cat([seen, seen])), alone.expand(2, -1, -1, -1))
+    torch.testing.assert_close(same[:2], apart[:1].expand(2, -1, -1, -1))
+    torch.testing.assert_close(same[2], apart[1])

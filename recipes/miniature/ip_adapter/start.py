@@ -23,7 +23,7 @@ from .export import as_nested, save_with_tower
 from .train import RESAMPLER
 
 NAME = "people"
-STAGES = (125, 250, 500, 1000, 2000)
+STAGES = (125, 250, 500, 1000)
 
 
 def new(pipeline: Any, tower: ImageEncoder, ip_folder: Path | None, seed: int) -> NestedAdapter:

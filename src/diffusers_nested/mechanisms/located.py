@@ -120,9 +120,12 @@ def _smoothed(maps: Tensor) -> Tensor:
 
 
 def _rival(above: Tensor) -> Tensor:
-    """The largest value of the other subjects, for each subject: (subjects, rows, h, w)."""
-    others = [torch.cat([above[:i], above[i + 1 :]]).amax(0) for i in range(len(above))]
-    return torch.stack(others)
+    """The largest value of the subjects with other words, for each subject: (subjects, rows, h, w).
+
+    Subjects at the same word, which masks keep apart, have the same map and are no rivals.
+    """
+    same = (above[:, None] == above[None]).all(-1).all(-1)[..., None, None]  # (subjects, subjects, rows, 1, 1)
+    return above[None].masked_fill(same, -torch.inf).amax(1)
 
 
 LOCATED = Mechanism(
