@@ -16,6 +16,7 @@ class BruteMaps:
     def __init__(self):
         self.pictures: list[list[Any]] = []
         self.seen: dict[tuple[int, int], np.ndarray] = {}
+        self.words: dict[tuple[int, int], list[int]] = {}
         self.places: dict[tuple[int, int], np.ndarray] = {}
         self.paths: set[str] = set()
 
@@ -23,7 +24,7 @@ class BruteMaps:
         """The subjects of each row with their masks in this layer, which adds to the maps what it sees."""
         if path in self.paths:  # so another call of the UNet has begun
             self.paths = set()
-            self.places = {mine: where(self.seen, mine) for mine in self.seen}
+            self.places = {mine: where(self.seen, self.words, mine) for mine in self.seen}
         self.paths.add(path)
         return [
             [self.masked(path, attn, query[i], key[i], (self.picture(row), j), one) for j, one in enumerate(row)]
@@ -40,6 +41,7 @@ class BruteMaps:
     def masked(self, path: str, attn: Any, query: Tensor, key: Tensor, mine: tuple[int, int], one: Any) -> Any:
         if one.mechanism != "located":
             return one
+        self.words[mine] = list(one.positions)
         side, d = round(len(query) ** 0.5), query.shape[-1] // attn.heads
         total = np.zeros((side, side))
         for h in range(attn.heads):
@@ -86,9 +88,11 @@ def standing_out(seen: np.ndarray) -> np.ndarray:
     return (smooth - (low.mean() + high.mean()) / 2) / apart + 0.5
 
 
-def where(seen: dict[tuple[int, int], np.ndarray], mine: tuple[int, int]) -> np.ndarray:
+def where(
+    seen: dict[tuple[int, int], np.ndarray], words: dict[tuple[int, int], list[int]], mine: tuple[int, int]
+) -> np.ndarray:
     """M of one picture and subject: one half at 0.4 of the way, 0 and 1 at 0.25 from there."""
     above = own = standing_out(seen[mine])
-    for rival in (other for other in seen if other[0] == mine[0] and other != mine):
+    for rival in (other for other in seen if other[0] == mine[0] and words[other] != words[mine]):
         above = np.minimum(above, own - standing_out(seen[rival]) + 0.4)
     return np.clip((above - 0.4) / 0.5 + 0.5, 0, 1)
