@@ -66,8 +66,17 @@ def test_timesteps_stay_in_range_when_the_last_number_is_all_but_one():
 
 def test_a_head_that_reads_too_little_costs_as_well():
     ledger = reading.Ledger(least=0.5)
-    read = torch.tensor([[[0.0, 0.2], [0.1, 0.9]]])  # (B, heads, queries): means .1 and .5
-    assert ledger.price(read).item() == pytest.approx((0.9 - reading.FREE) ** 2 / 4 + 0.4**2 / 2)
+    weights = torch.tensor([[[[1.0, 0.0, 0.0], [0.8, 0.1, 0.1]], [[0.9, 0.05, 0.05], [0.1, 0.4, 0.5]]]])
+    words = torch.tensor([[0.0, 1.0, 1.0]])  # read by the heads: 0 and .2, mean .1; .1 and .9, mean .5
+    assert ledger.price(weights, words).item() == pytest.approx((0.9 - reading.FREE) ** 2 / 4 + 0.4**2 / 2)
+
+
+def test_a_query_that_reads_one_token_only_costs_more_than_one_that_reads_several():
+    ledger = reading.Ledger(free=0.9, hardness=2.0)
+    several, one = torch.tensor([[[[0.2, 0.4, 0.4]]]]), torch.tensor([[[[0.2, 0.8, 0.0]]]])
+    words = torch.tensor([[0.0, 1.0, 1.0]])
+    assert ledger.price(several, words) == 0
+    assert ledger.price(one, words).item() == pytest.approx(2 * (0.8 - reading.SOFT) ** 2)
 
 
 def test_ends_that_are_alike_cost_nothing(tokenizer):

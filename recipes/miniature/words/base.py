@@ -24,7 +24,7 @@ from ..bundled.loop import Recipe, fit
 from . import encoders
 from .data import load_pictures
 from .grammar import describe
-from .reading import Ledger, install, sentences
+from .reading import FREE, Ledger, install, sentences
 from .tokenizer import LENGTH, Encoder, build_tokenizer
 
 BATCH, DROPOUT = 16, 0.1
@@ -37,7 +37,10 @@ class Variant:
     Attributes:
         words: The pre-trained text encoders to start from; none if empty.
         learning: The text encoders learn together with the UNet; else they are frozen.
+        until: With ``learning``, the step from which on they are frozen; 0 for never.
         price: Weight of the cost of reading.
+        free: See ``Ledger``.
+        hardness: See ``Ledger``.
         least: Share of its attention that a head is to give to words at least, on the mean over queries.
         unpooled: Share of the captions whose pooled embedding is that of the empty prompt; a contrastive one says so
             much of the picture that the UNet may do without words.
@@ -48,7 +51,10 @@ class Variant:
 
     words: str = "words"
     learning: bool = False
+    until: int = 0
     price: float = 0.0
+    free: float = FREE
+    hardness: float = 0.0
     least: float = 0.0
     unpooled: float = 0.0
     decay: float = 0.0
@@ -70,6 +76,9 @@ VARIANTS = {
     "again-joint-priced": Variant(words="", again=True, learning=True, price=0.5),
     "again-tuned-band": Variant(again=True, learning=True, price=2.0, least=0.15),
     "again-tuned": Variant(again=True, learning=True),
+    "again-tuned-gentle": Variant(again=True, learning=True, price=0.05, free=0.35, hardness=2.0),
+    "again-tuned-soft": Variant(again=True, learning=True, price=0.1, free=1.0, hardness=1.0),
+    "again-tuned-held": Variant(again=True, learning=True, until=800),
     "again-tuned-priced": Variant(again=True, learning=True, price=0.5),
 }
 
@@ -106,7 +115,7 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
     variant = VARIANTS[name]
     tokenizer, vae = build_tokenizer(), bundled_vae()
     pictures, encoder = load_pictures(folder, vae), Encoder(tokenizer)
-    base, scheduler, ledger = build(folder, variant, tokenizer), build_scheduler(), Ledger(least=variant.least)
+    base, scheduler, ledger = build(folder, variant, tokenizer), build_scheduler(), ledger_of(variant)
     install(base.unet, ledger)
     scored = [p for n, p in base.unet.named_parameters() if "attn2.to_q" in n or "attn2.to_k" in n]
 
@@ -117,7 +126,7 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
         ids[torch.rand(BATCH, generator=generator) < DROPOUT] = empty_prompt(tokenizer)
         ledger.words = sentences(ids, tokenizer.eos_token_id)
         noisy, times, target = noisy_batch(pictures.latents[chosen].float(), scheduler, generator)
-        with torch.set_grad_enabled(variant.learning):
+        with torch.set_grad_enabled(variant.learning and not 0 < variant.until <= step):
             states, pooled, _ = base.text(ids)
             hidden = torch.rand(BATCH, generator=generator) < variant.unpooled
             pooled = torch.where(hidden[:, None], base.text(empty_prompt(tokenizer)[None])[1], pooled)
@@ -135,6 +144,11 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
     pipeline = assemble(average, tokenizer, vae)
     pipeline.save_pretrained(folder / name / "pipeline")
     return pipeline
+
+
+def ledger_of(variant: Variant) -> Ledger:
+    """What writes down, and prices, what the heads read."""
+    return Ledger(least=variant.least, free=variant.free, hardness=variant.hardness)
 
 
 def build(folder: Path, variant: Variant, tokenizer: CLIPTokenizer) -> Base:

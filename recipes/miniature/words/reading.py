@@ -13,6 +13,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor
 
 FREE = 0.2  # share of its attention that a head may give to words free of charge
+SOFT = 0.4  # share that it may give to one token
 
 
 class Ledger:
@@ -21,12 +22,15 @@ class Ledger:
     Attributes:
         words: (B, 77), 1 for the tokens of the sentence and its end, 0 for start and padding; set it before the call.
         least: Share that a head is to give to words on the mean over queries.
-        costs: Per layer, the mean squares of what was read above ``FREE``, and of what heads lack of ``least``.
+        free: Share that a head may give to words free of charge.
+        hardness: Price of the square of what a head gives to one token above ``SOFT``, in units of the price of reading.
+        costs: Per layer, the mean squares of what was read above ``free``, of what heads lack of ``least``, and of
+            hardness.
         weights: Per layer, the attention (B, heads, queries, 77), where ``keep`` is set.
     """
 
-    def __init__(self, keep: bool = False, least: float = 0.0) -> None:
-        self.keep, self.least = keep, least
+    def __init__(self, keep: bool = False, least: float = 0.0, free: float = FREE, hardness: float = 0.0) -> None:
+        self.keep, self.least, self.free, self.hardness = keep, least, free, hardness
         self.words: Tensor | None = None
         self.costs: dict[str, Tensor] = {}
         self.weights: dict[str, Tensor] = {}
@@ -37,10 +41,16 @@ class Ledger:
         self.costs.clear()
         return total
 
-    def price(self, read: Tensor) -> Tensor:
-        """Of what every head and query (B, H, S) gives to words."""
-        idle = (self.least - read.mean(-1)).relu() if self.least else torch.zeros(())
-        return (read - FREE).relu().square().mean() + idle.square().mean()
+    def price(self, weights: Tensor, words: Tensor) -> Tensor:
+        """Of what every head and query gives to words: weights (B, H, S, 77) and ``words`` (B, 77)."""
+        read = (weights @ words[:, None, :, None]).squeeze(-1)  # (B, H, S)
+        cost = (read - self.free).relu().square().mean()
+        if self.least:
+            cost = cost + (self.least - read.mean(-1)).relu().square().mean()
+        if self.hardness:
+            most = (weights * words[:, None, None]).amax(-1)  # (B, H, S)
+            cost = cost + self.hardness * (most - SOFT).relu().square().mean()
+        return cost
 
 
 class Reader(AttnProcessor):
@@ -62,8 +72,7 @@ class Reader(AttnProcessor):
         if ledger.keep:
             ledger.weights[self._name] = by_head.detach().float()
         if ledger.words is not None:
-            read = (by_head.float() @ ledger.words[:, None, :, None]).squeeze(-1)  # (B, H, S)
-            ledger.costs[self._name] = ledger.price(read)
+            ledger.costs[self._name] = ledger.price(by_head.float(), ledger.words)
         out = attn.batch_to_head_dim(torch.bmm(weights, value))
         return attn.to_out[1](attn.to_out[0](out))
 
