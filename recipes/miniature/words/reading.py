@@ -23,7 +23,7 @@ class Ledger:
         words: (B, 77), 1 for the tokens of the sentence and its end, 0 for start and padding; set it before the call.
         least: Share that a head is to give to words on the mean over queries.
         free: Share that a head may give to words free of charge.
-        hardness: Price of the square of what a head gives to one token above ``SOFT``, in units of the price of reading.
+        hardness: Price of the square of what a head gives to one token above ``SOFT``, relative to that of reading.
         costs: Per layer, the mean squares of what was read above ``free``, of what heads lack of ``least``, and of
             hardness.
         weights: Per layer, the attention (B, heads, queries, 77), where ``keep`` is set.
