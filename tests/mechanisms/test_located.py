@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusers_nested.attention import SubjectValues
 from diffusers_nested.mechanisms import get_mechanism
-from diffusers_nested.mechanisms.located import watching, where
+from diffusers_nested.mechanisms.located import watching
+from diffusers_nested.mechanisms.located import where as where_words
 
 ROWS, HEADS, QUERIES, WORDS, TOKENS, WIDTH = 2, 4, 9, 7, 3, 5
 NO_KERNEL = ("aten::view", "aten::expand", "aten::transpose", "aten::t", "aten::unsqueeze", "aten::select")
@@ -26,6 +27,12 @@ class Launches(TorchDispatchMode):
         if not func.is_view and func._schema.name not in ("prim::device", "aten::promote_types", "aten::_unsafe_view"):
             self.names.append(func._schema.name)
         return func(*args, **(kwargs or {}))
+
+
+def where(seen: Tensor, words: list[int] | None = None) -> Tensor:
+    """M of subjects at these words, by default each at its own."""
+    numbers = torch.tensor(words) if words else torch.arange(len(seen))
+    return where_words(seen, numbers[:, None].expand(seen.shape[:2]))
 
 
 def heads(length: int, seed: int, dtype: torch.dtype) -> Tensor:
@@ -121,8 +128,8 @@ def test_subjects_at_the_same_word_are_no_rivals():
     seen[:, :, :3] += 2
     other = seen.flip(-2)
     alone, apart = where(seen), where(torch.cat([seen, other]))
-    same = where(torch.cat([seen, seen, other]))
+    same = where(torch.cat([seen, seen, other]), [0, 0, 1])
     assert alone.amax() == 1
-    torch.testing.assert_close(where(torch.cat([seen, seen])), alone.expand(2, -1, -1, -1))
+    torch.testing.assert_close(where(torch.cat([seen, seen]), [7, 7]), alone.expand(2, -1, -1, -1))
     torch.testing.assert_close(same[:2], apart[:1].expand(2, -1, -1, -1))
     torch.testing.assert_close(same[2], apart[1])

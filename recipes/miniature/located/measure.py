@@ -172,7 +172,8 @@ def compare(recorded: dict[str, tuple[Recording, Task]], chosen_on: list[str]) -
 def check(recording: Recording) -> None:
     """That the first rule is the package's."""
     seen = maps(recording, RULES["located"])
-    torch.testing.assert_close(places(seen, RULES["located"], MIDDLE)[-1], where(seen[-1]))
+    words = torch.arange(seen.shape[1])[:, None].expand(seen.shape[1:3])
+    torch.testing.assert_close(places(seen, RULES["located"], MIDDLE)[-1], where(seen[-1], words))
 
 
 def invented(count: int = 40, side: int = 32) -> dict[str, Any]:

@@ -109,8 +109,8 @@ class Placement:
         slots = list(zip(*members.values(), strict=True))
         maps = None
         if slots[0][0][0].kind.mechanism.locates:
-            keys = [[(one, places[row]) for row, (one, _) in zip(members, slot, strict=True)] for slot in slots]
-            maps = self._maps.of_group(keys, size, like)
+            rows = [_map_keys(subjects, places[row]) for row, subjects in members.items()]
+            maps = self._maps.of_group(list(zip(*rows, strict=True)), size, like)
         placed = [_placed_at(slot, like) for slot in slots]
         others = [row for row in range(len(like)) if row not in members]
         if not others:
@@ -139,6 +139,12 @@ class Placement:
 
 def _reads_empty_image(prompt: Prompt) -> bool:
     return not isinstance(prompt, NestedAdapterError) and any([one.kind.reads_empty_image for one, _ in prompt])
+
+
+def _map_keys(subjects: Subjects, place: Hashable) -> list[Hashable]:
+    """Whose map each subject of a row uses: of those at the same word, which masks keep apart, that of the first."""
+    first: dict[tuple[int, ...], ProjectedSubject] = {}
+    return [(first.setdefault(positions, subject), place) for subject, positions in subjects]
 
 
 def _placed_at(slot: Subjects, like: Tensor) -> PlacedSubject:

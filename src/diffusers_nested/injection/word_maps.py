@@ -83,7 +83,7 @@ class GroupMaps:
     def _located(self) -> Tensor:
         """M of every subject and row, (subjects, rows, h, w)."""
         seen = self._maps.seen(self.size, self._like)[self.numbers]
-        return where(seen.unflatten(0, (self._slots, -1)))
+        return where(seen.unflatten(0, (self._slots, -1)), self.numbers.unflatten(0, (self._slots, -1)))
 
     def _fill(self, located: Tensor, number: int) -> None:
         level = self.levels[number]

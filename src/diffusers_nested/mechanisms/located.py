@@ -31,8 +31,9 @@ MIDDLE, WIDTH = 0.4, 0.5
 # A binomial filter; one of five values does the same.
 SMOOTHING = (0.25, 0.5, 0.25)
 FLAT = 0.1  # classes that differ by less than this part of the map's mean say little
-# While nothing is known. With four steps in all, another subject changes by .20; by .39 with 1 here, and by .08 with 0,
-# which costs identity (.75 instead of .78) and would be no subject at all in a single step.
+# While nothing is known. With four steps in all, .20 of another subject's traits changed; .39 with 1 here, and .08 with
+# 0, which costs identity (.75 instead of .78) and would be no subject at all in a single step. (Measured with a
+# threshold in standard deviations.)
 UNKNOWN = 0.5
 # Layers on the UNet's way up tell best: IoU .42 instead of .34 where the word gets 1 % of all attention, and the same
 # within .02 elsewhere.
@@ -68,12 +69,13 @@ def _of_all_heads(query: Tensor, key: Tensor, attention_mask: Tensor | None) -> 
     return logits.softmax(dim=-1, dtype=accurate(query)).sum(1)  # (B, H, S, T) -> (B, S, T)
 
 
-def where(seen: Tensor) -> Tensor:
+def where(seen: Tensor, words: Tensor) -> Tensor:
     """Where words are, m.
 
     Args:
         seen: The attention that each word has got, added up over heads, layers and steps on one grid,
             (subjects, rows, h, w). Only contrasts within a map count. A map of nothing but zeros is not known yet.
+        words: Numbers of the words, (subjects, rows). Subjects at one word, which masks keep apart, are no rivals.
 
     Returns:
         The same shape, from 0 to 1. Where several words stand out, the one that stands out most has the place.
@@ -82,7 +84,7 @@ def where(seen: Tensor) -> Tensor:
         return torch.ones_like(seen)
     above = standing_out(_smoothed(seen))
     if len(seen) > 1:
-        above = torch.minimum(above, above - _rival(above) + MIDDLE)
+        above = torch.minimum(above, above - _rival(above, words) + MIDDLE)
     here = ((above - MIDDLE) / WIDTH + 0.5).clamp(0, 1)
     return torch.where(seen.mean((-2, -1), keepdim=True) > 0, here, UNKNOWN)
 
@@ -119,13 +121,10 @@ def _smoothed(maps: Tensor) -> Tensor:
     return F.conv2d(F.conv2d(wide, kernel.view(1, 1, 1, 3)), kernel.view(1, 1, 3, 1))[:, 0].unflatten(0, maps.shape[:2])
 
 
-def _rival(above: Tensor) -> Tensor:
-    """The largest value of the subjects with other words, for each subject: (subjects, rows, h, w).
-
-    Subjects at the same word, which masks keep apart, have the same map and are no rivals.
-    """
-    same = (above[:, None] == above[None]).all(-1).all(-1)[..., None, None]  # (subjects, subjects, rows, 1, 1)
-    return above[None].masked_fill(same, -torch.inf).amax(1)
+def _rival(above: Tensor, words: Tensor) -> Tensor:
+    """The largest value of the other words, for each subject: (subjects, rows, h, w)."""
+    same = (words[:, None] == words)[..., None, None]  # (subjects, subjects, rows, 1, 1)
+    return above.masked_fill(same, -torch.inf).amax(1)
 
 
 LOCATED = Mechanism(
