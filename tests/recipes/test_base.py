@@ -8,10 +8,12 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from recipes.miniature.bundled.base import TIME_IDS, spread_timesteps
 from recipes.miniature.bundled.loop import learning_rate
 from recipes.miniature.words import reading
-from recipes.miniature.words.base import Base, assemble, bundled_vae, recipe_of
+from recipes.miniature.words.base import Base, assemble, bundled_vae, pixel_weights, recipe_of
+from recipes.miniature.words.data import Pictures, draw_pictures
 from recipes.miniature.words.encoders import Contrast, TextEncoders
+from recipes.miniature.words.grammar import Caption
 from recipes.miniature.words.measure import attention, draw_task
-from recipes.miniature.words.tokenizer import build_tokenizer
+from recipes.miniature.words.tokenizer import Encoder, build_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +43,30 @@ def test_looking_changes_nothing_and_sees_all_attention(base):
     assert all(torch.allclose(w.sum(-1), torch.ones(())) for w in ledger.weights.values())
 
 
-def test_reading_costs_the_square_of_what_is_above_the_free_share(base):
-    ledger = reading.Ledger(keep=True)
+def test_reading_above_the_ceiling_costs_the_square_of_the_log_odds(base):
+    ledger = reading.Ledger(keep=True, ceiling=0.3)
     reading.install(base.unet, ledger)
     ledger.words = torch.zeros(2, 77)
     forward(base)
     assert ledger.cost() == 0
     ledger.words[:, 1:40] = 1
     forward(base)
-    above = [(w[..., 1:40].sum(-1) - reading.FREE).clamp(min=0).square().mean() for w in ledger.weights.values()]
-    assert torch.allclose(ledger.cost(), torch.stack(above).mean(), atol=1e-6)
+    read = [w[..., 1:40].sum(-1) for w in ledger.weights.values()]
+    above = [((r / (1 - r)).log() - np.log(0.3 / 0.7)).clamp(min=0).square().mean() for r in read]
+    assert torch.allclose(ledger.cost(), torch.stack(above).mean(), atol=1e-5)
+    assert not ledger.costs
+
+
+def test_a_map_that_is_its_subject_costs_nothing_and_others_their_divergence():
+    ledger = reading.Ledger(floor=0.5)
+    ledger.nouns, ledger.places = torch.tensor([[0, 1]]), torch.zeros(1, 32, 32)
+    ledger.places[:, :16] = 1  # the upper two of four places
+    there, spread = torch.tensor([0.6, 0.6, 0.0, 0.0]), torch.tensor([0.15, 0.15, 0.15, 0.15])
+    for amounts, expected in ((there, 0.0), (spread, np.log(2) + np.log(0.5 / 0.15) ** 2)):
+        weights = torch.zeros(1, 2, 4, 3)  # two heads, four queries; the noun is token 1
+        weights[..., 1], weights[..., 0] = amounts, 1 - amounts
+        ledger.write("a layer", weights)
+        assert ledger.missed().item() == pytest.approx(expected, abs=2e-5)
 
 
 def test_a_run_is_the_beginning_of_a_longer_one():
@@ -62,21 +78,6 @@ def test_timesteps_stay_in_range_when_the_last_number_is_all_but_one():
     steps = spread_timesteps(torch.full((16,), 1 - 2**-24), 1000)
     assert steps.max() == 999 and steps.diff().min() > 0
     assert spread_timesteps(torch.zeros(4), 1000).tolist() == [0, 250, 500, 750]
-
-
-def test_a_head_that_reads_too_little_costs_as_well():
-    ledger = reading.Ledger(least=0.5)
-    weights = torch.tensor([[[[1.0, 0.0, 0.0], [0.8, 0.1, 0.1]], [[0.9, 0.05, 0.05], [0.1, 0.4, 0.5]]]])
-    words = torch.tensor([[0.0, 1.0, 1.0]])  # read by the heads: 0 and .2, mean .1; .1 and .9, mean .5
-    assert ledger.price(weights, words).item() == pytest.approx((0.9 - reading.FREE) ** 2 / 4 + 0.4**2 / 2)
-
-
-def test_a_query_that_reads_one_token_only_costs_more_than_one_that_reads_several():
-    ledger = reading.Ledger(free=0.9, hardness=2.0)
-    several, one = torch.tensor([[[[0.2, 0.4, 0.4]]]]), torch.tensor([[[[0.2, 0.8, 0.0]]]])
-    words = torch.tensor([[0.0, 1.0, 1.0]])
-    assert ledger.price(several, words) == 0
-    assert ledger.price(one, words).item() == pytest.approx(2 * (0.8 - reading.SOFT) ** 2)
 
 
 def test_ends_that_are_alike_cost_nothing(tokenizer):
@@ -107,3 +108,35 @@ def test_pictures_are_drawn_from_the_empty_prompt_outwards(base, tokenizer):
     assert torch.equal(negative, empty) and negative.abs().sum() > 0
     picture = pipeline("a photo of a labradoodle", num_inference_steps=1, output_type="np").images
     assert picture.shape == (1, 32, 32, 3) and np.isfinite(picture).all()
+
+
+def test_what_is_unread_gets_no_attention(base):
+    ledger = reading.Ledger(keep=True)
+    reading.install(base.unet, ledger)
+    ledger.unread = torch.zeros(2, 77)
+    ledger.unread[1, 5:8] = 1
+    forward(base)
+    assert all(w[1, ..., 5:8].max() == 0 and w[0, ..., 5:8].min() > 0 for w in ledger.weights.values())
+
+
+def test_attributes_are_the_words_before_a_noun(tokenizer):
+    encoder = Encoder(tokenizer)
+    words = [("a", ""), ("red-haired", "attribute"), ("person", "noun 0"), ("in", ""), ("town", "place")]
+    caption = Caption(tuple(words), (), ({},), ("person",))
+    (flags,), (ids,) = encoder.attributes([caption]), encoder.padded([caption])[0]
+    assert len(flags) == len(ids) == 77
+    hidden = [number for number, flag in zip(ids, flags, strict=True) if flag]
+    assert tokenizer.decode(hidden).replace(" ", "") == "red-haired"
+
+
+def test_what_an_expression_decides_is_the_mouth():
+    scenes, pixels, masks = draw_pictures(12, seed=3)
+    pictures = Pictures(scenes, pixels, masks, torch.zeros(12, 4, 16, 16), seed=3)
+    for number, scene in enumerate(scenes):
+        found = pictures.of_expression(number)
+        assert 4 <= found.sum() <= 20 * len(scene.subjects) and not (found & ~masks[number].any(0)).any()
+    weights = pixel_weights(pictures, torch.arange(12), faces=True)
+    assert weights.shape == (12, 1, 16, 16) and weights.mean().item() == pytest.approx(1)
+    eights = torch.stack([torch.from_numpy(pictures.of_expression(i)) for i in range(12)]).float()
+    mouth = torch.nn.functional.max_pool2d(eights[:, None], 2) > 0
+    assert weights[mouth].min() > 1 > weights.min()

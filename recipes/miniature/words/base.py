@@ -6,7 +6,9 @@ checkpoint, and saves a complete pipeline under ``RUN_FOLDER / VARIANT / "pipeli
 
 import argparse
 import logging
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +24,14 @@ from diffusers_nested import miniature
 from ..bundled.base import TIME_IDS, build_scheduler, build_unet, noisy_batch
 from ..bundled.loop import Recipe, fit
 from . import encoders
-from .data import load_pictures
+from .data import Pictures, load_pictures
 from .grammar import describe
-from .reading import FREE, Ledger, install, sentences
+from .reading import Ledger, install, sentences
 from .tokenizer import LENGTH, Encoder, build_tokenizer
 
-BATCH, DROPOUT = 16, 0.1
+BATCH, LARGER, GROWN, DROPOUT = 16, 32, 1150, 0.1  # batches of 16, and from step 1150 on of 32
+CLOSER, FACES = 2100, 3250  # the steps from which on subjects' pixels count more, and those of their expressions
+CEILING = 0.4  # share of its attention that a head may give to words free of charge
 
 
 @dataclass(frozen=True)
@@ -37,49 +41,39 @@ class Variant:
     Attributes:
         words: The pre-trained text encoders to start from; none if empty.
         learning: The text encoders learn together with the UNet; else they are frozen.
-        until: With ``learning``, the step from which on they are frozen; 0 for never.
-        price: Weight of the cost of reading.
-        free: See ``Ledger``.
-        hardness: See ``Ledger``.
-        least: Share of its attention that a head is to give to words at least, on the mean over queries.
+        price: Weight of the cost of reading more than ``CEILING``.
+        aim: Weight of how far the nouns' maps are from where the renderer drew their subjects.
+        floor: See ``Ledger``.
         unpooled: Share of the captions whose pooled embedding is that of the empty prompt; a contrastive one says so
             much of the picture that the UNet may do without words.
-        decay: Weight of the squares of the cross-attention's W_q and W_k.
         again: The UNet starts from the bundled one, which can draw already, and learns to read anew.
+        after: The variant whose whole training it goes on from, with one change: where captions have no pooled
+            embedding, the UNet cannot read the attributes before a noun either: the noun's own place must tell them.
         heads: Heads at the two levels of 64 and 128 channels: (4, 8) are 44 heads of width 16 in all.
     """
 
     words: str = "words"
     learning: bool = False
-    until: int = 0
     price: float = 0.0
-    free: float = FREE
-    hardness: float = 0.0
-    least: float = 0.0
+    aim: float = 0.0
+    floor: float = 0.0
     unpooled: float = 0.0
-    decay: float = 0.0
     again: bool = False
+    after: str = ""
     heads: tuple[int, int] = (4, 8)
 
 
+_AIMED = Variant(learning=True, price=0.02, aim=0.02, floor=0.08, unpooled=0.5, again=True)
 VARIANTS = {
-    "joint": Variant(words="", learning=True),
-    "joint-priced": Variant(words="", learning=True, price=0.5),
-    "tuned-priced": Variant(learning=True, price=0.5),
-    "frozen": Variant(),
-    "frozen-priced": Variant(price=0.5),
-    "frozen-decay": Variant(decay=1e-3),
+    "aimed": _AIMED,
+    "alone": replace(_AIMED, after="aimed"),
+    "aimed-pooled": replace(_AIMED, unpooled=0.0),
+    "again-tuned-aimed": replace(_AIMED, floor=0.0),
+    "again-tuned-ceiling": replace(_AIMED, floor=0.0, aim=0.0),
+    "again-tuned": Variant(learning=True, again=True),
     "again-frozen": Variant(again=True),
-    "again-frozen-priced": Variant(again=True, price=0.5),
-    "again-frozen-band": Variant(again=True, price=2.0, least=0.15),
-    "again-frozen-unpooled": Variant(again=True, price=0.5, unpooled=0.7),
-    "again-joint-priced": Variant(words="", again=True, learning=True, price=0.5),
-    "again-tuned-band": Variant(again=True, learning=True, price=2.0, least=0.15),
-    "again-tuned": Variant(again=True, learning=True),
-    "again-tuned-gentle": Variant(again=True, learning=True, price=0.05, free=0.35, hardness=2.0),
-    "again-tuned-soft": Variant(again=True, learning=True, price=0.1, free=1.0, hardness=1.0),
-    "again-tuned-held": Variant(again=True, learning=True, until=800),
-    "again-tuned-priced": Variant(again=True, learning=True, price=0.5),
+    "joint": Variant(words="", learning=True),
+    "frozen": Variant(),
 }
 
 
@@ -115,29 +109,39 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
     variant = VARIANTS[name]
     tokenizer, vae = build_tokenizer(), bundled_vae()
     pictures, encoder = load_pictures(folder, vae), Encoder(tokenizer)
-    base, scheduler, ledger = build(folder, variant, tokenizer), build_scheduler(), ledger_of(variant)
+    base, scheduler = build(folder, variant, tokenizer), build_scheduler()
+    ledger = Ledger(ceiling=CEILING, floor=variant.floor)
     install(base.unet, ledger)
-    scored = [p for n, p in base.unet.named_parameters() if "attn2.to_q" in n or "attn2.to_k" in n]
 
     def batch_loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        chosen = torch.randint(len(pictures.scenes), (BATCH,), generator=generator)
+        late = sys.maxsize if variant.after else step  # what goes on from a whole training has all that came late in it
+        size = BATCH if late < GROWN else LARGER
+        chosen = torch.randint(len(pictures.scenes), (size,), generator=generator)
         rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
-        ids = torch.tensor(encoder.padded([describe(pictures.scenes[i], rng) for i in chosen])[0])
-        ids[torch.rand(BATCH, generator=generator) < DROPOUT] = empty_prompt(tokenizer)
+        captions = [describe(pictures.scenes[i], rng) for i in chosen]
+        ids, at = (list(x) for x in encoder.padded(captions))
+        ids, dropped = torch.tensor(ids), torch.rand(size, generator=generator) < DROPOUT
+        ids[dropped] = empty_prompt(tokenizer)
         ledger.words = sentences(ids, tokenizer.eos_token_id)
+        if variant.aim:
+            ledger.nouns, ledger.places = places_of(at, pictures.masks[chosen], dropped)
         noisy, times, target = noisy_batch(pictures.latents[chosen].float(), scheduler, generator)
-        with torch.set_grad_enabled(variant.learning and not 0 < variant.until <= step):
+        with torch.set_grad_enabled(variant.learning):
             states, pooled, _ = base.text(ids)
-            hidden = torch.rand(BATCH, generator=generator) < variant.unpooled
+            hidden = torch.rand(size, generator=generator) < variant.unpooled
+            if variant.after:
+                ledger.unread = (hidden & ~dropped)[:, None] * torch.tensor(encoder.attributes(captions)).float()
             pooled = torch.where(hidden[:, None], base.text(empty_prompt(tokenizer)[None])[1], pooled)
-        added = {"text_embeds": pooled, "time_ids": torch.tensor(TIME_IDS).expand(BATCH, 6)}
+        added = {"text_embeds": pooled, "time_ids": torch.tensor(TIME_IDS).expand(size, 6)}
         out = base.unet(noisy, times, states, added_cond_kwargs=added).sample
-        loss, cost = F.mse_loss(out.float(), target), ledger.cost()
-        parts = {"mse": float(loss.detach()), "cost": float(cost.detach())}
-        loss = loss + variant.price * cost
-        if variant.decay:
-            loss = loss + variant.decay * torch.stack([p.square().sum() for p in scored]).sum()
-        return loss, parts
+        pixels = pixel_weights(pictures, chosen, faces=late >= FACES) if late >= CLOSER else torch.ones(())
+        loss, parts = (pixels * (out.float() - target).square()).mean(), {"cost": ledger.cost()}
+        parts["mse"] = loss
+        loss = loss + variant.price * parts["cost"]
+        if variant.aim:
+            parts["missed"] = ledger.missed()
+            loss = loss + variant.aim * parts["missed"]
+        return loss, {name: float(part.detach()) for name, part in parts.items()}
 
     average = fit(base, batch_loss, recipe_of(steps, whole), folder / name)
     assert isinstance(average, Base)
@@ -146,9 +150,25 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
     return pipeline
 
 
-def ledger_of(variant: Variant) -> Ledger:
-    """What writes down, and prices, what the heads read."""
-    return Ledger(least=variant.least, free=variant.free, hardness=variant.hardness)
+def pixel_weights(pictures: Pictures, chosen: Tensor, faces: bool) -> Tensor:
+    """(B, 1, 16, 16) of mean 1: subjects count three times, and with ``faces`` what expressions decide 8 more."""
+    rows = chosen.tolist()
+    weights = 1 + 2 * pictures.masks[rows].any(1).astype(np.float32)
+    if faces:
+        weights += 8 * np.stack([pictures.of_expression(row) for row in rows])
+    small = F.avg_pool2d(torch.from_numpy(weights)[:, None], 2)
+    return small / small.mean()
+
+
+def places_of(at: Sequence[dict[str, int]], masks: np.ndarray, dropped: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and positions of nouns (N, 2), and where their subjects are seen (N, 32, 32); masks are (B, 2, 32, 32)."""
+    nouns, places = [], []
+    for row, tags in enumerate(at):
+        for slot in range(2):
+            if f"noun {slot}" in tags and masks[row, slot].any() and not dropped[row]:
+                nouns.append((row, tags[f"noun {slot}"]))
+                places.append(torch.from_numpy(masks[row, slot]).float())
+    return torch.tensor(nouns), torch.stack(places)
 
 
 def build(folder: Path, variant: Variant, tokenizer: CLIPTokenizer) -> Base:
@@ -157,20 +177,22 @@ def build(folder: Path, variant: Variant, tokenizer: CLIPTokenizer) -> Base:
     text = encoders.train(folder, name=variant.words) if variant.words else encoders.TextEncoders(tokenizer)
     torch.manual_seed(11)
     base = Base(text.requires_grad_(variant.learning), variant.heads)
-    if variant.again:
-        start_from_bundled(base.unet)
+    if variant.after:
+        _load(base, torch.load(folder / variant.after / "checkpoint.pt", weights_only=True)["average"])
+    elif variant.again:
+        start_from(miniature.path() / "unet", base.unet)
     return base
 
 
-def start_from_bundled(unet: UNet2DConditionModel) -> None:
-    """Give the UNet the bundled one's weights, except those that read the text and its pooled embedding.
+def start_from(first: Path, unet: UNet2DConditionModel) -> None:
+    """Give the UNet the weights of the first one, except those that read the text and its pooled embedding.
 
     Heads half as wide see half of a product of query and key, at a scale that is larger by the root of two; queries are
     made larger by as much again, so that self-attention stays about as sharp as it was.
     """
-    bundled = UNet2DConditionModel.from_pretrained(miniature.path() / "unet").state_dict()
+    learnt = UNet2DConditionModel.from_pretrained(first).state_dict()
     own = unet.state_dict()
-    for name, weight in bundled.items():
+    for name, weight in learnt.items():
         if ".attn2." in name or name.startswith("add_embedding"):
             continue
         own[name] = weight * 2**0.5 if ".attn1.to_q" in name else weight
@@ -215,8 +237,12 @@ def from_checkpoint(folder: Path, name: str) -> tuple[StableDiffusionXLPipeline,
     state = torch.load(folder / name / "checkpoint.pt", weights_only=True)
     young = recipe_of(1, False).ema ** state["step"] > 0.01
     weights = state["model"] if young else state["average"]
-    base.load_state_dict({k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"})
+    _load(base, weights)
     return assemble(base.eval().requires_grad_(False), tokenizer, bundled_vae()), state["step"]
+
+
+def _load(base: Base, weights: dict[str, Tensor]) -> None:
+    base.load_state_dict({k.removeprefix("module."): v for k, v in weights.items() if k != "n_averaged"})
 
 
 if __name__ == "__main__":

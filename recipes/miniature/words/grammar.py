@@ -25,7 +25,8 @@ class Caption:
     """A sentence and what it says.
 
     Attributes:
-        words: Its words and punctuation, each with what it belongs to: "noun 0", "noun 1", "place" or "".
+        words: Its words and punctuation, each with what it belongs to: "noun 0", "noun 1", "place",
+            "attribute" (before a noun) or "".
         pairs: The pairs of words that decide whether it may be used in training.
         named: Per subject, what can be looked for in the picture: style, place, shirt, hat, expression.
         nouns: The nouns of the subjects.

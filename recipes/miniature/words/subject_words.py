@@ -42,7 +42,7 @@ class Subject:
         clothes, pairs = _clothes(look, rng, held_out, named)
         if clothes:
             clauses.insert(0 if rng.random() < 0.4 else len(clauses), clothes)
-        words = [*spoken(" ".join(before)), *spoken(noun, f"noun {number}")]
+        words = [*spoken(" ".join(before), "attribute"), *spoken(noun, f"noun {number}")]
         article = pick(rng, ("a", "the", "one", "this", ""), first=0.8)
         if article == "a" and words[0][0][0] in "aeiou":
             article = "an"

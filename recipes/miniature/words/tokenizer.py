@@ -65,6 +65,16 @@ class Encoder:
         both = [self(caption) for caption in captions]
         return [ids + [self.end] * (LENGTH - len(ids)) for ids, _ in both], [at for _, at in both]
 
+    def attributes(self, captions: Sequence[Caption]) -> list[list[bool]]:
+        """Which of the 77 tokens belong to attributes before a noun."""
+        rows = []
+        for caption in captions:
+            flags = [False]
+            for word, tag in caption.words:
+                flags += [tag == "attribute"] * len(self._of(word))
+            rows.append([*(flags + [False] * LENGTH)[: LENGTH - 1], False])
+        return rows
+
     def _of(self, word: str) -> list[int]:
         if word not in self._ids:
             self._ids[word] = self.tokenizer(word).input_ids[1:-1]
