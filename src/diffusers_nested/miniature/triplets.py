@@ -6,7 +6,7 @@ import numpy as np
 
 from ..data import Triplet
 from ..errors import NestedAdapterError
-from .captions import plain_caption
+from .language import plain_caption
 from .drawing import render
 from .world import Look, Person, Pet, Scene, portrait, random_person, random_pet, random_scene, snapshot
 
