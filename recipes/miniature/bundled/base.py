@@ -1,7 +1,7 @@
-"""The miniature's text encoders and UNet, trained together as a small SDXL.
+"""The first base: text encoders and a UNet, trained together as a small SDXL on captions of few words.
 
-Run as ``python -m recipes.miniature.bundled.base RUN_FOLDER`` after the autoencoder. It saves
-a complete pipeline under ``RUN_FOLDER / "pipeline"``.
+Run as ``python -m recipes.miniature.bundled.base RUN_FOLDER`` after the autoencoder. It saves a complete pipeline under
+``RUN_FOLDER / "first"``. The base that is bundled starts from its UNet (``recipes.miniature.words``).
 """
 
 import logging
@@ -22,6 +22,7 @@ from .tokenizer import build_tokenizer
 
 JOINT = Recipe(steps=3000, lr=1.5e-3, flat=1.0, seed=10)
 UNET = Recipe(steps=6500, lr=1.5e-3, warmup=50, flat=0.25, seed=11, ema=0.999)
+FIRST = "first"
 BATCH, PICTURES, DROPOUT = 32, 120_000, 0.1
 TIME_IDS = (32.0, 32.0, 0.0, 0.0, 32.0, 32.0)
 
@@ -158,7 +159,7 @@ def train(folder: Path) -> StableDiffusionXLPipeline:
         add_watermarker=False,
     )
     base.unet.set_default_attn_processor()
-    pipeline.save_pretrained(folder / "pipeline")
+    pipeline.save_pretrained(folder / FIRST)
     return pipeline
 
 

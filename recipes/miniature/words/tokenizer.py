@@ -9,10 +9,10 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
+from diffusers_nested.miniature.language import Caption, describe
 from diffusers_nested.miniature.world import random_scene, random_subjects
 
 from ..bundled.tokenizer import END, START
-from .grammar import Caption, describe
 
 SENTENCES, VOCABULARY, LENGTH = 20_000, 520, 77
 
