@@ -119,7 +119,11 @@ def test_what_captions_name_is_read_from_them_and_all_their_words_are_known(held
     ("prompt", "order", "named"),
     [
         ("A person on a beach", ["person"], [{"place": "beach"}]),
-        ("Portrait of a MAN, smiling, at home", ["man"], [{"style": "photo", "place": "room", "expression": "smiling"}]),
+        (
+            "Portrait of a MAN, smiling, at home",
+            ["man"],
+            [{"style": "photo", "place": "room", "expression": "smiling"}],
+        ),
         ("a man with a wizard's hat and a gray top", ["man"], [{"shirt": "grey"}]),
         ("a snow white cat", ["cat"], [{}]),
         (

@@ -44,12 +44,12 @@ _GATES = (
 )
 _WORDS = (  # title, what is known of Stable Diffusion, part of the results, and keys whose values are added up
     ("attention to the start token and padding", "0.9 to 0.99 in most heads", "alone", ("start", "padding")),
-    ("attention to \"person\"", "", "alone", ("person",)),
+    ('attention to "person"', "", "alone", ("person",)),
     ("heads that give it at least 0.05 somewhere", "", "alone", ("heads that give person .05 or more",)),
     ("heads that give it over half somewhere", "", "alone", ("heads that give person over half",)),
     ("IoU of its map with the person", "about 0.6", "alone", ("IoU of person",)),
     ("… beside a pet", "", "pair", ("IoU of person",)),
-    ("IoU of the map of \"pet\" beside a person", "", "pair", ("IoU of pet",)),
+    ('IoU of the map of "pet" beside a person', "", "pair", ("IoU of pet",)),
     ("style as named, in held-out wordings", "", "pictures", ("alone: style",)),
     ("… place", "", "pictures", ("alone: place",)),
     ("… shirt", "", "pictures", ("alone: shirt",)),

@@ -199,7 +199,9 @@ def start_from(first: Path, unet: UNet2DConditionModel) -> None:
         NestedAdapterError: There is no first UNet.
     """
     if not first.is_dir():
-        raise NestedAdapterError(f"There is no UNet in {first}. Train it: python -m recipes.miniature.bundled.base RUN.")
+        raise NestedAdapterError(
+            f"There is no UNet in {first}. Train it: python -m recipes.miniature.bundled.base RUN."
+        )
     learnt = UNet2DConditionModel.from_pretrained(first).state_dict()
     own = unet.state_dict()
     for name, weight in learnt.items():
