@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from diffusers_nested.miniature.triplets import caption_of
 from diffusers_nested.miniature.drawing import render
+from diffusers_nested.miniature.triplets import caption_of
 from diffusers_nested.miniature.world import (
     CLOTH,
     HAIR,

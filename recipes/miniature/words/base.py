@@ -49,8 +49,9 @@ class Variant:
         unpooled: Share of the captions whose pooled embedding is that of the empty prompt; a contrastive one says so
             much of the picture that the UNet may do without words.
         again: The UNet starts from that of the first base, which can draw already, and learns to read anew.
-        after: The variant whose whole training it goes on from, with one change: where captions have no pooled
-            embedding, the UNet cannot read the attributes before a noun either: the noun's own place must tell them.
+        alone: Where captions have no pooled embedding, the UNet cannot read the attributes before a noun either: the
+            noun's own place must tell them.
+        after: The variant whose whole training it goes on from.
         heads: Heads at the two levels of 64 and 128 channels: (4, 8) are 44 heads of width 16 in all.
     """
 
@@ -61,6 +62,7 @@ class Variant:
     floor: float = 0.0
     unpooled: float = 0.0
     again: bool = False
+    alone: bool = False
     after: str = ""
     heads: tuple[int, int] = (4, 8)
 
@@ -68,7 +70,8 @@ class Variant:
 _AIMED = Variant(learning=True, price=0.02, aim=0.02, floor=0.08, unpooled=0.5, again=True)
 VARIANTS = {
     "aimed": _AIMED,
-    "alone": replace(_AIMED, after="aimed"),
+    "alone": replace(_AIMED, floor=0.15, alone=True),
+    "aimed-then-alone": replace(_AIMED, alone=True, after="aimed"),
     "aimed-pooled": replace(_AIMED, unpooled=0.0),
     "again-tuned-aimed": replace(_AIMED, floor=0.0),
     "again-tuned-ceiling": replace(_AIMED, floor=0.0, aim=0.0),
@@ -131,7 +134,7 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
         with torch.set_grad_enabled(variant.learning):
             states, pooled, _ = base.text(ids)
             hidden = torch.rand(size, generator=generator) < variant.unpooled
-            if variant.after:
+            if variant.alone:
                 ledger.unread = (hidden & ~dropped)[:, None] * torch.tensor(encoder.attributes(captions)).float()
             pooled = torch.where(hidden[:, None], base.text(empty_prompt(tokenizer)[None])[1], pooled)
         added = {"text_embeds": pooled, "time_ids": torch.tensor(TIME_IDS).expand(size, 6)}

@@ -7,8 +7,8 @@ import numpy as np
 
 from ..data import Triplet
 from ..errors import NestedAdapterError
-from .language import plain_caption
 from .drawing import render
+from .language import plain_caption
 from .world import Look, Person, Pet, Scene, portrait, random_person, random_pet, random_scene, snapshot
 
 CaptionOf = Callable[[Scene], str]  # must hold the subject's word

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..world import Scene
-
 from . import vocabulary as v
 from .splits import is_held_out, on_side
 from .subject_words import Piece, Subject, pick, spoken

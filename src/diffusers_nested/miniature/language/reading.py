@@ -8,7 +8,10 @@ from . import vocabulary as v
 from .known import words_of
 
 # Left out at the beginning of a phrase, so that other small words in their place are read as well.
-_SMALL = set("a an the in on at by as among under before inside with who is looks looking".split())
+_SMALL = {
+    *("a", "an", "the", "in", "on", "at", "by", "as", "among", "under", "before", "inside", "with"),
+    *("who", "is", "looks", "looking"),
+}
 _BREAKS = _SMALL - {"a", "an", "the"} | {"and", "beside", "next", "to", "of", "having", "wearing"}
 
 

@@ -8,7 +8,6 @@ from typing import TypeVar
 import numpy as np
 
 from ..world import Look, Person, Pet
-
 from . import vocabulary as v
 from .splits import on_side, pairs_of
 
