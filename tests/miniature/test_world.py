@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from diffusers_nested.miniature.drawing import render
-from diffusers_nested.miniature.triplets import caption_of
+from diffusers_nested.miniature.prompts import wanted
+from diffusers_nested.miniature.triplets import PAPER_PLACES, PAPER_SHIRTS, caption_of, draw_triplets
 from diffusers_nested.miniature.world import (
     CLOTH,
     HAIR,
@@ -81,6 +82,18 @@ def test_captions_of_triplets_say_nothing_of_the_identity_and_depend_on_the_scen
     assert not any(re.search("hair|eye|glasses|beard|moustache|skin", text) for text in texts)
     scene = portrait(SOMEONE)
     assert caption_of(scene) == caption_of(portrait(SOMEONE))
+
+
+@pytest.mark.parametrize("name", ["people", "pets"])
+def test_examples_as_in_the_paper_are_cut_out_of_their_targets(name):
+    for one in draw_triplets(name, 20, seed=6, as_in_paper=True):
+        (named,) = wanted(one.text, [word := {"people": "person", "pets": "pet"}[name]])
+        assert named.get("style", "photo") == "photo" and named.get("place", "beach") in PAPER_PLACES
+        assert "hat" not in named and named.get("shirt", "red") in PAPER_SHIRTS and word in one.text
+        photo, target = one.input_image, one.target_image
+        assert photo.shape == target.shape == (32, 32, 3)
+        colours = {tuple(pixel) for pixel in target.reshape(-1, 3)}
+        assert {tuple(pixel) for pixel in photo.reshape(-1, 3)} <= colours  # enlarged, not blurred
 
 
 def test_every_caption_word_is_one_token_and_letters_still_encode():

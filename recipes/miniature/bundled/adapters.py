@@ -98,9 +98,19 @@ def fit(
     config: TrainingConfig,
     name: str,
     count: int = TRIPLETS,
-    photo_is_target: bool = False,
+    **examples: bool,
 ) -> None:
-    """Train an adapter on triplets of people or pets, or resume its training."""
+    """Train an adapter on triplets of people or pets, or resume its training.
+
+    Args:
+        pipeline: What it is for.
+        encoder: Its vision tower.
+        adapter: As it begins.
+        config: Of the training.
+        name: "people" or "pets".
+        count: Number of triplets.
+        **examples: For ``draw_triplets``.
+    """
     for module in pipeline.unet.modules():
         if isinstance(module, Attention) and not module.is_cross_attention:
             module.set_processor(AttnProcessor())  # explicit softmax: the faster one in training on a CPU
@@ -108,9 +118,9 @@ def fit(
         pipeline,
         encoder,
         adapter,
-        draw_triplets(name, count, seed=42, photo_is_target=photo_is_target),
+        draw_triplets(name, count, seed=42, **examples),
         config,
-        validation_dataset=draw_triplets(name, 64, seed=41, held_out=True, photo_is_target=photo_is_target),
+        validation_dataset=draw_triplets(name, 64, seed=41, held_out=True, **examples),
     )
 
 
