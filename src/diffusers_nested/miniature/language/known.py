@@ -32,7 +32,7 @@ def log_unknown_words(prompts: Sequence[str]) -> None:
     unknown = list(dict.fromkeys(word for prompt in prompts for word in unknown_words(prompt)))
     if unknown:
         logger.warning(
-            "The miniature world never learnt %s: it draws all the same, but such words say little to it. Those that it "
+            "The miniature world never learnt %s: it draws all the same, but they say little to it. Those that it "
             "knows are in diffusers_nested.miniature.language.vocabulary.",
             ", ".join(f'"{word}"' for word in unknown),
         )
