@@ -112,8 +112,8 @@ class IPAdapterContestant:
 
     preparation = 0.0
 
-    def __init__(self, unet: UNet2DConditionModel, tokens: int) -> None:
-        self._unet = unet
+    def __init__(self, unet: UNet2DConditionModel, tokens: int, adapters: int = 1) -> None:
+        self._unet, self._adapters = unet, adapters
         self.name, self.tokens = f"IP-Adapter, {tokens} tokens", tokens
 
     @contextmanager
@@ -123,13 +123,16 @@ class IPAdapterContestant:
         layers = cross_attention_layers(self._unet)
         before = {path: layer.processor for path, layer in layers.items()}
         for layer in layers.values():
-            processor = IPAdapterAttnProcessor2_0(layer.inner_dim, 2048, [self.tokens]).requires_grad_(False)
+            processor = IPAdapterAttnProcessor2_0(layer.inner_dim, 2048, [self.tokens] * self._adapters).requires_grad_(
+                False
+            )
             for parameter in processor.parameters():
                 parameter.fill_(1e-3)
             layer.set_processor(processor.to(states.device, states.dtype))
-        self._unet.encoder_hid_proj = MultiIPAdapterImageProjection([nn.Identity()])  # pyright: ignore
+        self._unet.encoder_hid_proj = MultiIPAdapterImageProjection([nn.Identity()] * self._adapters)  # pyright: ignore
         self._unet.config.encoder_hid_dim_type = "ip_image_proj"
-        images = [torch.randn(2, 1, self.tokens, 2048, device=states.device, dtype=states.dtype)]
+        shape = (2, 1, self.tokens, 2048)
+        images = [torch.randn(shape, device=states.device, dtype=states.dtype) for _ in range(self._adapters)]
         conditions = inputs["added_cond_kwargs"] | {"image_embeds": images}
         yield lambda: self._unet(**inputs | {"added_cond_kwargs": conditions})
         self._unet.encoder_hid_proj = None

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[16, 256, 1024])
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-    with FakeTensorMode(allow_non_fake_inputs=True):  # for the dials, which are real
+    with FakeTensorMode():
         unet = sdxl_unet().eval()
         rows = [{"size": size, **row} for size in args.sizes for row in _count_size(unet, size, args.tokens)]
     args.output.write_text(json.dumps(rows, indent=1) + "\n")
@@ -63,10 +63,9 @@ def _count_nested(unet: Any, inputs: dict[str, Any], tokens: int) -> float:
     kind = Kind("flops", get_mechanism("nested"), 2.0, {path: Dial(1.0) for path in widths}, tokens)
     subject = ProjectedSubject(kind, {path: (random(width), random(width)) for path, width in widths.items()})
     positions = torch.empty(1, 77, device=CPU, dtype=DTYPE)
-    rows = torch.empty(1, device=CPU, dtype=torch.long)
     injector = NestedInjector(unet)
     injector.inject()
-    with injector.bound(RowGroup([PlacedSubject((subject,), positions)], rows, rows)):
+    with injector.bound(RowGroup([PlacedSubject((subject,), positions)], (1, 2), (0, 1), batch=2)):
         total = _count(lambda: unet(**inputs))
     injector.eject()
     return total

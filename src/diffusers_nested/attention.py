@@ -21,11 +21,20 @@ A mask m (our extension) says at which queries a subject acts: β and λ − 1 a
 m_q = 0 leaves the word as it is. Several masked subjects may share a word; their values are then added,
 V_q[s*] = (1 − Σᵢ βᵢ mᵢ_q) V[s*] + Σᵢ βᵢ mᵢ_q v*ᵢ_q.
 
+There are two forms of the same layer. ``nested_attention`` is the plain one, for every scale, mask and gradient: it
+computes A. ``nested_terms`` is the fast one, for scales up to 1 without masks, when nothing is learnt: as
+
+    Σ_s* A[q, s*] α ‖V[s*]‖ = (A C)_q,    C[s] = α ‖V[s]‖ at s*, 0 elsewhere,
+
+is plain attention over other values, A itself is not needed, and fused attention computes both A V' and A C.
+
 Letters in shapes: B rows, H heads, S queries, T prompt tokens, N subject tokens, d head width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +61,7 @@ class SubjectValues:
         mask: Where the subject acts, (B or 1, S), from 0 to 1; None for everywhere.
         seen: (B, S), to which a mechanism that locates words adds the attention that the subject's word gets; None
             for the others.
+        doses: Of all subjects that act together with this one, if they have been computed before.
     """
 
     key: Tensor | None
@@ -62,6 +72,56 @@ class SubjectValues:
     log_weights: Tensor | None = None
     mask: Tensor | None = None
     seen: Tensor | None = None
+    doses: "Doses | None" = None
+
+
+@dataclass(frozen=True, eq=False)
+class Doses:
+    """What the scales make of the words of subjects that act together: the same for all queries and steps.
+
+    Attributes:
+        kept: How much of the values stays, (B or 1, 1, T, 1): 1 − β at s* of subjects without a mask, else 1.
+        raised: What positive logits are multiplied by, (B or 1, 1, 1, T): λ at s* of subjects without a mask, else 1.
+        raises: Whether a λ may be above 1.
+        shares: Of each subject, β at s*, 0 elsewhere, (B or 1, 1, T, 1).
+        added: Of each subject, how much of its value is added: ``shares``; with a norm, times α / √(H d), so that
+            its product with ‖V[s]‖ is of the size of the values' entries, which half precision can hold.
+        extras: Of each subject, λ − 1 at s*, 0 elsewhere, (B or 1, 1, 1, T).
+        strengths: Of each subject, the scale in rows that have the word, 0 in others, (B or 1, 1, 1, 1).
+    """
+
+    kept: Tensor
+    raised: Tensor
+    raises: bool
+    shares: tuple[Tensor, ...]
+    added: tuple[Tensor, ...]
+    extras: tuple[Tensor, ...]
+    strengths: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, subjects: Sequence[SubjectValues], size: int, dtype: torch.dtype) -> "Doses":
+        """The doses in a layer whose values are of this type and have this width, H d, of all heads together."""
+        precise = torch.promote_types(dtype, torch.float32)
+        kept = raised = torch.ones((), dtype=precise)
+        shares, added, extras, strengths = [], [], [], []
+        for subject in subjects:
+            at = subject.positions.to(precise)  # (B or 1, T)
+            dial = torch.as_tensor(subject.scale, dtype=precise, device=at.device)
+            share, extra = at * dial.clamp(max=1), at * (dial.clamp(min=1) - 1)
+            shares.append(share[:, None, :, None])
+            extras.append(extra[:, None, None, :])
+            added.append(shares[-1] if subject.alpha is None else shares[-1] * (subject.alpha * size**-0.5))
+            strengths.append((dial * at.amax(dim=1))[:, None, None, None].to(dtype))
+            if subject.mask is None:  # then no other subject has its words
+                kept, raised = kept.to(at.device) - shares[-1], raised.to(at.device) + extras[-1]
+        raises = any([isinstance(subject.scale, Tensor) or subject.scale > 1 for subject in subjects])
+        return cls(kept, raised, raises, tuple(shares), tuple(added), tuple(extras), tuple(strengths))
+
+
+def doses_of(subjects: Sequence[SubjectValues], like: Tensor) -> Doses:
+    """What the subjects' scales make of their words, in a layer with values (B, H, L, d)."""
+    known = subjects[0].doses if subjects else None
+    return known or Doses.of(subjects, like.shape[1] * like.shape[3], like.dtype)
 
 
 def nested_attention(
@@ -109,41 +169,98 @@ def attention_with_values(
         attention_mask: As in ``nested_attention``.
         values_of: (queries, subject) -> v*_q before its norm is set, (B or 1, H, S or 1, d).
     """
-    weights = outer_weights(query, key, subjects, attention_mask)  # A, (B, H, S, T)
-    out = _prompt_values(weights, value, subjects)
-    word_rms = rms(value)  # ‖V[s]‖ / √(H d), (B, T)
-    for subject in subjects:
+    doses = doses_of(subjects, value)
+    weights = outer_weights(query, key, subjects, doses, attention_mask)  # A, (B, H, S, T)
+    out = _prompt_values(weights, value, subjects, doses)
+    word_norm = norm(value) if any([subject.alpha is not None for subject in subjects]) else None  # (B, 1, T, 1)
+    for subject, added in zip(subjects, doses.added, strict=True):
         nested = values_of(query, subject)  # (B, H, S, d)
-        share = blend(subject, weights)  # (B, T)
+        share = added if word_norm is None or subject.alpha is None else added * word_norm
+        # Σ_s* A[q, s*] · share[s*]: (B, H, S, T) @ (B or 1, 1, T, 1) -> (B, H, S, 1)
+        amount = _summed(weights, share)
         if subject.alpha is not None:
-            share = share * word_rms * subject.alpha
-        # Σ_s* A[q, s*] · share[s*]: (B, H · S, T) @ (B, T, 1) -> (B, H, S)
-        amount = (weights.flatten(1, 2) @ share[..., None]).view(weights.shape[:3])
-        if subject.alpha is not None:
-            amount = amount / rms(nested)[:, None]
+            amount = amount / length(nested)
         if subject.mask is not None:
-            amount = amount * subject.mask.to(amount.dtype)[:, None]
-        # one pass over the wide tensors; the narrow amounts take the same type
-        amount = amount.clamp(max=torch.finfo(out.dtype).max).to(out.dtype)
-        out = torch.addcmul(out, nested.to(out.dtype), amount[..., None])
-    return out
+            amount = amount * subject.mask.to(amount.dtype)[:, None, :, None]
+        out = torch.addcmul(out, nested, amount, value=root(subject, value))
+    return out.to(value.dtype)
 
 
-def _prompt_values(weights: Tensor, value: Tensor, subjects: Sequence[SubjectValues]) -> Tensor:
-    """A V with the rows s* lowered by the subjects' shares: (B, H, S, d)."""
-    kept = torch.ones_like(value[:, 0, :, 0], dtype=weights.dtype)  # (B, T): 1, and 1 − β at s*
-    lowered = None  # by masked subjects, different for every query: (B, S, T)
-    for subject in subjects:
-        if subject.mask is None:
-            kept = kept - blend(subject, weights)
+def _summed(weights: Tensor, share: Tensor) -> Tensor:
+    """Weights (B, H, S, T) times a share of each token (B or 1, 1, T, 1), added up: (B, H, S, 1)."""
+    rows, heads, queries, words = weights.shape
+    total = torch.bmm(weights.reshape(rows, heads * queries, words), share[:, 0].expand(rows, words, 1))
+    return total.view(rows, heads, queries, 1)
+
+
+def nested_terms(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    subjects: Sequence[SubjectValues],
+    attention_mask: Tensor | None = None,
+) -> Iterator["Term"]:
+    """What nested attention adds to A V', the attention over values lowered by ``Doses.kept``.
+
+    In fused attention only, so only for scales up to 1 and without masks:
+
+        out_q = A V' + √(H d) · v*_q / ‖v*_q‖ · A C,    C[s] = α β ‖V[s]‖ / √(H d) at s*, 0 elsewhere.
+
+    C is as wide as a head, with equal columns: so A C has the shape of v*_q, and any kernel can compute it.
+
+    Args:
+        query: As in ``nested_attention``.
+        key: As in ``nested_attention``.
+        value: As in ``nested_attention``.
+        subjects: As in ``nested_attention``.
+        attention_mask: As in ``nested_attention``.
+
+    Yields:
+        One term for each subject.
+    """
+    return terms_with_values(query, key, value, subjects, attention_mask, nested_values)
+
+
+class Term(NamedTuple):
+    """A product that is added to a layer's output: factor · values · amount, broadcastable to (B, H, S, d)."""
+
+    values: Tensor
+    amount: Tensor
+    factor: float = 1.0
+
+
+def terms_with_values(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    subjects: Sequence[SubjectValues],
+    attention_mask: Tensor | None,
+    values_of: Callable[[Tensor, SubjectValues], Tensor],
+) -> Iterator[Term]:
+    """``nested_terms`` with another v*_q; see ``attention_with_values``."""
+    word_norm = norm(value) if any([subject.alpha is not None for subject in subjects]) else None  # (B, 1, T, 1)
+    for subject, added in zip(subjects, doses_of(subjects, value).added, strict=True):
+        nested = values_of(query, subject)  # (B, H, S, d)
+        columns = added.expand(-1, -1, -1, value.shape[3])  # (B or 1, 1, T, d)
+        if subject.alpha is None:
+            columns = columns.contiguous()
         else:
-            part = subject.mask.to(weights.dtype)[:, :, None] * blend(subject, weights)[:, None, :]
+            columns = columns * word_norm
+            nested = nested / length(nested)  # float32 in half precision, too
+        columns = columns.to(value.dtype).expand(value.shape)  # C, (B, H, T, d)
+        yield Term(nested, F.scaled_dot_product_attention(query, key, columns, attention_mask), root(subject, value))
+
+
+def _prompt_values(weights: Tensor, value: Tensor, subjects: Sequence[SubjectValues], doses: Doses) -> Tensor:
+    """A V with the rows s* lowered by the subjects' shares: (B, H, S, d)."""
+    lowered = None
+    for number, subject in enumerate(subjects):
+        if subject.mask is not None:  # different for every query: (B, 1, S, T)
+            part = subject.mask.to(weights.dtype)[:, None, :, None] * doses.shares[number].transpose(2, 3)
             lowered = part if lowered is None else lowered + part
-    if lowered is None:
-        return weights.to(value.dtype) @ (value * kept[:, None, :, None]).to(value.dtype)
     # a word has either masked subjects or one without a mask, so the two factors multiply
-    weights = weights * (kept[:, None, :] * (1 - lowered))[:, None]
-    return weights.to(value.dtype) @ value
+    weights = weights if lowered is None else weights * (1 - lowered)
+    return weights @ (value * doses.kept.to(weights.dtype))
 
 
 def nested_values(query: Tensor, subject: SubjectValues) -> Tensor:
@@ -182,7 +299,11 @@ def _by_blocks(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -
 
 
 def outer_weights(
-    query: Tensor, key: Tensor, subjects: Sequence[SubjectValues], attention_mask: Tensor | None = None
+    query: Tensor,
+    key: Tensor,
+    subjects: Sequence[SubjectValues],
+    doses: Doses,
+    attention_mask: Tensor | None = None,
 ) -> Tensor:
     """A = softmax of the outer logits, with those of the subjects' words raised by λ; (B, H, S, T).
 
@@ -190,42 +311,45 @@ def outer_weights(
     the weights by some per cent, and λ multiplies that.
     """
     dtype = accurate(query)
-    with torch.autocast(query.device.type, enabled=False):
-        # scaling T keys is cheaper than scaling S · T logits
-        logits = query.to(dtype) @ (key.to(dtype) * query.shape[-1] ** -0.5).transpose(-1, -2)
-    if subjects:
-        # λ at s*, 1 elsewhere, (B, 1, 1 or S, T); max() with the logits themselves never lowers one
-        factor = torch.ones((), dtype=dtype, device=logits.device)
-        for subject in subjects:
-            extra = ((dial(subject, logits).clamp(min=1) - 1) * subject.positions.to(dtype))[:, None, None, :]
+    with _without_autocast(query.device.type):
+        flat = [x.to(dtype).flatten(0, 1) for x in (query, key)]  # (B, H, L, d) -> (B · H, L, d)
+        # Q Kᵀ / √d in one operation
+        logits = torch.baddbmm(
+            flat[0].new_empty(1, 1, 1), flat[0], flat[1].transpose(1, 2), beta=0, alpha=query.shape[-1] ** -0.5
+        ).view(*query.shape[:3], key.shape[2])
+    if doses.raises:
+        factor = doses.raised.to(dtype)  # λ at s*, 1 elsewhere, (B, 1, 1 or S, T)
+        for subject, extra in zip(subjects, doses.extras, strict=True):
             if subject.mask is not None:
-                extra = extra * subject.mask.to(dtype)[:, None, :, None]
-            factor = factor + extra
-        logits = torch.maximum(logits, logits * factor)
+                factor = factor + extra.to(dtype) * subject.mask.to(dtype)[:, None, :, None]
+        logits = torch.maximum(logits, logits * factor)  # max() with the logits themselves never lowers one
     if attention_mask is not None:
         logits = logits + attention_mask
     return logits.softmax(dim=-1)
 
 
-def blend(subject: SubjectValues, like: Tensor) -> Tensor:
-    """β at the subject's positions, 0 elsewhere; (B or 1, T)."""
-    return subject.positions.to(like.dtype) * dial(subject, like).clamp(max=1)
+def _without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Autocast off where it is on; not all devices have it."""
+    is_on = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    return torch.autocast(device_type, enabled=False) if is_on else nullcontext()
 
 
-def dial(subject: SubjectValues, like: Tensor) -> Tensor:
-    """The scale as a 0-d tensor."""
-    return torch.as_tensor(subject.scale, dtype=like.dtype, device=like.device)
+def norm(values: Tensor) -> Tensor:
+    """‖·‖ over the whole inner vector, all heads together: (B, H, L, d) -> (B, 1, L, 1).
 
-
-def rms(values: Tensor) -> Tensor:
-    """Norm over the whole inner vector, all heads together, divided by √(H d): (B, H, L, d) -> (B, L).
-
-    Only ratios are used, so the divisor cancels. In float32 or wider: the norm of a wide vector, and the squares of
-    entries beyond 255, overflow in fp16.
+    In float32 or wider: the norm of a wide vector, and the squares of entries beyond 255, overflow in fp16.
     """
-    by_head = torch.linalg.vector_norm(values, dim=-1, dtype=accurate(values))  # (B, H, L); faster than at once
-    norm = torch.linalg.vector_norm(by_head, dim=1)
-    return (norm * (values.shape[1] * values.shape[3]) ** -0.5).clamp(min=1e-12)
+    return torch.linalg.vector_norm(values, dim=(1, 3), keepdim=True, dtype=accurate(values))
+
+
+def length(values: Tensor) -> Tensor:
+    """``norm``, but never so small that dividing by it would overflow: values of zero stay zero."""
+    return norm(values).clamp(min=torch.finfo(values.dtype).tiny)
+
+
+def root(subject: SubjectValues, value: Tensor) -> float:
+    """√(H d), by which ``Doses.added`` was divided if the subject has a norm; for the layer's values (B, H, T, d)."""
+    return 1.0 if subject.alpha is None else (value.shape[1] * value.shape[3]) ** 0.5
 
 
 def accurate(values: Tensor) -> torch.dtype:

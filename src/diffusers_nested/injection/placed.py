@@ -1,41 +1,34 @@
 """Subjects on their way to a layer: projected once per call, placed at rows and words, then seen by each layer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from ..attention import SubjectValues
+from ..attention import Doses, SubjectValues
 from ..errors import NestedAdapterError
 from ..mechanisms import Mechanism
 from ..mechanisms.located import watching
 from .masks import ip_adapter_masks_at, masks_at, share_out
 from .word_maps import GroupMaps
 
+# Which rows of a batch: their numbers, or the first and the one after the last.
+Rows = Tensor | tuple[int, int]
+
 
 class Dial:
-    """The scale of one layer, as a 0-d tensor that is filled in place.
+    """The scale of one layer.
 
-    A compiled UNet reads the tensor, so a new value needs no new compilation.
+    Layers get what follows from it as tensors (``Doses``), so a new value needs no new compilation of the UNet.
     """
 
     def __init__(self, value: float) -> None:
         self.value = value
-        with torch.inference_mode(False):  # a tensor made in inference mode could not be filled outside of it
-            self.tensor: Tensor = torch.tensor(value, dtype=torch.float32)
 
     def set(self, value: float) -> None:
         """Turn the dial, also in the middle of a call."""
         self.value = value
-        self.tensor.fill_(value)
-
-    def to(self, device: torch.device) -> Tensor:
-        """The tensor, moved to the device for good."""
-        if self.tensor.device != device:
-            with torch.inference_mode(False):
-                self.tensor = self.tensor.to(device)
-        return self.tensor
 
 
 @dataclass(frozen=True)
@@ -103,8 +96,8 @@ class PlacedSubject:
     subjects: tuple[ProjectedSubject, ...]
     positions: Tensor
 
-    def at_layer(self, path: str, heads: int, mask: Tensor | None, seen: Tensor | None) -> SubjectValues:
-        """The subject as one layer sees it, given its mask there, (rows or 1, S), and what is seen of its word."""
+    def at_layer(self, path: str, heads: int) -> SubjectValues:
+        """The subject as one layer sees it, without its dose and its mask there."""
         kind = self.subjects[0].kind
         read: Sequence[Tensor] = self.subjects[0].layers[path]
         if len(self.subjects) > 1:
@@ -117,11 +110,8 @@ class PlacedSubject:
             key=keys[0] if keys else None,
             value=value,
             positions=self.positions,
-            scale=kind.dials[path].to(value.device),
             alpha=kind.alpha,
             log_weights=self._log_weights() if kind.is_weighted else None,
-            mask=mask,
-            seen=seen,
         )
 
     def mask_at(self, size: tuple[int, int], level: int) -> Tensor | None:
@@ -138,18 +128,26 @@ class LayerGroup:
     """Rows of the UNet's batch and the subjects that act on them, as seen by one layer.
 
     Attributes:
-        rows: Their numbers; None for all rows.
-        others: The numbers of all other rows; None if there are none.
+        rows: Which they are; None for all rows.
+        others: All other rows; None if there are none.
         subjects: What the mechanism takes; without projections, the values are still tokens, (rows, N, D).
         mechanism: How they enter the layer.
         batch: How many rows the UNet was given; None if unknown.
+        kept: What the prompt's values are multiplied by in the fast form, (B, 1, T, 1); None for nothing.
     """
 
-    rows: Tensor | None
-    others: Tensor | None
+    rows: Rows | None
+    others: Rows | None
     subjects: tuple[SubjectValues, ...]
     mechanism: Mechanism
     batch: int | None = None
+    kept: Tensor | None = None
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether the mechanism has a fast form in which these subjects can act."""
+        fast = self.mechanism.fast
+        return fast is not None and all([fast.fits(subject) for subject in self.subjects])
 
 
 class RowGroup:
@@ -157,8 +155,8 @@ class RowGroup:
 
     Args:
         placed: Their subjects.
-        rows: Their numbers; None for all rows.
-        others: The numbers of all other rows.
+        rows: Which they are; None for all rows.
+        others: All other rows.
         size: Height and width of the UNet's latents; needed for masks only.
         batch: How many rows the UNet is given; needed if rows are numbered.
         maps: Of the subjects' words; None for mechanisms that do not locate them.
@@ -170,8 +168,8 @@ class RowGroup:
     def __init__(
         self,
         placed: Sequence[PlacedSubject],
-        rows: Tensor | None = None,
-        others: Tensor | None = None,
+        rows: Rows | None = None,
+        others: Rows | None = None,
         size: tuple[int, int] = (0, 0),
         batch: int | None = None,
         maps: GroupMaps | None = None,
@@ -182,7 +180,9 @@ class RowGroup:
         self.kinds = [one.subjects[0].kind for one in placed]
         self._is_masked = any([kind.is_masked for kind in self.kinds])
         self._watching = [self._watched_by(kind) for kind in self.kinds]
-        self._known: dict[tuple[str, tuple[bool, ...], tuple[bool, ...]], LayerGroup] = {}
+        # per layer, the last one and what it was made for; and the subjects without their doses
+        self._known: dict[str, tuple[tuple[object, ...], LayerGroup]] = {}
+        self._read: dict[tuple[str, int], SubjectValues] = {}
         self._masks: dict[int, list[Tensor | None]] = {}
 
     def at_layer(self, path: str, heads: int, level: int, acting: Sequence[bool]) -> LayerGroup | None:
@@ -194,22 +194,48 @@ class RowGroup:
             level: How often the UNet has halved the latents there.
             acting: Which of the subjects act in this step.
         """
-        on = tuple([now and kind.dials[path].value > 0 for kind, now in zip(self.kinds, acting, strict=True)])
-        if not any(on):
+        scales = tuple([kind.dials[path].value * now for kind, now in zip(self.kinds, acting, strict=True)])
+        if not any(scales):
             return None
-        watches = tuple([path in paths for paths in self._watching])
-        if (path, on, watches) not in self._known:
-            masks = self._masks_at(level) if self._is_masked else [None] * len(on)
-            seen: Sequence[Tensor | None] = [None] * len(on)
-            if self._maps is not None:
-                seen, masks = self._maps.at(level, masks)
-                seen = [one if watched else None for one, watched in zip(seen, watches, strict=True)]
-            parts = zip(self._placed, masks, seen, on, strict=True)
-            subjects = [one.at_layer(path, heads, mask, map_) for one, mask, map_, acts in parts if acts]
-            self._known[path, on, watches] = LayerGroup(
-                self._rows, self._others, tuple(subjects), self.kinds[0].mechanism, self._batch
-            )
-        return self._known[path, on, watches]
+        wanted = (scales, *[path in paths for paths in self._watching])
+        if path not in self._known or self._known[path][0] != wanted:
+            self._known[path] = wanted, self._made(path, heads, level, scales)
+        return self._known[path][1]
+
+    def _made(self, path: str, heads: int, level: int, scales: Sequence[float]) -> LayerGroup:
+        """The group as seen by one layer, with these scales; subjects of scale 0 are left out."""
+        masks = self._masks_at(level) if self._is_masked else [None] * len(scales)
+        seen: Sequence[Tensor | None] = [None] * len(scales)
+        if self._maps is not None:
+            seen, masks = self._maps.at(level, masks)
+            seen = [one if path in paths else None for one, paths in zip(seen, self._watching, strict=True)]
+        subjects = [
+            replace(self._values(path, heads, slot), scale=scale, mask=masks[slot], seen=seen[slot])
+            for slot, scale in enumerate(scales)
+            if scale > 0
+        ]
+        doses = Doses.of(subjects, _width(subjects[0].value), subjects[0].value.dtype)
+        subjects = [replace(subject, doses=doses) for subject in subjects]
+        mechanism = self.kinds[0].mechanism
+        kept = (
+            self._of_all_rows(doses.kept.to(subjects[0].value.dtype))
+            if mechanism.fast is not None and mechanism.fast.lowers
+            else None
+        )
+        return LayerGroup(self._rows, self._others, tuple(subjects), mechanism, self._batch, kept)
+
+    def _values(self, path: str, heads: int, slot: int) -> SubjectValues:
+        if (path, slot) not in self._read:
+            self._read[path, slot] = self._placed[slot].at_layer(path, heads)
+        return self._read[path, slot]
+
+    def _of_all_rows(self, kept: Tensor) -> Tensor:
+        """What is kept in this group's rows, (rows, 1, T, 1), and 1 in all others: (B, 1, T, 1)."""
+        if self._rows is None or self._batch is None:
+            return kept
+        whole = kept.new_ones(self._batch, *kept.shape[1:])
+        whole[slice(*self._rows) if isinstance(self._rows, tuple) else self._rows] = kept
+        return whole
 
     def locate(self) -> None:
         """Before a call of the UNet: let the subjects act where their words have been seen."""
@@ -229,3 +255,8 @@ class RowGroup:
             shared = share_out(ours, [placed.positions for placed in self._placed])
             self._masks[level] = [mask if own is None else own for mask, own in zip(sized, shared, strict=True)]
         return self._masks[level]
+
+
+def _width(values: Tensor) -> int:
+    """H d of the values that a layer reads, (rows, H, N, d); of tokens (rows, N, D), D."""
+    return values.shape[-1] * (values.shape[1] if values.ndim == 4 else 1)
