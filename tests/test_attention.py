@@ -43,10 +43,8 @@ class Inputs:
 
     def run_fast(self) -> Tensor:
         """The fast form: attention over lowered values, and a term for each subject."""
-        rows = (self.query, self.key, self.value)
-        kept = Doses.of(self.subjects, self.value.shape[1] * self.value.shape[3], self.value.dtype).kept.to(
-            self.value.dtype
-        )
+        rows, dtype = (self.query, self.key, self.value), self.value.dtype
+        kept = Doses.of(self.subjects, HEADS * WIDTH, dtype).kept.to(dtype)
         out = F.scaled_dot_product_attention(self.query, self.key, self.value * kept, self.mask)
         for values, amount, factor in nested_terms(*rows, self.subjects, self.mask):
             out = out.addcmul_(values, amount, value=factor)

@@ -45,9 +45,10 @@ class NestedAttnProcessor:
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, temb, **kwargs)
         check_batch(self.acting, encoder_hidden_states)
         heads = to_heads(attn, hidden_states, encoder_hidden_states, attention_mask)
-        # a compiler fuses what the plain form has more, and then all scales have one graph
-        learns = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        attend = attend_by_parts if learns or not all([group.is_fast for group in self.acting]) else attend_at_once
+        # a compiler fuses what the plain form has more, and needs one graph for all scales
+        is_fast = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        is_fast = is_fast and all([group.is_fast for group in self.acting])
+        attend = attend_at_once if is_fast else attend_by_parts
         return project_out(attn, attend(attn, self.acting, *heads))
 
 
