@@ -297,7 +297,7 @@ def test_gradient_at_the_kink_of_lambda_one():
 
 
 # What half precision is allowed: the largest error, in units of the largest entry of the result.
-TOLERANCES = {torch.float16: 1.5e-3, torch.bfloat16: 8e-3, torch.float32: 1e-6}
+TOLERANCES = {torch.float16: 1.5e-3, torch.bfloat16: 8e-3, torch.float32: 3e-6}  # float32 rounds a logit of 40 by 2e-6
 
 
 def assert_close_in(dtype: torch.dtype, inputs: Inputs) -> None:
