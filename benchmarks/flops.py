@@ -58,7 +58,8 @@ def _count_nested(unet: Any, inputs: dict[str, Any], tokens: int) -> float:
     widths = layer_widths(unet)
 
     def random(width: int) -> Tensor:
-        return torch.empty(1, tokens, width, device=CPU, dtype=DTYPE)
+        # (1, H, N, d), with SDXL's heads of width 64
+        return torch.empty(1, width // 64, tokens, 64, device=CPU, dtype=DTYPE)
 
     kind = Kind("flops", get_mechanism("nested"), 2.0, {path: Dial(1.0) for path in widths}, tokens)
     subject = ProjectedSubject(kind, {path: (random(width), random(width)) for path, width in widths.items()})

@@ -7,6 +7,7 @@ from .placement import Placement, Prompt
 from .rows import RowFinder
 from .scales import check_scale, expand_scale
 from .steps import StepCounter
+from .storage import Read, Storage, split_heads
 
 __all__ = [
     "Dial",
@@ -18,11 +19,14 @@ __all__ = [
     "Placement",
     "ProjectedSubject",
     "Prompt",
+    "Read",
     "RowFinder",
     "RowGroup",
     "StepCounter",
+    "Storage",
     "check_scale",
     "current_call",
     "expand_scale",
     "outside_calls",
+    "split_heads",
 ]

@@ -94,7 +94,7 @@ class NestedInjector:
         for path, site in self._sites.items():
             acting = []
             for group, now in groups:
-                one = group.at_layer(path, site.layer.heads, site.level, now)
+                one = group.at_layer(path, site.level, now)
                 if one is not None:
                     acting.append(one)
             site.way.act(tuple(acting))

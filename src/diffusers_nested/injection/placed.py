@@ -11,6 +11,7 @@ from ..errors import NestedAdapterError
 from ..mechanisms import Mechanism
 from ..mechanisms.located import watching
 from .masks import ip_adapter_masks_at, masks_at, share_out
+from .storage import Read, WaitingValues, read_or_wait
 from .word_maps import GroupMaps
 
 
@@ -76,8 +77,8 @@ class ProjectedSubject:
 
     Attributes:
         kind: What it shares with the subjects it can be computed together with.
-        layers: Layer path -> what the layer reads: (K̆, V̆) or (V̆,), each (1 or rows, N, inner width), or
-            (tokens,) for a mechanism without projections.
+        layers: Layer path -> what the layer reads: (K̆, V̆) or (V̆,), each (1 or rows, H, N, d), or
+            (tokens,), (1, N, token_dim), for a mechanism without projections.
         log_weights: (1, N), added to the nested logits; None for equal weights.
         mask: Where in the image the subject acts, (h, w) from 0 to 1; None for everywhere.
         empty: The empty image that stands for it in the rows of negative prompts, or why it cannot, which matters only
@@ -85,7 +86,7 @@ class ProjectedSubject:
     """
 
     kind: Kind
-    layers: Mapping[str, tuple[Tensor, ...]]
+    layers: Mapping[str, Read]
     log_weights: Tensor | None = None
     mask: Tensor | None = None
     empty: "ProjectedSubject | NestedAdapterError | None" = None
@@ -103,26 +104,20 @@ class PlacedSubject:
     subjects: tuple[ProjectedSubject, ...]
     positions: Tensor
 
-    def at_layer(self, path: str, heads: int, mask: Tensor | None, seen: Tensor | None) -> SubjectValues:
+    def at_layer(self, path: str, mask: Tensor | None, seen: Tensor | None) -> SubjectValues | WaitingValues:
         """The subject as one layer sees it, given its mask there, (rows or 1, S), and what is seen of its word."""
         kind = self.subjects[0].kind
-        read: Sequence[Tensor] = self.subjects[0].layers[path]
-        if len(self.subjects) > 1:
-            columns = zip(*[subject.layers[path] for subject in self.subjects], strict=True)
-            read = [torch.cat(column) for column in columns]
-        if kind.mechanism.projection is not None:
-            read = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in read]  # (rows, N, H · d) -> (rows, H, N, d)
-        *keys, value = read
-        return SubjectValues(
-            key=keys[0] if keys else None,
-            value=value,
+        subject = SubjectValues(
+            key=None,
+            value=self.positions.new_empty(0),  # until it is read
             positions=self.positions,
-            scale=kind.dials[path].to(value.device),
+            scale=kind.dials[path].to(self.positions.device),
             alpha=kind.alpha,
             log_weights=self._log_weights() if kind.is_weighted else None,
             mask=mask,
             seen=seen,
         )
+        return read_or_wait(subject, [one.layers[path] for one in self.subjects])
 
     def mask_at(self, size: tuple[int, int], level: int) -> Tensor | None:
         """The mask at a level of the UNet, (rows or 1, S), given the latents' height and width; None without one."""
@@ -140,14 +135,15 @@ class LayerGroup:
     Attributes:
         rows: Their numbers; None for all rows.
         others: The numbers of all other rows; None if there are none.
-        subjects: What the mechanism takes; without projections, the values are still tokens, (rows, N, D).
+        subjects: What the mechanism takes, or will take once its keys and values are loaded; without projections, the
+            values are still tokens, (rows, N, D).
         mechanism: How they enter the layer.
         batch: How many rows the UNet was given; None if unknown.
     """
 
     rows: Tensor | None
     others: Tensor | None
-    subjects: tuple[SubjectValues, ...]
+    subjects: tuple[SubjectValues | WaitingValues, ...]
     mechanism: Mechanism
     batch: int | None = None
 
@@ -185,12 +181,11 @@ class RowGroup:
         self._known: dict[tuple[str, tuple[bool, ...], tuple[bool, ...]], LayerGroup] = {}
         self._masks: dict[int, list[Tensor | None]] = {}
 
-    def at_layer(self, path: str, heads: int, level: int, acting: Sequence[bool]) -> LayerGroup | None:
+    def at_layer(self, path: str, level: int, acting: Sequence[bool]) -> LayerGroup | None:
         """The group as seen by one layer; None if none of its subjects acts there.
 
         Args:
             path: The layer.
-            heads: Number of heads of the layer.
             level: How often the UNet has halved the latents there.
             acting: Which of the subjects act in this step.
         """
@@ -205,7 +200,7 @@ class RowGroup:
                 seen, masks = self._maps.at(level, masks)
                 seen = [one if watched else None for one, watched in zip(seen, watches, strict=True)]
             parts = zip(self._placed, masks, seen, on, strict=True)
-            subjects = [one.at_layer(path, heads, mask, map_) for one, mask, map_, acts in parts if acts]
+            subjects = [one.at_layer(path, mask, map_) for one, mask, map_, acts in parts if acts]
             self._known[path, on, watches] = LayerGroup(
                 self._rows, self._others, tuple(subjects), self.kinds[0].mechanism, self._batch
             )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..attention import SubjectValues
 from ..errors import RowsNotFoundError
 from .placed import LayerGroup
+from .storage import loaded
 
 
 class NestedAttnProcessor:
@@ -123,7 +124,7 @@ def attend_group(
     attn: Attention, group: LayerGroup, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 ) -> Tensor:
     """What the group's rows read, given their queries, keys, values and mask: (rows, H, S, d)."""
-    subjects = group.subjects
+    subjects = loaded(group.subjects, query.device)
     if group.mechanism.projection is None:
         subjects = tuple(_read_by_layer(attn, subject, key.dtype) for subject in subjects)
     return group.mechanism.attend(query, key, value, subjects, mask)
