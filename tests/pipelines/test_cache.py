@@ -13,6 +13,7 @@ from diffusers import LCMScheduler
 from test_devices import build
 
 from diffusers_nested import NestedAdapterError, Subject
+from diffusers_nested.pipelines.cache import CacheKey, SubjectCache, SubjectReading
 from diffusers_nested.pipelines.state import require_state
 from tiny_pipeline import photo
 
@@ -21,7 +22,8 @@ SUBJECT = {"person": photo(1)}
 
 
 def run(pipeline, image=None, **keywords):
-    return CASE.run(pipeline, nested_adapter_image=SUBJECT if image is None else image, **keywords)
+    image = SUBJECT if image is None else image
+    return CASE.run(pipeline, nested_adapter_image=image, **{"num_inference_steps": 1, **keywords})
 
 
 @contextmanager
@@ -70,13 +72,16 @@ def test_the_second_call_computes_nothing_again_and_gives_the_same_picture(pipel
 
 
 def test_word_scale_weights_and_mask_are_not_kept(pipeline, adapters):
+    fresh = build(adapters)
+    fresh.set_nested_adapter_cache(0)
     photos, mask = [photo(1), photo(2)], np.zeros((16, 16), np.float32)
     mask[:, :8] = 1
     run(pipeline, Subject(photos, token="person"))
     for given in ({"image_weights": [1.0, 3.0]}, {"scale": 2.0}, {"mask": mask}, {"start": 0.5}):
-        found, counts = runs(pipeline, Subject(photos, token="person", **given))
+        subject = Subject(photos, token="person", **given)
+        found, counts = runs(pipeline, subject, num_inference_steps=2)
         assert counts == (0, 0, 0)
-        assert np.array_equal(found, run(build(adapters), Subject(photos, token="person", **given)))
+        assert np.array_equal(found, run(fresh, subject, num_inference_steps=2))
     _, counts = runs(pipeline, Subject(photos, token="pet", adapter_name="person"))
     assert counts == (0, 0, 0)
 
@@ -121,23 +126,32 @@ def test_what_changes_a_subject_makes_it_stale(change, pipeline):
     assert len(require_state(pipeline).cache) == (2 if given else 1)  # the stale one is gone
 
 
-def test_the_least_recent_subject_is_forgotten(pipeline):
-    one, two, three = ({"person": photo(i)} for i in (1, 2, 3))
-    for image in (one, two, one, three):
-        run(pipeline, image)
-    assert [runs(pipeline, image)[1][0] for image in (one, three, two)] == [0, 0, 1]
+def filled(size, count):
+    cache = SubjectCache(size)
+    keys = [CacheKey("person", "state", number) for number in range(count)]
+    for key in keys:
+        cache.put(key, SubjectReading({}, 5))
+    return cache, keys
+
+
+def test_the_least_recent_subject_is_forgotten():
+    cache, (one, two) = filled(2, 2)
+    assert cache.get(one) is not None
+    three = CacheKey("person", "state", 3)
+    cache.put(three, SubjectReading({}, 5))
+    assert [cache.get(key) is not None for key in (one, two, three)] == [True, False, True]
 
 
 def test_embeddings_are_kept_too(pipeline):
     embeds = pipeline.encode_nested_adapter_image(photo(1), "person")
     subject = {"nested_adapter_image": None, "nested_adapter_image_embeds": {"person": embeds}}
-    expected = CASE.run(pipeline, **subject)
+    expected = CASE.run(pipeline, num_inference_steps=1, **subject)
     with counted(pipeline) as counts:
-        assert np.array_equal(CASE.run(pipeline, **subject), expected)
+        assert np.array_equal(CASE.run(pipeline, num_inference_steps=1, **subject), expected)
     assert tuple(counts.values()) == (0, 0, 0)
     embeds[0, 0, 0] += 1
     with counted(pipeline) as counts:
-        assert not np.array_equal(CASE.run(pipeline, **subject), expected)
+        assert not np.array_equal(CASE.run(pipeline, num_inference_steps=1, **subject), expected)
     assert tuple(counts.values()) == (0, 0, 1)
 
 
@@ -155,7 +169,7 @@ def test_tensors_of_inference_mode_stay_in_it(pipeline):
 
 
 def test_unloading_forgets(pipeline):
-    run(pipeline, {"person": photo(1), "pet": photo(2)})
+    run(pipeline, {"person": photo(1), "pet": photo(2)})  # of two adapters
     cache = require_state(pipeline).cache
     assert len(cache) == 2
     pipeline.unload_nested_adapter("pet")
@@ -165,20 +179,17 @@ def test_unloading_forgets(pipeline):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copy", "pickle"])
-def test_copies_have_no_subjects(copied, pipeline):
-    pipeline.set_nested_adapter_cache(5)
-    cache = require_state(pipeline).cache
-    run(pipeline)
-    assert len(cache) == 1
+def test_copies_have_no_subjects(copied):
+    cache, keys = filled(3, 3)
     other = copied(cache)
-    assert len(other) == 0
-    for i in range(6):
-        run(pipeline, {"person": photo(i)})
-    assert len(cache) == 5
+    assert (len(other), len(cache)) == (0, 3)
+    for key in [*keys, CacheKey("person", "state", 3)]:
+        other.put(key, SubjectReading({}, 5))
+    assert (len(other), len(cache)) == (3, 3)
 
 
 def test_a_call_in_a_callback_and_one_in_another_thread(pipeline, adapters):
-    found, expected = {}, {i: run(build(adapters), {"person": photo(i)}) for i in (1, 2)}
+    found, expected = {}, [run(build(adapters), {"person": photo(i)}) for i in (1, 2)]
 
     def inner(pipe, step, timestep, tensors):
         if step == 0:
@@ -196,16 +207,18 @@ def test_a_call_in_a_callback_and_one_in_another_thread(pipeline, adapters):
         thread.start()
     for thread in threads:
         thread.join()
-    assert np.array_equal(found["outer"], expected[1])
-    assert np.array_equal(found["inner"], expected[2]) and np.array_equal(found["beside"], expected[2])
+    assert np.array_equal(found["outer"], expected[0])
+    assert np.array_equal(found["inner"], expected[1]) and np.array_equal(found["beside"], expected[1])
 
 
-@pytest.mark.parametrize("size", [-1, 1.5, True, None, "2"], ids=repr)
-def test_a_bad_size_is_refused(size, pipeline):
+def test_a_bad_size_is_refused(pipeline):
     run(pipeline)
-    with pytest.raises(NestedAdapterError, match=r"size is .*, expected a whole number of at least 0.*Pass 0"):
-        pipeline.set_nested_adapter_cache(size)
+    for size in (-1, 1.5, True, None, "2"):
+        with pytest.raises(NestedAdapterError, match=r"size is .*, expected a whole number of at least 0.*Pass 0"):
+            pipeline.set_nested_adapter_cache(size)
     assert runs(pipeline)[1] == (0, 0, 0)
+    with pytest.raises(NestedAdapterError, match=r"No nested adapter is loaded.*load_nested_adapter"):
+        CASE.build().set_nested_adapter_cache(0)
 
 
 @pytest.mark.parametrize("steps", [1, 4])
