@@ -33,7 +33,7 @@ _CPU = torch.device("cpu")
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", type=int, default=8)
+    parser.add_argument("--subjects", type=int, default=4)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     rows = [row for kind in _WORDS for row in _measure(kind, args.subjects)]
@@ -49,13 +49,17 @@ def _measure(kind: str, subjects: int) -> list[dict[str, Any]]:
     photos = [reference.images[word][0] for reference in references(kind, subjects, 1)]
     identities, _ = recogniser.read(np.stack([np.asarray(photo) for photo in photos]))
     prompts = [prompt.format(word) for prompt in PROMPTS]
-    rows, pictures, errors = [], {}, {}
+    rows: list[dict[str, Any]] = []
+    pictures, errors = {}, {dtype: torch.empty(0) for dtype in EIGHT_BITS}
     for dtype in (None, *EIGHT_BITS):
         pipeline.set_nested_adapter_storage(dtype=dtype)
-        drawn = [sample(pipeline, prompts, range(len(prompts)), nested_adapter_image=photo) for photo in photos]
+        drawn = []
+        for photo in photos:
+            with _queries(pipeline.unet) as seen:
+                drawn.append(sample(pipeline, prompts, range(len(prompts)), nested_adapter_image=photo))
+            for stored in EIGHT_BITS if dtype is None else ():
+                errors[stored] = torch.cat([errors[stored], _errors(pipeline, photo, stored, seen)])
         pictures[dtype] = np.stack(drawn)  # (subjects, prompts, 32, 32, 3)
-    for dtype in EIGHT_BITS:
-        errors[dtype] = torch.cat([_errors(pipeline, prompts, photo, dtype) for photo in photos])
     for dtype, drawn in pictures.items():
         found = torch.stack([recogniser.read(one)[0] for one in drawn])  # (subjects, prompts, D)
         row = {"kind": kind, "storage": "as it is" if dtype is None else str(dtype).removeprefix("torch.")}
@@ -70,20 +74,17 @@ def _measure(kind: str, subjects: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _errors(pipeline: Any, prompts: list[str], photo: Any, dtype: torch.dtype) -> Tensor:
-    """‖v*' − v*‖ / ‖v*‖ of all queries of the prompts' rows."""
+@torch.no_grad()
+def _errors(pipeline: Any, photo: Any, dtype: torch.dtype, seen: dict[str, list[Tensor]]) -> Tensor:
+    """‖v*' − v*‖ / ‖v*‖ of all queries that were seen."""
     adapter, heads, found = next(iter(pipeline.nested_adapters.values())), layer_heads(pipeline.unet), []
-    pipeline.set_nested_adapter_storage()
-    with _queries(pipeline.unet) as seen, torch.no_grad():
-        sample(pipeline, prompts, range(len(prompts)), nested_adapter_image=photo)
-        tokens = pipeline.encode_nested_adapter_image(photo)
-        for path, projected in adapter.project_by_layer(tokens):
-            exact = split_heads(projected, heads[path])
-            stored = [one.load(_CPU) for one in Storage(dtype=dtype).keep(exact) if isinstance(one, Stored)]
-            queries = torch.cat(seen[path]).unflatten(-1, (heads[path], -1)).transpose(1, 2)  # (rows, H, S, d)
-            one, other = (nested_values(queries, SubjectValues(*pair, torch.empty(0))) for pair in (exact, stored))
-            size = torch.linalg.vector_norm(one, dim=(1, 3))  # of all heads together, (rows, S)
-            found.append((torch.linalg.vector_norm(other - one, dim=(1, 3)) / size).flatten())
+    for path, projected in adapter.project_by_layer(pipeline.encode_nested_adapter_image(photo)):
+        exact = split_heads(projected, heads[path])
+        stored = [one.load(_CPU) for one in Storage(dtype=dtype).keep(exact) if isinstance(one, Stored)]
+        queries = torch.cat(seen[path]).unflatten(-1, (heads[path], -1)).transpose(1, 2)  # (rows, H, S, d)
+        one, other = (nested_values(queries, SubjectValues(*pair, torch.empty(0))) for pair in (exact, stored))
+        size = torch.linalg.vector_norm(one, dim=(1, 3))  # of all heads together, (rows, S)
+        found.append((torch.linalg.vector_norm(other - one, dim=(1, 3)) / size).flatten())
     return torch.cat(found)
 
 

@@ -91,7 +91,7 @@ def storage_table(results: Mapping[str, Any]) -> list[str]:
 def vram_table(results: Mapping[str, Any]) -> list[str]:
     """Memory on the GPU in GiB and the smallest card: a row for every number of tokens, subjects and storage."""
     lines = [
-        "| Subjects | Storage | Keys and values | Everything on the GPU | Models offloaded | and the VAE in tiles |",
+        "| Subjects | Storage | Keys and values | Everything on the GPU | with a VAE in float16 | Models offloaded |",
         "|---|---|---|---|---|---|",
     ]
     for row in results["rows"]:
@@ -103,16 +103,15 @@ def vram_table(results: Mapping[str, Any]) -> list[str]:
 
 
 def peaks(results: Mapping[str, Any], row: Mapping[str, Any]) -> list[int]:
-    """Bytes at the worst moment: everything on the GPU; one model there at a time; and with the VAE in tiles."""
+    """Bytes at the worst moment: with everything on the GPU; also with a VAE in float16; with one model at a time."""
     weights, decoding = results["weights"], results["decoding"]
     set_up = [weights["tower"], row["adapter"] + row["kept"]] if row["tokens"] else [0]
     together = sum(weights.values()) + row["adapter"] - (0 if row["tokens"] else weights["tower"])
     alone = [*set_up, weights["text_encoders"] + row["kept"], weights["unet"] + row["kept"] + row["step"]]
-    vae = weights["vae"] + row["kept"]
     return [
-        together + row["kept"] + max(row["step"], decoding["whole"]),
-        max(*alone, vae + decoding["whole"]),
-        max(*alone, vae + decoding["tiles"]),
+        together + row["kept"] + max(row["step"], decoding),
+        together + row["kept"] - weights["vae"] // 2 + max(row["step"], decoding // 2),
+        max(*alone, weights["vae"] + row["kept"] + decoding),
     ]
 
 

@@ -47,7 +47,8 @@ def main() -> None:
         models = {"unet": unet, "text_encoders": nn.ModuleList(_text_encoders()), "vae": vae, "tower": vision_tower()}
         weights = {name: _bytes(model, 4 if name == "vae" else 2) for name, model in models.items()}
         adapter_bytes = {tokens: _bytes(adapter, 2) for tokens, adapter in adapters.items()}
-        decoding = _decoding(vae, args.size)
+        latents = torch.empty(1, 4, args.size // 8, args.size // 8, device=CPU)
+        decoding = _alive(lambda: vae.decode(latents))
         inputs = step_inputs(args.size, CPU, torch.float16)
         plain = _alive(lambda: unet(**inputs))
         rows = [{"tokens": 0, "subjects": 0, "storage": "", "kept": 0, "adapter": 0, "step": plain}]
@@ -95,14 +96,6 @@ def _kept(unet: Any, tokens: int, storage: Storage) -> tuple[int, int]:
             # in float32 between 8 bits and 16
             largest = max(largest, 2 * x.nbytes + (2 * x.nbytes if one.scale is not None else 0))
     return kept, largest
-
-
-def _decoding(vae: Any, size: int) -> dict[str, int]:
-    """The VAE's activations, for the whole picture and in tiles."""
-    latents = torch.empty(1, 4, size // 8, size // 8, device=CPU)
-    whole = _alive(lambda: vae.decode(latents))
-    vae.enable_tiling()
-    return {"whole": whole, "tiles": _alive(lambda: vae.decode(latents))}
 
 
 def _vae() -> AutoencoderKL:
