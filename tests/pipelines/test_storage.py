@@ -1,5 +1,7 @@
 """Keys and values that wait on another device or in 8 bits."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -60,7 +62,7 @@ def test_8_bits_are_those_of_the_formula(dtype):
 
 
 def test_the_counted_memory_of_1024_tokens_in_sdxl():
-    """With the layout that attention reads; and no more than two layers exist twice at a time."""
+    """In the layout that attention reads."""
     with torch.device("meta"):
         unet = sdxl_unet()
         adapter = NestedAdapter(layer_widths(unet), token_dim=2048, image_feature_dim=1280, num_queries=1024).half()
@@ -75,6 +77,24 @@ def test_the_counted_memory_of_1024_tokens_in_sdxl():
     numbers = 2 * 1024 * (10 * 640 + 60 * 1280)
     assert sizes == {"as it is": 2 * numbers, "8 bits": numbers + numbers // 64 * 4}
     assert sizes["as it is"] < 341e6 and sizes["8 bits"] < 182e6
+
+
+def test_layers_are_laid_out_one_after_another(adapters):
+    """When one is projected, what was projected for those before the last is gone."""
+    pipeline, refs, alive = build(adapters), [], []
+
+    def hook(module, args, out):
+        alive.append(sum(ref() is not None for ref in refs))
+        refs.extend(map(weakref.ref, out))
+
+    projections = pipeline.nested_adapters["person"].projections
+    for path in pipeline.nested_adapters["person"].config["layers"]:
+        projections.get_submodule(path).register_forward_hook(hook)
+    run(pipeline, {"person": photo(1)})
+    assert len(alive) == 7 and max(alive) == 2  # a key and a value
+    assert not any(ref() is not None for ref in refs)
+    kept = next(iter(require_state(pipeline).cache._kept.values())).layers
+    assert all(x.is_contiguous() for read in kept.values() for x in read)
 
 
 OPTIONS = {

@@ -123,6 +123,7 @@ def digest_of(x: Tensor) -> Hashable:
     return tuple(x.shape), x.dtype, hashlib.blake2b(data).digest()
 
 
+@torch.no_grad()
 def weights_state(module: nn.Module) -> Hashable | None:
     """What changes whenever a module's weights change; None if they are in training or torch does not tell.
 
@@ -134,10 +135,15 @@ def weights_state(module: nn.Module) -> Hashable | None:
         return None
     samples: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for x in tensors:
-        flat = x.detach().reshape(-1)
-        samples.setdefault((x.device, x.dtype), []).append(flat[:: max(1, len(flat) // _SAMPLES)])
+        samples.setdefault((x.device, x.dtype), []).append(_samples(x))
     looked_at = tuple([(kind, digest_of(torch.cat(parts))) for kind, parts in samples.items()])
     return tuple(writes), looked_at
+
+
+def _samples(x: Tensor) -> Tensor:
+    """A few numbers of a weight, spread over it; there are a thousand weights, so in as few operations as possible."""
+    count = min(_SAMPLES, x.numel())
+    return x.contiguous().as_strided((count,), (x.numel() // max(count, 1),))
 
 
 def computing_state(device: torch.device) -> Hashable:
