@@ -13,8 +13,19 @@ from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from torch import nn
 
 from diffusers_nested import NestedAdapter
-from diffusers_nested.backbones import cross_attention_layers, layer_widths
-from diffusers_nested.injection import Dial, Gate, Groups, Kind, NestedInjector, Placement, ProjectedSubject, RowFinder
+from diffusers_nested.backbones import cross_attention_layers, layer_heads, layer_widths
+from diffusers_nested.injection import (
+    Dial,
+    Gate,
+    Groups,
+    Kind,
+    NestedInjector,
+    Placement,
+    ProjectedSubject,
+    RowFinder,
+    Storage,
+    split_heads,
+)
 from diffusers_nested.mechanisms import get_mechanism
 
 Step = Callable[[], Any]
@@ -101,7 +112,10 @@ class NestedContestant:
             parameter.fill_(1e-3)
         tokens = torch.randn(1, self.tokens, 2048, device=like.device, dtype=like.dtype)
         start = time.perf_counter()
-        projected = adapter.project(tokens)
+        heads, storage = layer_heads(self._unet), Storage()
+        projected = {
+            path: storage.keep(split_heads(read, heads[path])) for path, read in adapter.project_by_layer(tokens)
+        }
         self.preparation = time.perf_counter() - start
         dials = {path: Dial(1.0) for path in projected}
         return ProjectedSubject(Kind("speed", get_mechanism("nested"), 2.0, dials, self.tokens), projected)

@@ -13,15 +13,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from flops import acting
 from speed import step_inputs
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from contestants import IPAdapterContestant, sdxl_unet
 from diffusers_nested.backbones import layer_widths
-from diffusers_nested.injection import Dial, Kind, NestedInjector, PlacedSubject, ProjectedSubject, RowGroup
-from diffusers_nested.mechanisms import get_mechanism
 
 META = torch.device("meta")  # nothing is computed
 SIZE, TOKENS = 512, 16  # neither changes the number of operations
@@ -78,7 +77,8 @@ def count_all(dtype: torch.dtype) -> list[dict[str, Any]]:
     inputs = step_inputs(SIZE, META, dtype)
     counts = [("plain", 0, 0.0, count(lambda: unet(**inputs)))]
     for mechanism, scale, subjects in CASES:
-        counts.append((mechanism, subjects, scale, count_subjects(unet, inputs, mechanism, scale, subjects)))
+        with acting(unet, inputs, [TOKENS] * subjects, mechanism=mechanism, scale=scale):
+            counts.append((mechanism, subjects, scale, count(lambda: unet(**inputs))))
     for images in (1, 2):
         with IPAdapterContestant(unet, TOKENS, images).loaded(inputs) as step:
             counts.append(("IP-Adapter", images, 1.0, count(step)))
@@ -88,27 +88,6 @@ def count_all(dtype: torch.dtype) -> list[dict[str, Any]]:
         {"dtype": str(dtype), **dict(zip(names, one, strict=True)), "layer": round((one[-1] - plain) / layers, 2)}
         for one in counts
     ]
-
-
-def count_subjects(unet: Any, inputs: dict[str, Any], mechanism: str, scale: float, number: int) -> int:
-    """Operations of a step with subjects in the conditional row."""
-    widths, states = layer_widths(unet), inputs["encoder_hidden_states"]
-
-    def read(width: int) -> Tensor:
-        return torch.empty(1, TOKENS, width, device=META, dtype=states.dtype)
-
-    placed = []
-    for _ in range(number):
-        dials = {path: Dial(scale) for path in widths}
-        kind = Kind("launches", get_mechanism(mechanism), 2.0, dials, TOKENS)
-        subject = ProjectedSubject(kind, {path: (read(width), read(width)) for path, width in widths.items()})
-        placed.append(PlacedSubject((subject,), torch.empty(1, 77, device=META, dtype=states.dtype)))
-    injector = NestedInjector(unet)
-    injector.inject()
-    with injector.bound(RowGroup(placed, (1, 2), (0, 1), batch=2)):
-        total = count(lambda: unet(**inputs))
-    injector.eject()
-    return total
 
 
 if __name__ == "__main__":

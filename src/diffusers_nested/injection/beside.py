@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from .placed import LayerGroup
+from .groups import LayerGroup
 from .processor import at_rows, attend_group, check_batch, out_layers, to_heads
 from .swap import swap_back, swap_in
 

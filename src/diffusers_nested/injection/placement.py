@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ..errors import NestedAdapterError, RowsNotFoundError
-from .placed import Kind, PlacedSubject, ProjectedSubject, RowGroup, Rows
+from .groups import RowGroup, Rows
+from .placed import Kind, PlacedSubject, ProjectedSubject
 from .rows import RowFinder
 from .steps import StepCounter
 from .word_maps import WordMaps

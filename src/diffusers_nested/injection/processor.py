@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..attention import SubjectValues
 from ..errors import RowsNotFoundError
-from .placed import LayerGroup, Rows
+from .groups import LayerGroup, Rows
+from .storage import loaded
 
 
 class NestedAttnProcessor:
@@ -132,7 +133,7 @@ def attend_at_once(
         assert group.mechanism.fast is not None
         terms = group.mechanism.fast.terms
         own = at_rows(group.rows, query, key, value, mask)
-        for term in terms(*own[:3], group.subjects, own[3]):
+        for term in terms(*own[:3], loaded(group.subjects, query.device), own[3]):
             add_at_rows(out, group.rows, *term)
     return out
 
@@ -159,7 +160,7 @@ def attend_group(
     attn: Attention, group: LayerGroup, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 ) -> Tensor:
     """What the group's rows read, given their queries, keys, values and mask: (rows, H, S, d)."""
-    subjects = group.subjects
+    subjects = loaded(group.subjects, query.device)
     if group.mechanism.projection is None:
         subjects = tuple(_read_by_layer(attn, subject, key.dtype) for subject in subjects)
     return group.mechanism.attend(query, key, value, subjects, mask)

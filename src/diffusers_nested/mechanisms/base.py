@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..attention import SubjectValues, Term, doses_of
+from ..attention import Doses, SubjectValues, Term, doses_of
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class FastForm:
     Attributes:
         terms: What the subjects of some rows add, with the arguments of ``attend``.
         lowers: Whether the prompt's attention is over values that are multiplied by the subjects' ``Doses.kept``.
-        fits: Whether a subject can act in this form.
+        fits: Whether a subject can act in this form, given the doses of all that act together.
     """
 
     terms: Callable[..., Iterable[Term]]
     lowers: bool = False
-    fits: Callable[[SubjectValues], bool] = lambda subject: True
+    fits: Callable[[SubjectValues, Doses], bool] = lambda subject, doses: True
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class KeyValueProjection(ValueProjection):
         self.value.weight.copy_(to_v)
 
 
-def is_blended(subject: SubjectValues) -> bool:
-    """Whether a subject, whose dose is known, only takes a share of its word's value, the same for all queries."""
-    return subject.mask is None and subject.doses is not None and not subject.doses.raises
+def is_blended(subject: SubjectValues, doses: Doses) -> bool:
+    """Whether a subject only takes a share of its word's value, the same for all queries."""
+    return subject.mask is None and not doses.raises
 
 
 def strengths(subjects: Sequence[SubjectValues], like: Tensor) -> list[Tensor]:
