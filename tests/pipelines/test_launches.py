@@ -30,11 +30,13 @@ def plain() -> float:
 
 @pytest.mark.parametrize(
     ("mechanism", "scale", "first", "further"),
-    [("nested", 1.0, 10, 8), ("nested", 0.5, 10, 8), ("nested", 2.0, 17, 8), ("decoupled", 0.7, 2, 2)],
+    # IP-Adapter itself adds 5 for each
+    [("nested", 1.0, 12, 8), ("nested", 0.5, 12, 8), ("nested", 2.0, 18, 8), ("decoupled", 0.7, 5, 5)],
 )
 def test_a_subject_adds_few_operations(mechanism, scale, first, further, plain, adapters_of):
     pipeline = CASE.build()
     pipeline.load_nested_adapter(list(adapters_of(mechanism).values()))
+    pipeline.set_nested_adapter_cache(0)  # the calls that are compared must project alike
     pipeline.set_nested_adapter_scale(scale)
     one, two = (per_step(pipeline, nested_adapter_image=images) for images in (ONE, TWO))
     assert 1 <= one - plain <= first
