@@ -13,8 +13,19 @@ from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from torch import nn
 
 from diffusers_nested import NestedAdapter
-from diffusers_nested.backbones import cross_attention_layers, layer_widths
-from diffusers_nested.injection import Dial, Gate, Groups, Kind, NestedInjector, Placement, ProjectedSubject, RowFinder
+from diffusers_nested.backbones import cross_attention_layers, layer_heads, layer_widths
+from diffusers_nested.injection import (
+    Dial,
+    Gate,
+    Groups,
+    Kind,
+    NestedInjector,
+    Placement,
+    ProjectedSubject,
+    RowFinder,
+    Storage,
+    split_heads,
+)
 from diffusers_nested.mechanisms import get_mechanism
 
 Step = Callable[[], Any]
@@ -101,7 +112,10 @@ class NestedContestant:
             parameter.fill_(1e-3)
         tokens = torch.randn(1, self.tokens, 2048, device=like.device, dtype=like.dtype)
         start = time.perf_counter()
-        projected = adapter.project(tokens)
+        heads, storage = layer_heads(self._unet), Storage()
+        projected = {
+            path: storage.keep(split_heads(read, heads[path])) for path, read in adapter.project_by_layer(tokens)
+        }
         self.preparation = time.perf_counter() - start
         dials = {path: Dial(1.0) for path in projected}
         return ProjectedSubject(Kind("speed", get_mechanism("nested"), 2.0, dials, self.tokens), projected)
@@ -112,8 +126,8 @@ class IPAdapterContestant:
 
     preparation = 0.0
 
-    def __init__(self, unet: UNet2DConditionModel, tokens: int) -> None:
-        self._unet = unet
+    def __init__(self, unet: UNet2DConditionModel, tokens: int, adapters: int = 1) -> None:
+        self._unet, self._adapters = unet, adapters
         self.name, self.tokens = f"IP-Adapter, {tokens} tokens", tokens
 
     @contextmanager
@@ -123,13 +137,16 @@ class IPAdapterContestant:
         layers = cross_attention_layers(self._unet)
         before = {path: layer.processor for path, layer in layers.items()}
         for layer in layers.values():
-            processor = IPAdapterAttnProcessor2_0(layer.inner_dim, 2048, [self.tokens]).requires_grad_(False)
+            processor = IPAdapterAttnProcessor2_0(layer.inner_dim, 2048, [self.tokens] * self._adapters).requires_grad_(
+                False
+            )
             for parameter in processor.parameters():
                 parameter.fill_(1e-3)
             layer.set_processor(processor.to(states.device, states.dtype))
-        self._unet.encoder_hid_proj = MultiIPAdapterImageProjection([nn.Identity()])  # pyright: ignore
+        self._unet.encoder_hid_proj = MultiIPAdapterImageProjection([nn.Identity()] * self._adapters)  # pyright: ignore
         self._unet.config.encoder_hid_dim_type = "ip_image_proj"
-        images = [torch.randn(2, 1, self.tokens, 2048, device=states.device, dtype=states.dtype)]
+        shape = (2, 1, self.tokens, 2048)
+        images = [torch.randn(shape, device=states.device, dtype=states.dtype) for _ in range(self._adapters)]
         conditions = inputs["added_cond_kwargs"] | {"image_embeds": images}
         yield lambda: self._unet(**inputs | {"added_cond_kwargs": conditions})
         self._unet.encoder_hid_proj = None

@@ -2,17 +2,21 @@
 
     python benchmarks/table.py docs/results docs/speed.md
 
-``<!-- speed: speed-512.json -->`` and ``<!-- flops: flops.json -->`` begin a table, ``<!-- /table -->`` ends it.
+``<!-- speed: speed-512.json -->`` begins a table, ``<!-- /table -->`` ends it; ``flops``, ``fewsteps``, ``storage`` and
+``vram`` are the other kinds.
 """
 
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-_PLACE = re.compile(r"(<!-- (speed|flops): (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- (speed|flops|fewsteps|storage|vram): (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+_STEPS = (1, 4, 8)  # without guidance
+_GUIDED_STEPS = 30
+_CARDS, _RESERVE = (8, 12, 16, 24), 1  # GiB, and what is left on a card for everything that is not counted
 
 
 def fill(page: str, results: Path) -> str:
@@ -20,8 +24,7 @@ def fill(page: str, results: Path) -> str:
 
     def table(place: re.Match[str]) -> str:
         found = json.loads((results / place[3]).read_text())
-        lines = speed_table(found) if place[2] == "speed" else flops_table(found)
-        return place[1] + "\n".join(lines) + "\n" + place[4]
+        return place[1] + "\n".join(_TABLES[place[2]](found)) + "\n" + place[4]
 
     return _PLACE.sub(table, page)
 
@@ -52,6 +55,82 @@ def flops_table(rows: list[Mapping[str, Any]]) -> list[str]:
         ratio = f"{row['tflop'] / plain['tflop']:.3f}"
         lines.append(f"| {row['size']}² | {name} | {row['tflop']:.3f} | {more} | {ratio} |")
     return lines
+
+
+def fewsteps_table(rows: list[Mapping[str, Any]]) -> list[str]:
+    """The set-up of a subject beside calls of few and of many steps: a row for every resolution and length."""
+    heads = [f"{steps} step{'s' * (steps > 1)}" for steps in _STEPS]
+    lines = [
+        "| Picture | Tokens | Tower + Q-Former + projections | A step | Set-up over "
+        f"{' | over '.join(heads)} | over {_GUIDED_STEPS} steps with guidance |",
+        "|---" * (5 + len(_STEPS)) + "|",
+    ]
+    for row in rows:
+        parts = [row["tower"], row["qformer"], row["projections"]]
+        calls = [steps * row["step"] for steps in _STEPS] + [_GUIDED_STEPS * row["guided_step"]]
+        cells = [f"{row['size']}²", row["tokens"], " + ".join(f"{part:.3f}" for part in parts), f"{row['step']:.3f}"]
+        cells += [_percent(sum(parts) / call) for call in calls]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return lines
+
+
+def storage_table(results: Mapping[str, Any]) -> list[str]:
+    """Errors of 8 bits: a row for every adapter and storage."""
+    lines = [
+        "| Adapter | Storage | Error of v\\*, mean | largest | Change of a picture, of 255 | Identity |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in results["rows"]:
+        errors = ["", "", ""]
+        if "mean_error" in row:
+            errors = [_percent(row["mean_error"]), _percent(row["largest_error"]), f"{row['mean_change']:.2f}"]
+        lines.append(f"| {' | '.join([row['kind'], row['storage'], *errors, format(row['identity'], '.3f')])} |")
+    return lines
+
+
+def vram_table(results: Mapping[str, Any]) -> list[str]:
+    """Memory on the GPU in GiB and the smallest card: a row for every number of tokens, subjects and storage."""
+    lines = [
+        "| Subjects | Storage | Keys and values | Everything on the GPU | with a VAE in float16 | Models offloaded |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in results["rows"]:
+        name = f"{row['subjects']} × {row['tokens']} tokens" if row["tokens"] else "none"
+        needs = [f"{need / 2**30:.1f}, {_card(need)}" for need in peaks(results, row)]
+        cells = [name, row["storage"], f"{row['kept'] / 2**20:.0f} MiB" if row["tokens"] else "", *needs]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def peaks(results: Mapping[str, Any], row: Mapping[str, Any]) -> list[int]:
+    """Bytes at the worst moment: with everything on the GPU; also with a VAE in float16; with one model at a time."""
+    weights, decoding = results["weights"], results["decoding"]
+    set_up = [weights["tower"], row["adapter"] + row["kept"]] if row["tokens"] else [0]
+    together = sum(weights.values()) + row["adapter"] - (0 if row["tokens"] else weights["tower"])
+    alone = [*set_up, weights["text_encoders"] + row["kept"], weights["unet"] + row["kept"] + row["step"]]
+    return [
+        together + row["kept"] + max(row["step"], decoding),
+        together + row["kept"] - weights["vae"] // 2 + max(row["step"], decoding // 2),
+        max(*alone, weights["vae"] + row["kept"] + decoding),
+    ]
+
+
+def _card(need: int) -> str:
+    fitting = [card for card in _CARDS if need <= (card - _RESERVE) * 2**30]
+    return f"{fitting[0]} GB" if fitting else f"more than {_CARDS[-1]} GB"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+_TABLES: Mapping[str, Callable[[Any], list[str]]] = {
+    "speed": speed_table,
+    "flops": flops_table,
+    "fewsteps": fewsteps_table,
+    "storage": storage_table,
+    "vram": vram_table,
+}
 
 
 def _with_plain(rows: list[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:

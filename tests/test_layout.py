@@ -40,7 +40,7 @@ FILES = sorted((SRC / PACKAGE).rglob("*.py"))
 MODULES = {str(file.relative_to(SRC / PACKAGE)): file.read_text(encoding="utf-8") for file in FILES}
 
 RIGHT = {
-    "attention.py": ["import torch", "from .errors import NestedAdapterError", "from . import errors"],
+    "attention/norms.py": ["import torch", "from ..errors import NestedAdapterError", "from .. import errors"],
     "adapter/model.py": [
         "import diffusers_nested.vision.encoder",
         "from diffusers_nested import attention, mechanisms",

@@ -13,7 +13,7 @@ from diffusers_nested.adapter.checks import estimated_parameters
 from diffusers_nested.attention import SubjectValues
 from diffusers_nested.backbones import layer_widths
 from diffusers_nested.files.limits import MAX_LAYERS, MAX_PARAMETERS, MAX_WIDTH
-from diffusers_nested.injection.placed import LayerGroup
+from diffusers_nested.injection.groups import LayerGroup
 from diffusers_nested.injection.processor import NestedAttnProcessor
 from diffusers_nested.mechanisms import get_mechanism
 from sdxl import sdxl_unet

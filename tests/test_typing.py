@@ -22,9 +22,13 @@ pipe.set_nested_adapter_scale({"person": 2.0, "pet": {"down": 1.0}})
 image = pipe("a photo of a person", nested_adapter_image="me.png", num_inference_steps=20).images[0]
 pipe.enable_model_cpu_offload()
 scale: float = pipe.nested_adapters["person"].config["alpha"]
+pipe.set_nested_adapter_storage("cpu", pipe.unet.dtype)
+pipe.set_nested_adapter_cache(0)
 pipe.load_nested_adapter("people", adaptor_name="person")  # wrong
 pipe.load_nested_adapter("people", subfolder=3)  # wrong
 pipe.set_nested_adapter_scale("2.0")  # wrong
+pipe.set_nested_adapter_storage(dtype="int8")  # wrong
+pipe.set_nested_adapter_cache("2")  # wrong
 """
 
 

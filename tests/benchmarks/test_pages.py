@@ -34,6 +34,16 @@ def test_a_page_holds_the_committed_results(page, writer, results, mark):
     assert script(writer).fill(text, results) == text
 
 
+def test_the_worst_moment_of_each_way_to_use_a_card():
+    weights = {"unet": 50, "text_encoders": 16, "vae": 4, "tower": 12}
+    row = {"tokens": 16, "kept": 3, "adapter": 8, "step": 2}
+    peaks = script("table.py").peaks
+    assert peaks({"weights": weights, "decoding": 30}, row) == [90 + 3 + 30, 88 + 3 + 15, 50 + 3 + 2]
+    assert peaks({"weights": weights, "decoding": 60}, row)[2] == 4 + 3 + 60
+    without = {"tokens": 0, "kept": 0, "adapter": 0, "step": 2}
+    assert peaks({"weights": weights, "decoding": 1}, without) == [70 + 2, 68 + 2, 52]
+
+
 def test_ratios_are_to_the_plain_unet_of_the_same_size():
     rows = [
         {"size": size, "contestant": name, "tokens": 0, "tflop": tflop}

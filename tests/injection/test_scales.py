@@ -11,7 +11,7 @@ import torch
 
 from diffusers_nested.backbones import cross_attention_layers
 from diffusers_nested.errors import ScaleError
-from diffusers_nested.injection import Dial, check_scale, expand_scale
+from diffusers_nested.injection import check_scale, expand_scale
 from tiny import tiny_unet
 
 PATHS = list(cross_attention_layers(tiny_unet()))
@@ -37,36 +37,6 @@ def by_attention(scales: dict[str, float]) -> dict[str, float]:
         found.setdefault(path.split(".transformer_blocks.")[0], set()).add(value)
     assert all(len(values) == 1 for values in found.values())
     return {name: value for name, (value,) in found.items() if value}
-
-
-def test_dial_is_turned_in_place():
-    dial = Dial(1)
-    tensor = dial.tensor
-    dial.set(2.5)
-    assert dial.value == 2.5
-    assert dial.tensor is tensor
-    assert (tensor.item(), tensor.shape, tensor.dtype) == (2.5, (), torch.float32)
-
-
-def test_dial_stays_where_it_was_moved():
-    dial = Dial(0.5)
-    assert dial.to(torch.device("cpu")) is dial.tensor
-    moved = dial.to(torch.device("meta"))
-    assert moved.device.type == "meta"
-    assert dial.to(torch.device("meta")) is moved is dial.tensor
-
-
-def test_dial_of_inference_mode_is_turned_outside_of_it():
-    with torch.inference_mode():
-        dial, moved = Dial(1.0), Dial(1.0)
-        moved.to(torch.device("meta"))
-        dial.set(2.0)
-    dial.set(3.0)
-    moved.set(3.0)
-    assert dial.tensor.item() == moved.value == 3.0
-    with torch.inference_mode():
-        dial.set(0.0)
-    assert dial.tensor.item() == 0.0
 
 
 @pytest.mark.parametrize("value", [0, 0.0, 1, 0.3, 4, np.float32(0.5), np.float64(2), np.int64(3)])

@@ -1,32 +1,16 @@
 """What a layer of the mechanism "located" adds to decoupled attention, and where it finds words."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffusers_nested.attention import SubjectValues
 from diffusers_nested.mechanisms import get_mechanism
 from diffusers_nested.mechanisms.located import watching
 from diffusers_nested.mechanisms.located import where as where_words
+from launches import Launches
 
 ROWS, HEADS, QUERIES, WORDS, TOKENS, WIDTH = 2, 4, 9, 7, 3, 5
-NO_KERNEL = ("aten::view", "aten::expand", "aten::transpose", "aten::t", "aten::unsqueeze", "aten::select")
-
-
-class Launches(TorchDispatchMode):
-    """Counts operations that are not mere views."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not func.is_view and func._schema.name not in ("prim::device", "aten::promote_types", "aten::_unsafe_view"):
-            self.names.append(func._schema.name)
-        return func(*args, **(kwargs or {}))
 
 
 def where(seen: Tensor, words: list[int] | None = None) -> Tensor:

@@ -144,3 +144,19 @@ def test_the_simple_mechanism_needs_one_graph(adapters_by):
     run(pipeline, {"person": photo(2)})
     assert 0 < first == counter.frame_count
     torch._dynamo.reset()
+
+
+def test_subjects_in_8_bits_need_one_graph(adapters):
+    """Their layers read more than the others, which is compiled with them."""
+    torch._dynamo.reset()
+    counter, pipeline = CompileCounter(), CASE.build()
+    pipeline.load_nested_adapter(adapters["person"])
+    pipeline.set_nested_adapter_storage(dtype=torch.int8)
+    eager = run(pipeline, photo(1))
+    by_blocks(pipeline, counter)
+    assert np.abs(run(pipeline, photo(1)) - eager).max() < TOLERANCE
+    first = counter.frame_count
+    pipeline.set_nested_adapter_scale(2.0)
+    run(pipeline, photo(2))
+    assert 0 < first == counter.frame_count
+    torch._dynamo.reset()

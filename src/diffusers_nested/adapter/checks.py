@@ -137,19 +137,23 @@ def check_config_fits(config: Mapping[str, Any], unet: nn.Module) -> None:
         )
 
 
-def check_projected(projected: Mapping[str, Sequence[Tensor]]) -> None:
+def extremes(read: Sequence[Tensor]) -> Tensor:
+    """The smallest and the largest value of each tensor, (2 · tensors,), for ``check_extremes``."""
+    return torch.stack([end.float() for x in read for end in torch.aminmax(x)])
+
+
+def check_extremes(extremes: Sequence[Tensor], dtype: torch.dtype) -> None:
     """Raise unless a subject's keys and values are finite and of moderate size; synchronizes with the device once.
 
     Args:
-        projected: Layer path -> K̆ and V̆, or whatever the mechanism reads.
+        extremes: Of what the mechanism reads in each layer, such as K̆ and V̆.
+        dtype: The type in which they were read.
 
     Raises:
         NestedAdapterError: There are NaN, infinite or very large values.
     """
-    ends = torch.stack([end.float() for read in projected.values() for x in read for end in torch.aminmax(x)])
-    largest = float(ends.abs().max())
+    largest = float(torch.stack(list(extremes)).abs().max())
     if not largest <= MAX_MAGNITUDE:
-        dtype = next(iter(projected.values()))[0].dtype
         raise NestedAdapterError(
             f"What the layers would read of a subject has values up to {largest:g} in {dtype}; finite ones up to "
             f"{MAX_MAGNITUDE:g} are expected. If float16 is too narrow for the adapter, use torch.bfloat16 or "

@@ -1,6 +1,6 @@
 """NestedAdapter, the model that is trained and published for one domain (arXiv 2501.01407, section 3.3)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -211,15 +211,19 @@ class NestedAdapter(Publishable, LoadableModel):
             Layer path -> (K̆, V̆), each (batch, N, inner width of the layer); (V̆,) or (tokens,) for mechanisms that
             read only those.
         """
+        return dict(self.project_by_layer(tokens))
+
+    def project_by_layer(self, tokens: Tensor) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
+        """As ``project``, one layer after another, so that each can be moved or converted before the next."""
         width = self.config["token_dim"]
         if tokens.ndim != 3 or tokens.shape[-1] != width:
             raise NestedAdapterError(
                 f"Subject tokens have shape {tuple(tokens.shape)}; expected (batch, tokens, {width}), as "
                 "`encode` returns them."
             )
-        if get_mechanism(self.config["mechanism"]).projection is None:
-            return dict.fromkeys(self.config["layers"], (tokens,))
-        return {path: self._projection(path)(tokens) for path in self.config["layers"]}
+        own = get_mechanism(self.config["mechanism"]).projection is None
+        for path in self.config["layers"]:
+            yield path, (tokens,) if own else self._projection(path)(tokens)
 
     def forward(self, image_features: Tensor) -> dict[str, tuple[Tensor, ...]]:
         """``project(encode(image_features))``, as used in training: one subject per row."""

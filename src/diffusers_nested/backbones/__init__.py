@@ -1,7 +1,7 @@
 """Base families: how their pipelines and UNets differ, and where in a UNet an adapter acts."""
 
 from .base import Backbone, BaseModel
-from .layers import cross_attention_layers, layer_levels, layer_widths
+from .layers import cross_attention_layers, layer_heads, layer_levels, layer_widths
 from .registry import BACKBONES, BASE_FAMILY, backbone_of, family_of, titles
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "backbone_of",
     "cross_attention_layers",
     "family_of",
+    "layer_heads",
     "layer_levels",
     "layer_widths",
     "titles",

@@ -27,6 +27,11 @@ def layer_widths(unet: nn.Module) -> dict[str, int]:
     return {path: layer.inner_dim for path, layer in cross_attention_layers(unet).items()}
 
 
+def layer_heads(unet: nn.Module) -> dict[str, int]:
+    """Number of heads of every cross-attention layer, by path."""
+    return {path: layer.heads for path, layer in cross_attention_layers(unet).items()}
+
+
 def layer_levels(unet: nn.Module) -> dict[str, int]:
     """How often the latents are halved before each cross-attention layer, by path."""
     model: Any = uncompiled(unet)

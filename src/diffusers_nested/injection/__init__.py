@@ -1,12 +1,14 @@
 """Letting subjects act in a UNet: which layers, which rows, and what they compute there."""
 
 from .gate import Gate, Groups, current_call, outside_calls
+from .groups import RowGroup
 from .injector import NestedInjector
-from .placed import Dial, Kind, PlacedSubject, ProjectedSubject, RowGroup
+from .placed import Dial, Kind, PlacedSubject, ProjectedSubject
 from .placement import Placement, Prompt
 from .rows import RowFinder
 from .scales import check_scale, expand_scale
 from .steps import StepCounter
+from .storage import Read, Storage, split_heads
 
 __all__ = [
     "Dial",
@@ -18,11 +20,14 @@ __all__ = [
     "Placement",
     "ProjectedSubject",
     "Prompt",
+    "Read",
     "RowFinder",
     "RowGroup",
     "StepCounter",
+    "Storage",
     "check_scale",
     "current_call",
     "expand_scale",
     "outside_calls",
+    "split_heads",
 ]

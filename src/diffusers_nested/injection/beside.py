@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from .placed import LayerGroup
+from .groups import LayerGroup
 from .processor import at_rows, attend_group, check_batch, out_layers, to_heads
 from .swap import swap_back, swap_in
 
@@ -91,4 +91,7 @@ def _with_difference(
     linear = out_layers(attn)[0]
     change = linear(delta) - linear(delta.new_zeros(1, 1, delta.shape[-1]))  # without the bias
     change = (change / attn.rescale_output_factor).to(out.dtype)
+    if isinstance(group.rows, tuple):
+        first, end = group.rows
+        return out.slice_scatter(out[first:end] + change, 0, first, end)
     return out + change if group.rows is None else out.index_add(0, group.rows, change)

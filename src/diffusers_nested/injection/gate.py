@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from ..compat import class_call, own_call, set_own_call
-from .placed import RowGroup
+from .groups import RowGroup
 
 Groups = list[tuple[RowGroup, list[bool]]]
 

@@ -12,7 +12,7 @@ from ..backbones import cross_attention_layers, layer_levels
 from ..errors import ProcessorReplacedError
 from .beside import Beside
 from .gate import Gate
-from .placed import RowGroup
+from .groups import RowGroup
 from .processor import Replaced, is_replaceable
 
 
@@ -94,7 +94,7 @@ class NestedInjector:
         for path, site in self._sites.items():
             acting = []
             for group, now in groups:
-                one = group.at_layer(path, site.layer.heads, site.level, now)
+                one = group.at_layer(path, site.level, now)
                 if one is not None:
                     acting.append(one)
             site.way.act(tuple(acting))

@@ -1,6 +1,6 @@
-"""Subjects on their way to a layer: projected once per call, placed at rows and words, then seen by each layer."""
+"""Subjects on their way to a layer: projected once per call, then placed at rows and words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -9,33 +9,22 @@ from torch import Tensor
 from ..attention import SubjectValues
 from ..errors import NestedAdapterError
 from ..mechanisms import Mechanism
-from ..mechanisms.located import watching
-from .masks import ip_adapter_masks_at, masks_at, share_out
-from .word_maps import GroupMaps
+from .masks import ip_adapter_masks_at, masks_at
+from .storage import Read, WaitingValues, read_or_wait
 
 
 class Dial:
-    """The scale of one layer, as a 0-d tensor that is filled in place.
+    """The scale of one layer.
 
-    A compiled UNet reads the tensor, so a new value needs no new compilation.
+    Layers get what follows from it as tensors (``Doses``), so a new value needs no new compilation of the UNet.
     """
 
     def __init__(self, value: float) -> None:
         self.value = value
-        with torch.inference_mode(False):  # a tensor made in inference mode could not be filled outside of it
-            self.tensor: Tensor = torch.tensor(value, dtype=torch.float32)
 
     def set(self, value: float) -> None:
         """Turn the dial, also in the middle of a call."""
         self.value = value
-        self.tensor.fill_(value)
-
-    def to(self, device: torch.device) -> Tensor:
-        """The tensor, moved to the device for good."""
-        if self.tensor.device != device:
-            with torch.inference_mode(False):
-                self.tensor = self.tensor.to(device)
-        return self.tensor
 
 
 @dataclass(frozen=True)
@@ -76,8 +65,8 @@ class ProjectedSubject:
 
     Attributes:
         kind: What it shares with the subjects it can be computed together with.
-        layers: Layer path -> what the layer reads: (K̆, V̆) or (V̆,), each (1 or rows, N, inner width), or
-            (tokens,) for a mechanism without projections.
+        layers: Layer path -> what the layer reads: (K̆, V̆) or (V̆,), each (1 or rows, H, N, d), or
+            (tokens,), (1, N, token_dim), for a mechanism without projections.
         log_weights: (1, N), added to the nested logits; None for equal weights.
         mask: Where in the image the subject acts, (h, w) from 0 to 1; None for everywhere.
         empty: The empty image that stands for it in the rows of negative prompts, or why it cannot, which matters only
@@ -85,7 +74,7 @@ class ProjectedSubject:
     """
 
     kind: Kind
-    layers: Mapping[str, tuple[Tensor, ...]]
+    layers: Mapping[str, Read]
     log_weights: Tensor | None = None
     mask: Tensor | None = None
     empty: "ProjectedSubject | NestedAdapterError | None" = None
@@ -103,26 +92,17 @@ class PlacedSubject:
     subjects: tuple[ProjectedSubject, ...]
     positions: Tensor
 
-    def at_layer(self, path: str, heads: int, mask: Tensor | None, seen: Tensor | None) -> SubjectValues:
-        """The subject as one layer sees it, given its mask there, (rows or 1, S), and what is seen of its word."""
+    def at_layer(self, path: str) -> SubjectValues | WaitingValues:
+        """The subject as one layer sees it, without its scale and its mask there."""
         kind = self.subjects[0].kind
-        read: Sequence[Tensor] = self.subjects[0].layers[path]
-        if len(self.subjects) > 1:
-            columns = zip(*[subject.layers[path] for subject in self.subjects], strict=True)
-            read = [torch.cat(column) for column in columns]
-        if kind.mechanism.projection is not None:
-            read = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in read]  # (rows, N, H · d) -> (rows, H, N, d)
-        *keys, value = read
-        return SubjectValues(
-            key=keys[0] if keys else None,
-            value=value,
+        subject = SubjectValues(
+            key=None,
+            value=self.positions.new_empty(0),  # until it is read
             positions=self.positions,
-            scale=kind.dials[path].to(value.device),
             alpha=kind.alpha,
             log_weights=self._log_weights() if kind.is_weighted else None,
-            mask=mask,
-            seen=seen,
         )
+        return read_or_wait(subject, [one.layers[path] for one in self.subjects])
 
     def mask_at(self, size: tuple[int, int], level: int) -> Tensor | None:
         """The mask at a level of the UNet, (rows or 1, S), given the latents' height and width; None without one."""
@@ -131,101 +111,3 @@ class PlacedSubject:
 
     def _log_weights(self) -> Tensor:
         return torch.cat([one.log_weights for one in self.subjects if one.log_weights is not None])
-
-
-@dataclass(frozen=True, eq=False)
-class LayerGroup:
-    """Rows of the UNet's batch and the subjects that act on them, as seen by one layer.
-
-    Attributes:
-        rows: Their numbers; None for all rows.
-        others: The numbers of all other rows; None if there are none.
-        subjects: What the mechanism takes; without projections, the values are still tokens, (rows, N, D).
-        mechanism: How they enter the layer.
-        batch: How many rows the UNet was given; None if unknown.
-    """
-
-    rows: Tensor | None
-    others: Tensor | None
-    subjects: tuple[SubjectValues, ...]
-    mechanism: Mechanism
-    batch: int | None = None
-
-
-class RowGroup:
-    """Rows of the UNet's batch whose subjects are of the same kinds.
-
-    Args:
-        placed: Their subjects.
-        rows: Their numbers; None for all rows.
-        others: The numbers of all other rows.
-        size: Height and width of the UNet's latents; needed for masks only.
-        batch: How many rows the UNet is given; needed if rows are numbered.
-        maps: Of the subjects' words; None for mechanisms that do not locate them.
-
-    Attributes:
-        kinds: Of the subjects.
-    """
-
-    def __init__(
-        self,
-        placed: Sequence[PlacedSubject],
-        rows: Tensor | None = None,
-        others: Tensor | None = None,
-        size: tuple[int, int] = (0, 0),
-        batch: int | None = None,
-        maps: GroupMaps | None = None,
-    ) -> None:
-        self._rows, self._others, self._batch, self._maps = rows, others, batch, maps
-        self._placed = placed
-        self._size = size
-        self.kinds = [one.subjects[0].kind for one in placed]
-        self._is_masked = any([kind.is_masked for kind in self.kinds])
-        self._watching = [self._watched_by(kind) for kind in self.kinds]
-        self._known: dict[tuple[str, tuple[bool, ...], tuple[bool, ...]], LayerGroup] = {}
-        self._masks: dict[int, list[Tensor | None]] = {}
-
-    def at_layer(self, path: str, heads: int, level: int, acting: Sequence[bool]) -> LayerGroup | None:
-        """The group as seen by one layer; None if none of its subjects acts there.
-
-        Args:
-            path: The layer.
-            heads: Number of heads of the layer.
-            level: How often the UNet has halved the latents there.
-            acting: Which of the subjects act in this step.
-        """
-        on = tuple([now and kind.dials[path].value > 0 for kind, now in zip(self.kinds, acting, strict=True)])
-        if not any(on):
-            return None
-        watches = tuple([path in paths for paths in self._watching])
-        if (path, on, watches) not in self._known:
-            masks = self._masks_at(level) if self._is_masked else [None] * len(on)
-            seen: Sequence[Tensor | None] = [None] * len(on)
-            if self._maps is not None:
-                seen, masks = self._maps.at(level, masks)
-                seen = [one if watched else None for one, watched in zip(seen, watches, strict=True)]
-            parts = zip(self._placed, masks, seen, on, strict=True)
-            subjects = [one.at_layer(path, heads, mask, map_) for one, mask, map_, acts in parts if acts]
-            self._known[path, on, watches] = LayerGroup(
-                self._rows, self._others, tuple(subjects), self.kinds[0].mechanism, self._batch
-            )
-        return self._known[path, on, watches]
-
-    def locate(self) -> None:
-        """Before a call of the UNet: let the subjects act where their words have been seen."""
-        if self._maps is not None:
-            self._watching = [self._watched_by(kind) for kind in self.kinds]  # dials may have been turned
-            self._maps.update()
-
-    def _watched_by(self, kind: Kind) -> set[str]:
-        """The layers that watch the word of such a subject."""
-        return set() if self._maps is None else watching(p for p, dial in kind.dials.items() if dial.value > 0)
-
-    def _masks_at(self, level: int) -> list[Tensor | None]:
-        """Masks of the subjects at a level of the UNet, each (rows or 1, S)."""
-        if level not in self._masks:
-            sized = [placed.mask_at(self._size, level) for placed in self._placed]
-            ours = [None if kind.reads_empty_image else mask for kind, mask in zip(self.kinds, sized, strict=True)]
-            shared = share_out(ours, [placed.positions for placed in self._placed])
-            self._masks[level] = [mask if own is None else own for mask, own in zip(sized, shared, strict=True)]
-        return self._masks[level]

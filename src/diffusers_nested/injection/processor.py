@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..attention import SubjectValues
 from ..errors import RowsNotFoundError
-from .placed import LayerGroup
+from .groups import LayerGroup, Rows
+from .storage import loaded
 
 
 class NestedAttnProcessor:
@@ -45,16 +46,11 @@ class NestedAttnProcessor:
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, temb, **kwargs)
         check_batch(self.acting, encoder_hidden_states)
         heads = to_heads(attn, hidden_states, encoder_hidden_states, attention_mask)
-        first = self.acting[0]
-        if first.others is None:
-            return project_out(attn, attend_group(attn, first, *heads))
-        # with several groups, each overwrites its own rows among the others of the first
-        out = torch.empty_like(heads[0])
-        out = out.index_copy(0, first.others, attend_plainly(first.others, *heads).to(out.dtype))
-        for group in self.acting:
-            assert group.rows is not None  # as there are others
-            out = out.index_copy(0, group.rows, attend_group(attn, group, *at_rows(group.rows, *heads)).to(out.dtype))
-        return project_out(attn, out)
+        # a compiler fuses what the plain form has more, and needs one graph for all scales
+        is_fast = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        is_fast = is_fast and all([group.is_fast for group in self.acting])
+        attend = attend_at_once if is_fast else attend_by_parts
+        return project_out(attn, attend(attn, self.acting, *heads))
 
 
 class Replaced:
@@ -119,11 +115,52 @@ def check_batch(acting: Sequence[LayerGroup], text: Tensor) -> None:
         )
 
 
+def attend_at_once(
+    attn: Attention,
+    acting: Sequence[LayerGroup],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    """All rows by one attention over the prompt, to which the groups add theirs in place: (B, H, S, d)."""
+    lowered = value
+    for group in acting:
+        if group.kept is not None:
+            lowered = lowered * group.kept  # 1 in the rows of others
+    out = F.scaled_dot_product_attention(query, key, lowered, mask)
+    for group in acting:
+        assert group.mechanism.fast is not None
+        terms = group.mechanism.fast.terms
+        own = at_rows(group.rows, query, key, value, mask)
+        for term in terms(*own[:3], loaded(group.subjects, query.device), own[3]):
+            add_at_rows(out, group.rows, *term)
+    return out
+
+
+def attend_by_parts(
+    attn: Attention,
+    acting: Sequence[LayerGroup],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    """Each group by its mechanism, and all other rows as with the stock processor: (B, H, S, d)."""
+    heads, first = (query, key, value, mask), acting[0]
+    if first.others is None:
+        return attend_group(attn, first, *heads)
+    # with several groups, each overwrites its own rows among the others of the first
+    parts = [(first.others, F.scaled_dot_product_attention(*at_rows(first.others, *heads)))]
+    parts += [(group.rows, attend_group(attn, group, *at_rows(group.rows, *heads))) for group in acting]
+    return joined(parts, query)
+
+
 def attend_group(
     attn: Attention, group: LayerGroup, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 ) -> Tensor:
     """What the group's rows read, given their queries, keys, values and mask: (rows, H, S, d)."""
-    subjects = group.subjects
+    subjects = loaded(group.subjects, query.device)
     if group.mechanism.projection is None:
         subjects = tuple(_read_by_layer(attn, subject, key.dtype) for subject in subjects)
     return group.mechanism.attend(query, key, value, subjects, mask)
@@ -146,14 +183,35 @@ def _split(attn: Attention, x: Tensor) -> Tensor:
     return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # (B, L, H · d) -> (B, H, L, d)
 
 
-def attend_plainly(rows: Tensor | None, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """What some rows read of the prompt, as with the stock processor: (rows, H, S, d)."""
-    return F.scaled_dot_product_attention(*at_rows(rows, query, key, value, mask))
-
-
-def at_rows(rows: Tensor | None, *tensors: Any) -> Any:
+def at_rows(rows: Rows | None, *tensors: Any) -> Any:
     """Select rows of tensors, any of which may be None; all rows if ``rows`` is None."""
-    return [x if x is None or rows is None else x.index_select(0, rows) for x in tensors]
+    if rows is None:
+        return tensors
+    if isinstance(rows, tuple):  # views
+        return [x if x is None else x[rows[0] : rows[1]] for x in tensors]
+    return [x if x is None else x.index_select(0, rows) for x in tensors]
+
+
+def add_at_rows(out: Tensor, rows: Rows | None, values: Tensor, amount: Tensor, factor: float) -> None:
+    """Add factor · values · amount to some rows of (B, H, S, d), in place."""
+    if isinstance(rows, Tensor):
+        out.index_add_(0, rows, (values * amount).to(out.dtype), alpha=factor)
+    else:
+        at_rows(rows, out)[0].addcmul_(values, amount, value=factor)
+
+
+def joined(parts: Sequence[tuple[Any, Tensor]], like: Tensor) -> Tensor:
+    """The parts (rows, H, S, d) in the order of their rows, as (B, H, S, d); later ones win."""
+    spans = [rows for rows, _ in parts if isinstance(rows, tuple)]
+    if len(spans) == len(parts) == 2:
+        first, second = parts if spans[0] < spans[1] else parts[::-1]
+        # heads stay next to each other, as the output projection wants them
+        return torch.cat([part.transpose(1, 2) for part in (first[1], second[1])]).transpose(1, 2)
+    out = torch.empty_like(like)
+    for rows, part in parts:
+        numbers = torch.arange(*rows, device=like.device) if isinstance(rows, tuple) else rows
+        out = out.index_copy(0, numbers, part.to(out.dtype))
+    return out
 
 
 def project_out(attn: Attention, out: Tensor) -> Tensor:

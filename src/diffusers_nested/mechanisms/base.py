@@ -1,12 +1,29 @@
 """What a mechanism consists of, and what several of them share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ..attention import SubjectValues, dial
+from ..attention import Doses, SubjectValues, Term, doses_of
+
+
+@dataclass(frozen=True)
+class FastForm:
+    """A mechanism as a sum: fused attention over the prompt, in all rows at once, and terms of the subjects.
+
+    The same as ``Mechanism.attend`` in fewer operations, for layers that learn nothing.
+
+    Attributes:
+        terms: What the subjects of some rows add, with the arguments of ``attend``.
+        lowers: Whether the prompt's attention is over values that are multiplied by the subjects' ``Doses.kept``.
+        fits: Whether a subject can act in this form, given the doses of all that act together.
+    """
+
+    terms: Callable[..., Iterable[Term]]
+    lowers: bool = False
+    fits: Callable[[SubjectValues, Doses], bool] = lambda subject, doses: True
 
 
 @dataclass(frozen=True)
@@ -30,6 +47,7 @@ class Mechanism:
         locates: Whether its subjects act only where their words have been seen: ``attend`` adds what it sees of a
             word to ``SubjectValues.seen``, and the subject's mask follows from what all layers have seen so far.
         trained_as: The mechanism to train instead, for one that a single step of training knows too little for.
+        fast: The same in fewer operations; None if there is no such form.
     """
 
     name: str
@@ -40,6 +58,7 @@ class Mechanism:
     scales: tuple[float, ...] = (1.0,)
     locates: bool = False
     trained_as: str | None = None
+    fast: FastForm | None = None
 
 
 class ValueProjection(nn.Module):
@@ -78,12 +97,17 @@ class KeyValueProjection(ValueProjection):
         self.value.weight.copy_(to_v)
 
 
-def strength(subject: SubjectValues, like: Tensor) -> Tensor:
-    """Scale times mask of a subject, 0 in rows without it: (B or 1, 1, S or 1, 1)."""
-    amount = dial(subject, like) * subject.positions.to(like.dtype).amax(dim=1)[:, None]  # (B, 1)
-    if subject.mask is not None:
-        amount = amount * subject.mask.to(like.dtype)  # (B, S)
-    return amount[:, None, :, None]
+def is_blended(subject: SubjectValues, doses: Doses) -> bool:
+    """Whether a subject only takes a share of its word's value, the same for all queries."""
+    return subject.mask is None and not doses.raises
+
+
+def strengths(subjects: Sequence[SubjectValues], like: Tensor) -> list[Tensor]:
+    """Of each subject, scale times mask, 0 in rows without it, (B or 1, 1, S or 1, 1); ``like`` (B, H, L, d)."""
+    return [
+        amount if subject.mask is None else amount * subject.mask.to(amount.dtype)[:, None, :, None]
+        for subject, amount in zip(subjects, doses_of(subjects, like).strengths, strict=True)
+    ]
 
 
 def share_of_tokens(subject: SubjectValues, like: Tensor) -> Tensor | None:

@@ -10,13 +10,14 @@ unconditional ones, do not change. Imported IP-Adapters have learned otherwise: 
 tokens of an empty image take the place of the subject's, so that the layer is exactly IP-Adapter's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..attention import SubjectValues, nested_values
-from .base import KeyValueProjection, Mechanism, strength
+from ..attention import SubjectValues, Term, nested_values
+from .base import FastForm, KeyValueProjection, Mechanism, strengths
 
 
 def decoupled_attention(
@@ -28,10 +29,21 @@ def decoupled_attention(
 ) -> Tensor:
     """Cross-attention over the prompt, plus one attention per subject; see ``Mechanism.attend``."""
     out = F.scaled_dot_product_attention(query, key, value, attention_mask)
-    for subject in subjects:
-        added = nested_values(query, subject)  # (B, H, S, d), the attention over the subject's tokens
-        out = out + (strength(subject, added) * added).to(out.dtype)
+    for values, amount, _ in decoupled_terms(query, key, value, subjects):
+        out = torch.addcmul(out, values.to(out.dtype), amount.to(out.dtype))
     return out
+
+
+def decoupled_terms(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    subjects: Sequence[SubjectValues],
+    attention_mask: Tensor | None = None,
+) -> Iterator[Term]:
+    """The attention over each subject's tokens, and its strength; see ``FastForm``."""
+    for subject, amount in zip(subjects, strengths(subjects, value), strict=True):
+        yield Term(nested_values(query, subject), amount)
 
 
 DECOUPLED = Mechanism(
@@ -40,4 +52,5 @@ DECOUPLED = Mechanism(
     projection=KeyValueProjection,
     reads_empty_image=True,
     scales=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+    fast=FastForm(decoupled_terms),
 )

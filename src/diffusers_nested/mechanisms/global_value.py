@@ -9,12 +9,12 @@ attention: from 0 to 1 the word's own value and the subject's are blended, 1 is 
 With several images, the mean runs over all their tokens, weighted by image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
-from ..attention import SubjectValues, accurate, attention_with_values
-from .base import Mechanism, ValueProjection
+from ..attention import SubjectValues, Term, accurate, attention_with_values, terms_with_values
+from .base import FastForm, Mechanism, ValueProjection, is_blended
 
 
 def global_value_attention(
@@ -28,12 +28,25 @@ def global_value_attention(
     return attention_with_values(query, key, value, subjects, attention_mask, _mean_value)
 
 
+def global_value_terms(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    subjects: Sequence[SubjectValues],
+    attention_mask: Tensor | None = None,
+) -> Iterable[Term]:
+    """What the subjects add to attention over the prompt; see ``FastForm``."""
+    return terms_with_values(query, key, value, subjects, attention_mask, _mean_value)
+
+
 def _mean_value(query: Tensor, subject: SubjectValues) -> Tensor:
     """W · mean(tokens), which is the mean of W · tokens: (B or 1, H, 1, d)."""
     if subject.log_weights is None:
         return subject.value.mean(dim=2, keepdim=True)
     weights = subject.log_weights.to(accurate(subject.value)).softmax(dim=-1)
-    return (weights.reshape(-1, 1, weights.shape[-1], 1) * subject.value).sum(dim=2, keepdim=True)
+    return (
+        (weights.reshape(-1, 1, weights.shape[-1], 1) * subject.value).sum(dim=2, keepdim=True).to(subject.value.dtype)
+    )
 
 
 GLOBAL_VALUE = Mechanism(
@@ -42,4 +55,5 @@ GLOBAL_VALUE = Mechanism(
     projection=ValueProjection,
     has_norm=True,
     scales=(1.0, 1.5, 2.0, 2.5, 3.0, 4.0),
+    fast=FastForm(global_value_terms, lowers=True, fits=is_blended),
 )

@@ -13,15 +13,15 @@ before it, and reaches the layers as the subject's mask.
 The dial is IP-Adapter's scale, and a mask multiplies it. Rows without the subject's word do not change.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..attention import SubjectValues, accurate
-from .base import KeyValueProjection, Mechanism
-from .decoupled import decoupled_attention
+from ..attention import SubjectValues, Term, accurate
+from .base import FastForm, KeyValueProjection, Mechanism
+from .decoupled import decoupled_attention, decoupled_terms
 
 # All of these were chosen on pictures whose subjects' places are known; see recipes/miniature/located for the numbers.
 # The values of a map fall into two classes (Otsu's method). m is one half this part of the way from the mean of the
@@ -48,6 +48,24 @@ def located_attention(
     attention_mask: Tensor | None = None,
 ) -> Tensor:
     """Decoupled attention that also adds to ``seen`` what the words get; see ``Mechanism.attend``."""
+    _see(query, key, subjects, attention_mask)
+    return decoupled_attention(query, key, value, subjects, attention_mask)
+
+
+def located_terms(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    subjects: Sequence[SubjectValues],
+    attention_mask: Tensor | None = None,
+) -> Iterator[Term]:
+    """Terms of decoupled attention; also adds to ``seen`` what the words get; see ``FastForm``."""
+    _see(query, key, subjects, attention_mask)
+    return decoupled_terms(query, key, value, subjects, attention_mask)
+
+
+def _see(query: Tensor, key: Tensor, subjects: Sequence[SubjectValues], attention_mask: Tensor | None) -> None:
+    """Add to ``seen`` what the words get in this layer."""
     if any([subject.seen is not None for subject in subjects]):
         weights = _of_all_heads(query.detach(), key.detach(), attention_mask)
         for subject in subjects:
@@ -55,7 +73,6 @@ def located_attention(
                 # (B, T, 1), so that (B, S, T) @ (B, T, 1) is added to (B, S, 1)
                 word = subject.positions.to(weights.dtype).expand(len(weights), -1)[..., None]
                 subject.seen[..., None].baddbmm_(weights, word)
-    return decoupled_attention(query, key, value, subjects, attention_mask)
 
 
 def _of_all_heads(query: Tensor, key: Tensor, attention_mask: Tensor | None) -> Tensor:
@@ -133,5 +150,6 @@ LOCATED = Mechanism(
     projection=KeyValueProjection,
     scales=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
     locates=True,
+    fast=FastForm(located_terms),
     trained_as="decoupled",
 )

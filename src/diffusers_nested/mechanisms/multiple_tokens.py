@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..attention import SubjectValues, blend, outer_weights, rms
+from ..attention import SubjectValues, doses_of, length, outer_weights
 from .base import Mechanism, ValueProjection, share_of_tokens
 
 
@@ -30,25 +30,28 @@ def multiple_tokens_attention(
     attention_mask: Tensor | None = None,
 ) -> Tensor:
     """Cross-attention in which some prompt tokens are replaced by many; see ``Mechanism.attend``."""
-    word_rms = rms(value)[:, None]  # ‖V[s]‖ / √(H d), (B, 1, T)
-    shares = [_share(subject, word_rms) for subject in subjects]  # β of each, (B or 1, S or 1, T)
-    sums = [_sum(subject, word_rms) for subject in subjects]  # Σ Vᵢ and N of each
-    own = word_rms.new_ones(1, 1, 1) - sum(shares)  # how much of the word itself is left
+    word_norm = length(value)[:, 0].transpose(1, 2)  # ‖V[s]‖, (B, 1, T)
+    doses = doses_of(subjects, value)
+    # β times mask of each, 0 but at the subject's words, (B or 1, S or 1, T)
+    shares = [_share(*one, word_norm) for one in zip(subjects, doses.shares, strict=True)]
+    sums = [_sum(subject, word_norm) for subject in subjects]  # Σ Vᵢ and N of each
+    own = word_norm.new_ones(1, 1, 1) - sum(shares)  # how much of the word itself is left
     count = own + sum(share * number for share, (_, number) in zip(shares, sums, strict=True))  # N at s*, else 1
     counted = count.log()[:, None]  # (B, 1, S or 1, T)
-    weights = outer_weights(query, key, subjects, counted if attention_mask is None else attention_mask + counted)
+    counted = counted if attention_mask is None else attention_mask + counted
+    weights = outer_weights(query, key, subjects, doses, counted)
     weights = weights / count[:, None]  # of a single token in each place, (B, H, S, T)
     out = (weights * own[:, None]).to(value.dtype) @ value
     for subject, share, (total, _) in zip(subjects, shares, sums, strict=True):
-        stretch = share if subject.alpha is None else share * word_rms * subject.alpha
+        stretch = share if subject.alpha is None else share * word_norm * subject.alpha
         amount = (weights * stretch[:, None]).sum(dim=-1, keepdim=True)  # (B, H, S, 1)
         out = out + (total * amount).to(out.dtype)
     return out
 
 
-def _share(subject: SubjectValues, like: Tensor) -> Tensor:
-    """β times mask at the subject's words, 0 elsewhere: (B or 1, S or 1, T)."""
-    share = blend(subject, like)[:, None]
+def _share(subject: SubjectValues, share: Tensor, like: Tensor) -> Tensor:
+    """β (B or 1, 1, T, 1) times mask: (B or 1, S or 1, T)."""
+    share = share.to(like.dtype)[:, 0].transpose(1, 2)
     return share if subject.mask is None else share * subject.mask.to(like.dtype)[:, :, None]
 
 
@@ -56,7 +59,7 @@ def _sum(subject: SubjectValues, like: Tensor) -> tuple[Tensor, Tensor | int]:
     """Σ Vᵢ (B or 1, H, 1, d), of directions if a norm is set, and the number of tokens (B or 1, 1, 1)."""
     values = subject.value.to(like.dtype)
     if subject.alpha is not None:
-        values = values / rms(values)[:, None, :, None]
+        values = values / length(values)
     share = share_of_tokens(subject, like)
     if share is None:
         return values.sum(dim=2, keepdim=True), values.shape[2]

@@ -4,8 +4,8 @@ W_K̆ and W_V̆ are trained for every layer. The dial: from 0 to 1 the word's ow
 is the paper's layer, and above 1 it is the paper's λ (5.1).
 """
 
-from ..attention import nested_attention
-from .base import KeyValueProjection, Mechanism
+from ..attention import nested_attention, nested_terms
+from .base import FastForm, KeyValueProjection, Mechanism, is_blended
 
 NESTED = Mechanism(
     name="nested",
@@ -13,4 +13,5 @@ NESTED = Mechanism(
     projection=KeyValueProjection,
     has_norm=True,
     scales=(1.0, 1.5, 2.0, 2.5, 3.0, 4.0),
+    fast=FastForm(nested_terms, lowers=True, fits=is_blended),
 )

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..attention import SubjectValues, accurate
-from .base import Mechanism, share_of_tokens, strength
+from .base import Mechanism, share_of_tokens, strengths
 
 
 def simple_attention(
@@ -31,20 +31,20 @@ def simple_attention(
     """Cross-attention over the prompt's tokens and the subjects'; see ``Mechanism.attend``."""
     text = key.new_zeros(1, 1, 1, key.shape[2]) if attention_mask is None else attention_mask.to(query.dtype)
     keys, values, bias = [key], [value], [text]
-    for subject in subjects:
+    for subject, strength in zip(subjects, strengths(subjects, query), strict=True):
         assert subject.key is not None  # a layer's own projections give both
         keys.append(subject.key.expand(len(key), -1, -1, -1))
         values.append(subject.value.expand(len(key), -1, -1, -1))
-        weights = _log_weights(subject, query)
+        weights = _log_weights(subject, strength, query)
         bias.append(weights.expand(*weights.shape[:-1], subject.key.shape[2]))
     shape = torch.broadcast_shapes(*(part.shape[:-1] for part in bias))  # only the dimensions that differ
     added = torch.cat([part.expand(*shape, -1) for part in bias], dim=-1)  # (B or 1, H or 1, S or 1, T + N + …)
     return F.scaled_dot_product_attention(query, torch.cat(keys, dim=2), torch.cat(values, dim=2), added)
 
 
-def _log_weights(subject: SubjectValues, query: Tensor) -> Tensor:
+def _log_weights(subject: SubjectValues, strength: Tensor, query: Tensor) -> Tensor:
     """What is added to the logits of a subject's tokens: (B or 1, 1, S or 1, N or 1)."""
-    weights = strength(subject, torch.ones((), dtype=accurate(query), device=query.device))
+    weights = strength.to(accurate(query))
     share = share_of_tokens(subject, weights)
     if share is not None:
         weights = weights * share[:, None, None, :]

@@ -1,6 +1,6 @@
 """An adapter that is loaded on a UNet: from photos to what every layer reads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from ..adapter import NestedAdapter
-from ..adapter.checks import check_projected
+from ..adapter.checks import check_extremes, extremes
 from ..compat import execution_device
 from ..errors import SubjectError
-from ..injection import Dial, Kind, ProjectedSubject
+from ..injection import Dial, Kind, ProjectedSubject, Read, Storage, split_heads
 from ..mechanisms import Mechanism
 from ..subjects import ResolvedSubject
 from ..vision import ImageEncoder, check_encoded
 from ..vision.kinds import POOLED
+from .cache import CacheKey, SubjectCache, SubjectReading, computing_state, digest_of, weights_state
 
 
 @dataclass(eq=False)
@@ -31,6 +32,7 @@ class LoadedAdapter:
         subject_token: The word that stands for its subjects by default.
         mechanism: How its subjects enter a layer.
         alpha: Norm of a subject's value in units of the word's own.
+        heads: Layer path -> number of heads.
         dials: Layer path -> scale, initially 1.
     """
 
@@ -41,6 +43,7 @@ class LoadedAdapter:
     subject_token: str
     mechanism: Mechanism
     alpha: float | None
+    heads: Mapping[str, int]
     dials: dict[str, Dial] = field(init=False)
     _empty: Tensor | None = field(init=False, default=None)  # an empty image's features, once they were needed
 
@@ -55,37 +58,68 @@ class LoadedAdapter:
             SubjectError: The adapter was loaded without an image encoder.
             NestedAdapterError: The image encoder or the adapter gives NaN or infinite values.
         """
+        encoder = self._require_encoder()
+        return self._encode(pipeline, encoder, encoder.pixels(images))
+
+    @torch.no_grad()
+    def project(
+        self, pipeline: Any, subject: ResolvedSubject, storage: Storage, cache: SubjectCache
+    ) -> ProjectedSubject:
+        """Compute what every layer reads of a subject, unless it is kept from an earlier call.
+
+        Raises:
+            NestedAdapterError: The images cannot be encoded, or what the layers would read is not finite.
+        """
+        given, encoder = subject.embeds, None
+        if given is None:
+            encoder = self._require_encoder()
+            given = encoder.pixels(subject.images)
+        key = None if cache.is_off else self._cache_key(pipeline, given, encoder, storage)
+        reading = None if key is None else cache.get(key)
+        if reading is None:
+            reading = self._read(pipeline, given, encoder, storage)
+            if key is not None:
+                cache.put(key, reading)
+        return self._projected(subject, reading, execution_device(pipeline))
+
+    def _require_encoder(self) -> ImageEncoder:
         if self.encoder is None:
             raise SubjectError(
                 f"The adapter {self.name!r} was loaded without an image encoder. Pass `nested_adapter_image_embeds`, "
                 "or load it without image_encoder_folder=None."
             )
-        with _on_device(self.encoder.model, pipeline):
-            features = self.encoder(images, self.adapter.image_features)
+        return self.encoder
+
+    def _cache_key(
+        self, pipeline: Any, given: Tensor, encoder: ImageEncoder | None, storage: Storage
+    ) -> CacheKey | None:
+        """What a subject's reading follows from; None if it cannot be told."""
+        # with the empty image, the encoder counts for subjects that are given as embeddings, too
+        models = [self.adapter, *([self.encoder.model] if self.encoder and (encoder or self._reads_empty) else ())]
+        states = [weights_state(model) for model in models]
+        if None in states:
+            return None
+        computing = computing_state(execution_device(pipeline))
+        state = (*states, self.mechanism.name, self.adapter.dtype, pipeline.unet.dtype, storage, computing)
+        return CacheKey(self.name, state, (encoder is None, digest_of(given)))
+
+    def _read(self, pipeline: Any, given: Tensor, encoder: ImageEncoder | None, storage: Storage) -> SubjectReading:
+        """What the layers read of pixels (images, 3, H, W), or of embeddings if there is no encoder."""
+        embeds = given if encoder is None else self._encode(pipeline, encoder, given)
+        nothing = self._empty_features(pipeline) if self._reads_empty else None
+        with _on_device(self.adapter, pipeline) as device:
+            layers = self._layers(embeds, device, pipeline.unet.dtype, storage)
+            empty = None
+            if nothing is not None:
+                tokens = self._tokens(nothing, device)
+                empty = SubjectReading(self._layers(tokens, device, pipeline.unet.dtype, storage), tokens.shape[1])
+        return SubjectReading(layers, embeds.shape[:2].numel(), empty)
+
+    def _encode(self, pipeline: Any, encoder: ImageEncoder, pixels: Tensor) -> Tensor:
+        with _on_device(encoder.model, pipeline):
+            features = encoder.read(pixels, self.adapter.image_features)
         with _on_device(self.adapter, pipeline) as device:
             return self._tokens(features, device)
-
-    @torch.no_grad()
-    def project(self, pipeline: Any, subject: ResolvedSubject) -> ProjectedSubject:
-        """Compute what every layer reads of a subject; its images are encoded first.
-
-        Raises:
-            NestedAdapterError: The images cannot be encoded, or what the layers would read is not finite.
-        """
-        embeds = self.encode(pipeline, subject.images) if subject.embeds is None else subject.embeds
-        images, tokens_per_image = embeds.shape[:2]
-        kind, dtype = self._kind(subject, images * tokens_per_image), pipeline.unet.dtype
-        nothing = self._empty_features(pipeline) if kind.reads_empty_image else None
-        with _on_device(self.adapter, pipeline) as device:
-            projected = ProjectedSubject(
-                kind,
-                self._layers(embeds, device, dtype),
-                _log_weights(subject.image_weights, tokens_per_image, device),
-                None if subject.mask is None else subject.mask.to(device),
-            )
-            if not kind.reads_empty_image:
-                return projected
-            return replace(projected, empty=self._empty_image(projected, nothing, device, dtype))
 
     def _tokens(self, features: Tensor, device: torch.device) -> Tensor:
         """Features (images, L, D) as subject tokens, (images, N, token_dim)."""
@@ -93,27 +127,45 @@ class LoadedAdapter:
         check_encoded(tokens, features)
         return tokens
 
-    def _layers(self, embeds: Tensor, device: torch.device, dtype: torch.dtype) -> dict[str, tuple[Tensor, ...]]:
+    def _layers(self, embeds: Tensor, device: torch.device, dtype: torch.dtype, storage: Storage) -> dict[str, Read]:
         """What the layers read of a subject's tokens (images, N, token_dim), in the UNet's type."""
         # Photos of one subject: their tokens one after another, (images, N, D) -> (1, images · N, D) (section 5.2)
-        projected = self.adapter.project(embeds.to(device, self.adapter.dtype).flatten(0, 1)[None])
-        layers = {path: tuple([x.to(dtype) for x in read]) for path, read in projected.items()}
-        check_projected(layers)
+        tokens = embeds.to(device, self.adapter.dtype).flatten(0, 1)[None]
+        layers: dict[str, Read] = {}
+        ends: list[Tensor] = []
+        if self.mechanism.projection is None:  # all layers read the tokens themselves, which are stored once
+            tokens = tokens.to(dtype)
+            ends.append(extremes([tokens]))
+            layers = dict.fromkeys(self.adapter.config["layers"], storage.keep([tokens]))
+        else:  # layer by layer, so that no more than one is in memory twice
+            for path, projected in self.adapter.project_by_layer(tokens):
+                read = split_heads([x.to(dtype) for x in projected], self.heads[path])
+                ends.append(extremes(read))
+                layers[path] = storage.keep(read)
+        check_extremes(ends, dtype)
         return layers
 
+    def _projected(self, subject: ResolvedSubject, reading: SubjectReading, device: torch.device) -> ProjectedSubject:
+        """The subject with its own strength, weights and mask."""
+        kind = self._kind(subject, reading.num_tokens)
+        mask = None if subject.mask is None else subject.mask.to(device)
+        weights = subject.image_weights
+        log_weights = None if weights is None else _log_weights(weights, reading.num_tokens // len(weights), device)
+        empty = self._empty_image(kind, reading.empty, mask) if self._reads_empty else None
+        return ProjectedSubject(kind, reading.layers, log_weights, mask, empty)
+
     def _empty_image(
-        self, subject: ProjectedSubject, features: Tensor | None, device: torch.device, dtype: torch.dtype
+        self, kind: Kind, reading: SubjectReading | None, mask: Tensor | None
     ) -> ProjectedSubject | SubjectError:
         """What stands for the subject in rows of negative prompts: one empty image, as several would read alike."""
-        if features is None:
+        if reading is None:
             return SubjectError(
                 f"The adapter {self.name!r} was loaded without an image encoder, but as in IP-Adapter, the rows of "
                 "negative prompts read an empty image, which it encodes. Load it without image_encoder_folder=None, or "
                 "call the pipeline without guidance."
             )
-        tokens = self._tokens(features, device)
-        kind = replace(subject.kind, num_tokens=tokens.shape[1], is_weighted=False)
-        return ProjectedSubject(kind, self._layers(tokens, device, dtype), mask=subject.mask)
+        kind = replace(kind, num_tokens=reading.num_tokens, is_weighted=False)
+        return ProjectedSubject(kind, reading.layers, mask=mask)
 
     def _empty_features(self, pipeline: Any) -> Tensor | None:
         """Features of an empty image (1, L, D); None if they need the image encoder and there is none."""
@@ -140,8 +192,13 @@ class LoadedAdapter:
             steps=subject.steps,
             is_weighted=subject.image_weights is not None,
             is_masked=subject.mask is not None,
-            reads_empty_image=self.mechanism.reads_empty_image and self.adapter.reads_empty_image,
+            reads_empty_image=self._reads_empty,
         )
+
+    @property
+    def _reads_empty(self) -> bool:
+        """Whether rows of negative prompts read an empty image."""
+        return self.mechanism.reads_empty_image and self.adapter.reads_empty_image
 
 
 @contextmanager
@@ -156,10 +213,8 @@ def _on_device(module: Any, pipeline: Any) -> Iterator[torch.device]:
             module.to(home)
 
 
-def _log_weights(weights: Sequence[float] | None, tokens_per_image: int, device: torch.device) -> Tensor | None:
+def _log_weights(weights: Sequence[float], tokens_per_image: int, device: torch.device) -> Tensor:
     """(images,) weights -> (1, images · N) log-weights; −∞ for an image that is left out."""
-    if weights is None:
-        return None
     logs = torch.tensor(weights, dtype=torch.float64).log()
     # only ratios count, so the largest is 1: no weight is too large for float32, nor are all too small
     return (logs - logs.max()).to(device, torch.float32).repeat_interleave(tokens_per_image)[None]

@@ -10,6 +10,7 @@ import torch
 from ..adapter import NestedAdapter
 from ..adapter.checks import acting_mechanism, check_subject_token
 from ..adapter.locate import source_of
+from ..backbones import layer_heads
 from ..errors import AdapterLoadError, NestedAdapterError, Remedy
 from ..files import is_folder
 from ..files.source import Source
@@ -52,6 +53,7 @@ def load_all(
     columns = [_spread(column, len(sources)) for column in (names, subfolders, weight_names, subject_tokens)]
     _check_acting(mechanism, columns[-1])
     loaded: list[LoadedAdapter] = []
+    heads = layer_heads(unet)
     for item, name, subfolder, weight_name, word in zip(sources, *columns, strict=True):
         if isinstance(item, NestedAdapter):
             item.check_fits(unet)
@@ -69,7 +71,7 @@ def load_all(
             encoder_name = f"{tower.name}{', as in IP-Adapter' * tower.is_of_ip_adapter}"
             encoder = _shared(encoder_name, state, loaded) or load_image_encoder(tower, unet.dtype)
         acting = acting_mechanism(adapter.config, mechanism)
-        loaded.append(LoadedAdapter(name, adapter, encoder, encoder_name, word, *acting))
+        loaded.append(LoadedAdapter(name, adapter, encoder, encoder_name, word, *acting, heads))
     return loaded
 
 

@@ -13,6 +13,7 @@ from ..adapter import NestedAdapter
 from ..injection import current_call
 from ..injection.swap import swap_back, swap_in
 from ..subjects.values import check_images
+from .checked_storage import checked_storage
 from .keywords import KEYWORDS, check_keywords, describe_subclass
 from .loading import add_all, load_all
 from .nested_call import NestedCall, plainly
@@ -137,6 +138,36 @@ class NestedAdapterMixin:
             ScaleError: Not a finite number of at least 0, or an unknown adapter or block. No scale is changed then.
         """
         require_state(self).set_scale(scale)
+
+    def set_nested_adapter_storage(
+        self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        """Set where and how the subjects' keys and values wait for the layers that read them, from the next call on.
+
+        Args:
+            device: ``"cpu"`` keeps them there, and each layer fetches its own when it runs; None keeps them on the
+                UNet's device.
+            dtype: ``torch.int8`` or ``torch.float8_e4m3fn`` keeps them in 8 bits, with one factor per token and head;
+                None keeps them in the UNet's type.
+
+        Raises:
+            NestedAdapterError: No adapter is loaded, there is no such device, or the type is another one.
+        """
+        require_state(self).set_storage(checked_storage(device, dtype))
+
+    def set_nested_adapter_cache(self, size: int) -> None:
+        """Set how many subjects of earlier calls are kept, by default 2, and forget those that are.
+
+        A subject that is kept costs nothing in the next call: neither its photos are encoded nor its tokens projected.
+        It needs as much memory as in a call, in the place that ``set_nested_adapter_storage`` sets.
+
+        Args:
+            size: The number of subjects; 0 keeps none.
+
+        Raises:
+            NestedAdapterError: No adapter is loaded, or the size is not a whole number of at least 0.
+        """
+        require_state(self).cache.resize(size)
 
     @property
     def nested_adapters(self) -> Mapping[str, NestedAdapter]:

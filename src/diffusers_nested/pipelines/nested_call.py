@@ -61,7 +61,7 @@ class NestedCall:
         for row in self._resolved:
             _check_same_mechanism(self._state, row)
         with self.gate.lock:  # another call may be moving the same adapter
-            self._projected = {id(one): self._state.loaded[one.adapter_name].project(pipeline, one) for one in distinct}
+            self._projected = {id(one): self._state.project(pipeline, one) for one in distinct}
         self._is_watched = may_write or any([arguments.get(name) is not None for name in _CALLBACKS])
         self._denoising_end = arguments.get("denoising_end")
         self._shown_steps: int | None = None  # on the pipeline's progress bar

@@ -21,6 +21,8 @@ _METHODS = (
     "load_nested_adapter",
     "unload_nested_adapter",
     "set_nested_adapter_scale",
+    "set_nested_adapter_storage",
+    "set_nested_adapter_cache",
     "nested_adapters",
     "encode_nested_adapter_image",
 )

@@ -9,7 +9,9 @@ from torch import nn
 from ..backbones import backbone_of, titles
 from ..compat import uncompiled
 from ..errors import NestedAdapterError, ScaleError
-from ..injection import NestedInjector, expand_scale
+from ..injection import NestedInjector, ProjectedSubject, Storage, expand_scale
+from ..subjects import ResolvedSubject
+from .cache import SubjectCache
 from .loaded import LoadedAdapter
 
 CHANGING = RLock()  # held while what is loaded on a UNet changes
@@ -23,6 +25,8 @@ class NestedState:
         backbone: The family of the UNet.
         injector: Lets subjects act in the UNet.
         loaded: The adapters by name.
+        storage: Where and how what layers read of subjects waits for them.
+        cache: Subjects of earlier calls.
     """
 
     def __init__(self, unet: nn.Module) -> None:
@@ -30,6 +34,8 @@ class NestedState:
         self.backbone = backbone_of(unet)
         self.injector = NestedInjector(unet)
         self.loaded: dict[str, LoadedAdapter] = {}
+        self.storage = Storage()
+        self.cache = SubjectCache()
 
     @property
     def subject_tokens(self) -> dict[str, str]:
@@ -44,12 +50,23 @@ class NestedState:
     def remove(self, name: str) -> None:
         """Remove an adapter; with the last one the UNet is as before the first."""
         del self.loaded[name]
+        self.cache.drop(name)
         if not self.loaded:
             self.injector.eject()
 
     def drop(self) -> None:
         """Leave the UNet, which may by now be inside a wrapper that only shows its attributes, such as peft's."""
         vars(self._unet).pop(_ATTRIBUTE, None)
+
+    def project(self, pipeline: Any, subject: ResolvedSubject) -> ProjectedSubject:
+        """What every layer reads of a subject; see ``LoadedAdapter.project``."""
+        return self.loaded[subject.adapter_name].project(pipeline, subject, self.storage, self.cache)
+
+    def set_storage(self, storage: Storage) -> None:
+        """Store what layers read of subjects in this way, from the next call on."""
+        with self.injector.gate.lock:  # all subjects of a call are stored in one way
+            self.storage = storage
+            self.cache.clear()
 
     def check_idle(self, names: Collection[str]) -> None:
         """Raise if a running call uses one of the adapters.

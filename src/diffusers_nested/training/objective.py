@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from ..adapter import NestedAdapter
-from ..injection import Dial, Kind, NestedInjector, PlacedSubject, ProjectedSubject, RowGroup
+from ..backbones import layer_heads
+from ..injection import Dial, Kind, NestedInjector, PlacedSubject, ProjectedSubject, RowGroup, split_heads
 from ..mechanisms import get_mechanism
 from .frozen import FrozenModels
 from .noise import Noise, draw_noise, min_snr_weights, prediction_target, training_scheduler
@@ -39,6 +40,7 @@ class Objective:
         self.scheduler = training_scheduler(frozen.pipeline.scheduler)
         self._unet = frozen.unet
         self._injector = injector
+        self._heads = layer_heads(frozen.unet)
         self._kind = Kind(
             adapter="in training",
             mechanism=get_mechanism(adapter.config["mechanism"]),
@@ -64,6 +66,8 @@ class Objective:
 
         Gradient checkpointing recomputes the layers in the backward pass.
         """
+        if self._kind.mechanism.projection is not None:
+            projected = {path: tuple(split_heads(read, self._heads[path])) for path, read in projected.items()}
         subject = ProjectedSubject(self._kind, projected)
         with self._injector.bound(RowGroup([PlacedSubject((subject,), positions)])):
             yield

@@ -67,6 +67,7 @@ def validation_sheet(
     tokens = adapter.encode(image_encoder(opened, adapter.image_features).to(adapter.dtype))
     rows = []
     pipeline.load_nested_adapter(adapter, image_encoder_folder=None)
+    pipeline.set_nested_adapter_cache(0)  # the next time, the adapter is another one
     try:
         require_state(pipeline).require().encoder = image_encoder  # for the empty image that some mechanisms read
         for image, embeds in zip(opened, tokens.split(1), strict=True):

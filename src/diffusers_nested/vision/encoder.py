@@ -35,7 +35,6 @@ class ImageEncoder:
         """D, the width of these features."""
         return getattr(self.model.config, self._kind(features).width)
 
-    @torch.no_grad()
     def __call__(self, images: Sequence[Any], features: str = LAST) -> Tensor:
         """Image features (B, L, D).
 
@@ -47,10 +46,20 @@ class ImageEncoder:
         Raises:
             SubjectError: One of them is not an image, or is so narrow that resizing it would take too much memory.
         """
+        return self.read(self.pixels(images), features)
+
+    def pixels(self, images: Sequence[Any]) -> Tensor:
+        """What the tower is given of the images, (B, 3, H, W); see ``__call__``."""
         opened = [to_pil(image) for image in images]
         for image in opened:
             _check_shape(image, self.processor)
-        return self._read(self.processor(images=opened, return_tensors="pt").pixel_values, features)
+        return self.processor(images=opened, return_tensors="pt").pixel_values
+
+    @torch.no_grad()
+    def read(self, pixels: Tensor, features: str = LAST) -> Tensor:
+        """Image features (B, L, D) of prepared pixels; see ``__call__``."""
+        pixels = pixels.to(self.model.device, self.model.dtype)
+        return self._kind(features).pick(self.model(pixels, output_hidden_states=features == PENULTIMATE))
 
     @torch.no_grad()
     def empty(self, features: str = LAST) -> Tensor:
@@ -58,11 +67,7 @@ class ImageEncoder:
         if features == POOLED:
             return torch.zeros(1, 1, self.width_of(POOLED), device=self.model.device, dtype=self.model.dtype)
         side = self.model.config.image_size
-        return self._read(torch.zeros(1, 3, side, side), features)
-
-    def _read(self, pixels: Tensor, features: str) -> Tensor:
-        pixels = pixels.to(self.model.device, self.model.dtype)
-        return self._kind(features).pick(self.model(pixels, output_hidden_states=features == PENULTIMATE))
+        return self.read(torch.zeros(1, 3, side, side), features)
 
     def _kind(self, features: str) -> Features:
         # looked up each time: a pickled encoder does not hold functions
