@@ -133,7 +133,7 @@ def test_commands_exist(line: str, monkeypatch: pytest.MonkeyPatch):
     elif words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     else:
-        assert words[0] in ("cp", "ln") or words[:2] == ["pip", "install"], f"what is {line!r}?"
+        assert words[:2] == ["pip", "install"], f"what is {line!r}?"
 
 
 @pytest.mark.parametrize("page", ["architecture.md", "images/photo-way.svg"])

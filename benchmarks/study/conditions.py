@@ -1,10 +1,4 @@
-"""What the study compares: its adapters, and the comparisons they take part in.
-
-Two protocols. "mechanisms": adapters learn from all that the world has, by captions of its grammar, and are tested in
-held-out wordings. "paper": they learn as the paper's do, from photos alone, each cut out of its own target, in few
-places and shirts; what they are tested in, by held-out wordings, only the base has seen. How many steps are enough, the
-comparisons of lengths say.
-"""
+"""What the study compares: its adapters, and the comparisons they take part in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,27 +7,30 @@ from typing import Any
 from gated import NAME as GATED
 
 from diffusers_nested.mechanisms import MECHANISMS
-from diffusers_nested.miniature.prompts import PAIR_PROMPTS, PROMPTS
 from recipes.miniature.bundled.adapters import ALPHA, QFORMER
 from recipes.miniature.bundled.study_adapters import StudyAdapter
 
 COMPARED = [name for name, one in MECHANISMS.items() if name != GATED and one.trained_as is None]
-STEPS = 2000
-LENGTHS = (1000, 2000, 4000, 8000)  # the curve of a mechanism is flat where twice as many steps add under 0.01
+STEPS, SEEDS = 800, (0, 1)
+LONG_STEPS = 4000
 QUERIES, USUAL = (4, 16, 64), QFORMER["num_queries"]
-ALPHAS = (None, 1.0, 3.0)  # beside the usual one
+ALPHAS = (None, 1.0, 2.0, 3.0)
 RIVALS = ("nested", "decoupled")
-SEEDS = {name: (0, 1, 2) if name in RIVALS else (0,) for name in COMPARED}
-PROTOCOLS = {"mechanisms": "", "paper": "paper-"}  # comparison -> what its adapters' names have before the seed
-# For adapters that learnt as the paper's: styles, places and clothes that only the base knows, in held-out wordings.
-UNSEEN = (
-    "a {} wearing a lilac top, in watercolour, in a dry desert",
-    "in winter, a painting of a smiling {} having on a yellow jumper",
-    "in a green forest, a glowing neon image of a {} dressed in a tangerine sweater",
-    "as a photo: a sad {} dressed in a snow white sweater and a green cap among trees",
-    "a {} wearing an olive top, glowing neon, in a dry desert",
+# None of them is a caption that the base or an adapter was trained on (unseen.py); in those, the place comes last.
+PROMPTS = (
+    "a photo of a smiling {} on the beach wearing a red shirt",
+    "a photo of a sad {} in the forest wearing a yellow shirt",
+    "a photo of a {} in the desert wearing a white shirt and a green hat",
+    "a watercolor of a smiling {} in the snow wearing a purple shirt",
+    "a neon picture of a smiling {} in the city wearing a yellow shirt",
 )
-_PROMPTS = {"mechanisms": PROMPTS, "paper": UNSEEN}
+PAIR_PROMPTS = (
+    "a photo of a smiling person wearing a blue shirt and a pet wearing a red shirt on the beach",
+    "a photo of a pet wearing a green hat and a sad person wearing a white shirt in the snow",
+    "a watercolor of a person wearing a green shirt and a pet in the forest",
+    "a photo of a sad person wearing a yellow hat and a pet wearing a red shirt in the city",
+    "a photo of a pet wearing a purple shirt and a person wearing a blue shirt in the desert",
+)
 
 
 def _norm(alpha: float | None) -> str:
@@ -41,23 +38,17 @@ def _norm(alpha: float | None) -> str:
 
 
 ADAPTERS = {
-    **{
-        f"{m}-{mark}{seed}": StudyAdapter(mechanism=m, steps=STEPS, seed=seed, as_in_paper=bool(mark))
-        for mark in PROTOCOLS.values()
-        for m, seeds in SEEDS.items()
-        for seed in seeds
-    },
-    **{
-        f"{m}-{mark}{steps}-steps": StudyAdapter(mechanism=m, steps=steps, as_in_paper=bool(mark))
-        for mark in PROTOCOLS.values()
-        for m in RIVALS
-        for steps in LENGTHS
-        if steps != STEPS
-    },
+    **{f"{m}-{seed}": StudyAdapter(mechanism=m, steps=STEPS, seed=seed) for m in COMPARED for seed in SEEDS},
     **{f"nested-q{n}": StudyAdapter(num_queries=n, steps=STEPS) for n in QUERIES},
     **{f"nested-alpha{_norm(a)}": StudyAdapter(alpha=a, steps=STEPS) for a in ALPHAS},
     **{f"pets-{m}": StudyAdapter(name="pets", mechanism=m, steps=STEPS) for m in RIVALS},
+    **{
+        f"{m}-same-{seed}": StudyAdapter(mechanism=m, steps=STEPS, seed=seed, photo_is_target=True)
+        for m in RIVALS
+        for seed in SEEDS
+    },
     "gated-0": StudyAdapter(mechanism=GATED, steps=STEPS),
+    **{f"{m}-long": StudyAdapter(mechanism=m, steps=LONG_STEPS) for m in RIVALS},
 }
 """Folder of an adapter -> what it is."""
 
@@ -113,10 +104,6 @@ def _with(*adapters: str, **more: Any) -> dict[str, Any]:
     return {"kind": "nested", "adapter": paths if len(paths) > 1 else paths[0], **more}
 
 
-def _of_length(mechanism: str, mark: str, steps: int) -> str:
-    return f"{mechanism}-{mark}{0 if steps == STEPS else f'{steps}-steps'}"
-
-
 _PLAIN = {"plain": {"kind": "plain"}}
 _PAIRED = {
     "text": "miniature-text",
@@ -125,35 +112,17 @@ _PAIRED = {
 }
 
 COMPARISONS = (
-    *(
-        Comparison(
-            name,
-            {
-                **_PLAIN,
-                **{
-                    f"{m}-seed{seed}": _with(f"{m}-{mark}{seed}", scales=list(MECHANISMS[m].scales))
-                    for m, seeds in SEEDS.items()
-                    for seed in seeds
-                },
+    Comparison(
+        "mechanisms",
+        {
+            **_PLAIN,
+            **{
+                f"{name}-seed{seed}": _with(f"{name}-{seed}", scales=list(MECHANISMS[name].scales))
+                for name in COMPARED
+                for seed in SEEDS
             },
-            prompts=_PROMPTS[name],
-        )
-        for name, mark in PROTOCOLS.items()
-    ),
-    *(
-        Comparison(
-            f"length-{name}",
-            {
-                **_PLAIN,
-                **{
-                    f"{m}-{steps}": _with(_of_length(m, mark, steps), scales=list(MECHANISMS[m].scales))
-                    for m in RIVALS
-                    for steps in LENGTHS
-                },
-            },
-            prompts=_PROMPTS[name],
-        )
-        for name, mark in PROTOCOLS.items()
+        },
+        count=20,  # with each of two adapters: 200 pictures for a point
     ),
     Comparison(
         "queries",
@@ -176,6 +145,23 @@ COMPARISONS = (
         "photos",
         _PLAIN | {f"photos-{n}": _with("nested-0", photos=n, scales=[1.0]) for n in (1, 2, 4)},
         photos=4,
+    ),
+    Comparison(
+        "target",
+        {
+            **_PLAIN,
+            **{f"nested-seed{seed}": _with(f"nested-same-{seed}", scales=[1.0, 1.5, 2.0]) for seed in SEEDS},
+            **{f"decoupled-seed{seed}": _with(f"decoupled-same-{seed}", scales=[0.5, 0.75, 1.0]) for seed in SEEDS},
+        },
+        count=20,
+    ),
+    Comparison(
+        "length",
+        {
+            **_PLAIN,
+            "nested": _with("nested-long", scales=[1.0, 1.5, 2.0]),
+            "decoupled": _with("decoupled-long", scales=[0.5, 0.75, 1.0]),
+        },
     ),
     Comparison(
         "heads",

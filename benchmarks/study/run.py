@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 import heads
+import unseen
 from collect import collect, collect_losses
 from conditions import ADAPTERS, COMPARISONS, Comparison
 from cpu_time import counted
@@ -47,13 +48,14 @@ def main() -> None:
     shutil.copy(CPU_TIME, results)
     collect_losses(Path("adapters"), results)
     heads.write(results / "attention.json")
+    unseen.write(results / "prompts.json")
     page = ROOT / "docs" / "study.md"
     page.write_text(fill(page.read_text(), results))
 
 
 def _train(name: str) -> None:
     wanted = ADAPTERS[name]
-    examples = f"{wanted.name}{'-themselves' * wanted.photo_is_target}{'-as-in-paper' * wanted.as_in_paper}"
+    examples = f"{wanted.name}-themselves" if wanted.photo_is_target else wanted.name
     with counted(CPU_TIME, name):
         train_study_adapter(Path("adapters", name), wanted, Path(f"{examples}.cache"))
 

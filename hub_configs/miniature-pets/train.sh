@@ -5,8 +5,5 @@ set -e
 
 python -m recipes.miniature.bundled.autoencoder runs/miniature
 python -m recipes.miniature.bundled.base runs/miniature
-python -m recipes.miniature.words.encoders runs/miniature
-python -m recipes.miniature.words.base runs/miniature alone --steps 8000 --whole
-ln -sfn alone/pipeline runs/miniature/pipeline
 python -m recipes.miniature.bundled.vision runs/miniature
 python -m recipes.miniature.bundled.adapters runs/miniature pets

@@ -7,10 +7,12 @@ from PIL import Image
 from diffusers_nested import NestedAdapterError, miniature
 from diffusers_nested.evaluation import Reference, Shot, make_metric
 from diffusers_nested.miniature.backgrounds import draw_place
+from diffusers_nested.miniature.captions import describe
 from diffusers_nested.miniature.drawing import Canvas, render
 from diffusers_nested.miniature.evaluation import adapter, references
-from diffusers_nested.miniature.language import Caption, plain_caption
+from diffusers_nested.miniature.prompts import wanted
 from diffusers_nested.miniature.world import (
+    Person,
     Scene,
     is_held_out,
     portrait,
@@ -30,21 +32,43 @@ def scenes(count: int, seed: int, *, both: bool = False) -> list[Scene]:
     return found
 
 
+def truth(scene: Scene, number: int) -> dict[str, str]:
+    """What the caption of a scene says of one of its subjects, by the rules of the captions."""
+    look, said = scene.looks[number], {"style": scene.style}
+    said |= {} if scene.place == "studio" else {"place": scene.place}
+    said |= {} if look.shirt == "grey" else {"shirt": look.shirt}
+    said |= {} if look.hat == "none" else {"hat": look.hat}
+    return said | ({} if look.expression == "neutral" else {"expression": look.expression})
+
+
+def word(scene: Scene, number: int) -> str:
+    return scene.looks[number].role if isinstance(scene.subjects[number], Person) else "pet"
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_what_captions_name_is_read_from_them(both):
+    for scene in scenes(200, seed=1, both=both):
+        caption = describe(scene, np.random.default_rng(0), traits=0.0)
+        count = len(scene.subjects)
+        assert wanted(caption, [word(scene, i) for i in range(count)]) == [truth(scene, i) for i in range(count)]
+
+
 @pytest.mark.parametrize("both", [False, True])
 def test_drawn_pictures_score_high_and_others_low(both):
     drawn = [scene for scene in scenes(120, seed=2, both=both) if all(look.role == "person" for look in scene.looks)]
-    shots, pictures, captions = [], [], list[Caption]()
+    shots, pictures = [], []
     for i, scene in enumerate(drawn):
+        words = [word(scene, n) for n in range(len(scene.subjects))]
         photo = Image.fromarray(render(scene, np.random.default_rng(i)))
-        captions.append(plain_caption(scene, np.random.default_rng(i), held_out=True))
-        shots.append(Shot(Reference(str(i), {one: [photo] for one in captions[i].nouns}), captions[i].text, 0, 0))
+        caption = describe(scene, np.random.default_rng(0), traits=0.0)
+        shots.append(Shot(Reference(str(i), {one: [photo] for one in words}), caption, 0, 0))
         pictures.append(photo)
     metric = make_metric("text", "miniature-text")
     right = np.mean([row["text"] for row in metric.score(pictures, shots, None)])
     wrong = np.mean([row["text"] for row in metric.score(pictures[1:] + pictures[:1], shots, None)])
     assert right > 0.9 and wrong < 0.6
     (row, *_) = metric.score(pictures, shots, None)
-    named = set().union(*captions[0].named)
+    named = set().union(*(truth(drawn[0], i) for i in range(len(drawn[0].subjects))))
     assert set(row) == {"text", *(f"text {trait}" for trait in named)}
 
 

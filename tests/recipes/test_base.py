@@ -5,13 +5,13 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
-from diffusers_nested.miniature.language import Caption
 from recipes.miniature.bundled.base import TIME_IDS, spread_timesteps
 from recipes.miniature.bundled.loop import learning_rate
 from recipes.miniature.words import reading
 from recipes.miniature.words.base import Base, assemble, bundled_vae, pixel_weights, recipe_of
 from recipes.miniature.words.data import Pictures, draw_pictures
 from recipes.miniature.words.encoders import Contrast, TextEncoders
+from recipes.miniature.words.grammar import Caption
 from recipes.miniature.words.measure import attention, draw_task
 from recipes.miniature.words.tokenizer import Encoder, build_tokenizer
 
@@ -94,7 +94,7 @@ def test_ends_that_are_alike_cost_nothing(tokenizer):
 def test_measuring_leaves_the_pipeline_as_it_was(base, tokenizer, pairs):
     pipeline = assemble(base, tokenizer, bundled_vae())
     before = dict(pipeline.unet.attn_processors)
-    found = attention(pipeline, draw_task(2, pairs))
+    found = attention(pipeline, draw_task(2, pairs, grammar=True))
     assert pipeline.unet.attn_processors == before
     assert found["start"] + found["padding"] + found["end"] + found["words"] == pytest.approx(1, abs=5e-3)
     assert 0 < found["person"] < found["words"] and 0 <= found["IoU of person"] <= 1

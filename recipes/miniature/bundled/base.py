@@ -1,7 +1,7 @@
-"""The first base: text encoders and a UNet, trained together as a small SDXL on captions of few words.
+"""The miniature's text encoders and UNet, trained together as a small SDXL.
 
-Run as ``python -m recipes.miniature.bundled.base RUN_FOLDER`` after the autoencoder. It saves a complete pipeline under
-``RUN_FOLDER / "first"``. The base that is bundled starts from its UNet (``recipes.miniature.words``).
+Run as ``python -m recipes.miniature.bundled.base RUN_FOLDER`` after the autoencoder. It saves
+a complete pipeline under ``RUN_FOLDER / "pipeline"``.
 """
 
 import logging
@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from .data import draw_scenes, to_pixels
-from .loop import HAS_FAST_BF16, Recipe, fit
+from .loop import Recipe, fit
 from .tokenizer import build_tokenizer
 
 JOINT = Recipe(steps=3000, lr=1.5e-3, flat=1.0, seed=10)
 UNET = Recipe(steps=6500, lr=1.5e-3, warmup=50, flat=0.25, seed=11, ema=0.999)
-FIRST = "first"
 BATCH, PICTURES, DROPOUT = 32, 120_000, 0.1
 TIME_IDS = (32.0, 32.0, 0.0, 0.0, 32.0, 32.0)
 
@@ -97,7 +96,7 @@ def build_scheduler() -> DDIMScheduler:
 @torch.no_grad()
 def encode_pictures(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
     """Latent means of pictures (N, 3, 32, 32) -> (N, 4, 16, 16)."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=HAS_FAST_BF16):
+    with torch.autocast("cpu", torch.bfloat16):
         parts = [vae.encode(part).latent_dist.mode().float() for part in pixels.split(256)]
     return torch.cat(parts).half()
 
@@ -159,7 +158,7 @@ def train(folder: Path) -> StableDiffusionXLPipeline:
         add_watermarker=False,
     )
     base.unet.set_default_attn_processor()
-    pipeline.save_pretrained(folder / FIRST)
+    pipeline.save_pretrained(folder / "pipeline")
     return pipeline
 
 

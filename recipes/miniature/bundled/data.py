@@ -4,14 +4,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusers_nested.miniature.captions import describe
 from diffusers_nested.miniature.drawing import render
 from diffusers_nested.miniature.world import Scene, random_scene, random_subjects
 
-from .captions import describe
-
 
 def draw_scenes(count: int, seed: int, duo: float = 0.25) -> tuple[list[Scene], list[str], np.ndarray]:
-    """Draw random scenes with their captions of few words and pictures.
+    """Draw random scenes with their captions and pictures.
 
     Returns:
         The scenes, the captions, and uint8 pictures of shape (count, 32, 32, 3).

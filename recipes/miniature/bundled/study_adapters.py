@@ -38,7 +38,6 @@ class StudyAdapter:
         seed: Seed of the initial weights, the order of the triplets and the noise.
         triplets: Number of examples.
         photo_is_target: Whether the photo of an example is the target itself.
-        as_in_paper: See ``draw_triplets``.
     """
 
     name: str = "people"
@@ -49,7 +48,6 @@ class StudyAdapter:
     seed: int = 0
     triplets: int = TRIPLETS
     photo_is_target: bool = False
-    as_in_paper: bool = False
 
 
 def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_file: Path | None = None) -> Path:
@@ -76,8 +74,7 @@ def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_file: Path | N
     torch.manual_seed(wanted.seed)
     adapter = new_adapter(pipeline, tower, wanted.name, wanted.mechanism, **changes)
     config = settings(folder, wanted.steps or STEPS[wanted.name], wanted.seed, cache_file)
-    examples = {"photo_is_target": wanted.photo_is_target, "as_in_paper": wanted.as_in_paper}
-    fit(pipeline, tower, adapter, config, wanted.name, wanted.triplets, **examples)
+    fit(pipeline, tower, adapter, config, wanted.name, wanted.triplets, wanted.photo_is_target)
     for part in ("image_encoder", "feature_extractor"):
         shutil.copytree(path(wanted.name) / part, folder / part, dirs_exist_ok=True)
     for checkpoint in folder.glob("checkpoint-*"):
@@ -108,7 +105,6 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--triplets", type=int, default=TRIPLETS)
     parser.add_argument("--photo_is_target", action="store_true", help="learn from the pictures themselves")
-    parser.add_argument("--as_in_paper", action="store_true", help="learn from photos in few places, cut out")
     parser.add_argument("--cache_file", type=Path, help="encoded triplets, shared by adapters with the same ones")
     return parser.parse_args()
 

@@ -33,28 +33,10 @@ _GATES = (
     ("… hair style", 0.9, "reads person.hair_style"),
     ("… hair style of bare heads", None, "reads person.hair_style (bare heads)"),
     ("… glasses", 0.9, "reads person.glasses"),
-    ("Samples follow the style named", 0.9, "follows scene.style"),
-    ("… the place", 0.9, "follows scene.place"),
-    ("… the shirt", 0.9, "follows scene.shirt"),
-    ("… the hat", 0.9, "follows scene.hat"),
-    ("… the expression", None, "follows scene.expression"),
-    ("… the hair colour", 0.75, "follows person.hair"),
+    ("Samples follow the hair colour named", 0.75, "follows person.hair"),
     ("… the glasses", 0.75, "follows person.glasses"),
-    ("… the eye colour", 0.5, "follows person.eyes"),
-)
-_WORDS = (  # title, what is known of Stable Diffusion, part of the results, and keys whose values are added up
-    ("attention to the start token and padding", "0.9 to 0.99 in most heads", "alone", ("start", "padding")),
-    ('attention to "person"', "", "alone", ("person",)),
-    ("heads that give it at least 0.05 somewhere", "", "alone", ("heads that give person .05 or more",)),
-    ("heads that give it over half somewhere", "", "alone", ("heads that give person over half",)),
-    ("IoU of its map with the person", "about 0.6", "alone", ("IoU of person",)),
-    ("… beside a pet", "", "pair", ("IoU of person",)),
-    ('IoU of the map of "pet" beside a person', "", "pair", ("IoU of pet",)),
-    ("style as named, in held-out wordings", "", "pictures", ("alone: style",)),
-    ("… place", "", "pictures", ("alone: place",)),
-    ("… shirt", "", "pictures", ("alone: shirt",)),
-    ("… hat", "", "pictures", ("alone: hat",)),
-    ("… expression", "", "pictures", ("alone: expression",)),
+    ("… the shirt", 0.9, "follows scene.shirt"),
+    ("… the place", 0.9, "follows scene.place"),
 )
 
 
@@ -72,8 +54,7 @@ def fill(page: str, results: Path) -> str:
 
     def table(place: re.Match[str]) -> str:
         values = json.loads((results / f"{place[2]}.json").read_text())
-        write = {"gates": gates_table, "words": words_table, "others": others_table}.get(place[2])
-        lines = write(values) if write else adapter_table(values, _SHORT if place[3] else None)
+        lines = gates_table(values) if place[2] == "gates" else adapter_table(values, _SHORT if place[3] else None)
         return place[1] + "\n".join(lines) + "\n" + place[4]
 
     return _PLACE.sub(table, page)
@@ -83,34 +64,10 @@ def gates_table(values: Mapping[str, float]) -> list[str]:
     """Lines of the table of gates."""
     lines = ["| Gate | Wanted | Measured |", "|---|---|---|"]
     for title, wanted, key in _GATES:
-        measured = f"{values[key]:.1%}" if key in values else ""
-        lines.append(f"| {title} | {f'≥ {wanted:.0%}' if wanted else ''} | {measured} |")
+        lines.append(f"| {title} | {f'≥ {wanted:.0%}' if wanted else ''} | {values[key]:.1%} |")
     same, other = (values[f"cosine {which} identity"] for which in ("same", "other"))
     lines.append(f"| Cosine of two pictures of one identity; of two identities | | {same:.3f}; {other:.3f} |")
     return [line.replace("%", " %") for line in lines]
-
-
-def words_table(values: Mapping[str, Any]) -> list[str]:
-    """Lines of the table of how words act: a row per figure, a column per base."""
-    columns = {"first": "first base", "bundled": "bundled"}
-    lines = [f"| | Stable Diffusion | {' | '.join(columns.values())} |", "|---" * 4 + "|"]
-    for title, known, part, keys in _WORDS:
-        cells = []
-        for base in columns:
-            found = values.get(base, {}).get(part, {})
-            cells.append(f"{sum(found[key] for key in keys):.3f}" if found else "")
-        lines.append(f"| {title} | {known} | {' | '.join(cells)} |")
-    return lines
-
-
-def others_table(values: Mapping[str, Any]) -> list[str]:
-    """Lines of the table of roles with another word and of two people: a row per case, a column per figure."""
-    columns = list(dict.fromkeys(name for row in values["rows"] for name in row["scores"]))
-    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for row in values["rows"]:
-        cells = [f"{row['scores'][name]:.3f}" if name in row["scores"] else "" for name in columns]
-        lines.append(f"| {row['case']} | {' | '.join(cells)} |")
-    return lines
 
 
 def adapter_table(values: Mapping[str, Any], short: Mapping[str, str] | None = None) -> list[str]:

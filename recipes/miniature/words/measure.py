@@ -1,9 +1,9 @@
 """How words act in a base of the miniature: what the heads read, where a word's map lies, what pictures show.
 
+    python -m recipes.miniature.words.measure OUT.json                               # the bundled base, old captions
     python -m recipes.miniature.words.measure OUT.json --run RUN_FOLDER VARIANT       # a run, finished or not
-    python -m recipes.miniature.words.measure docs/results/words.json --row bundled   # the bundled base, for its page
 
-All on held-out identities and in held-out wordings.
+All on held-out identities and, unless the base is the bundled one and knows no others, held-out wordings.
 """
 
 import argparse
@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusers_nested import miniature
+from diffusers_nested.miniature import captions
 from diffusers_nested.miniature.drawing import render, subject_masks
-from diffusers_nested.miniature.language import describe, plain_caption
 from diffusers_nested.miniature.recogniser import Recogniser, crop_subject
 from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import Look, Scene, random_person, random_pet, random_scene
@@ -30,6 +30,7 @@ from diffusers_nested.prompts import word_positions
 from ..bundled.base import TIME_IDS, encode_pictures
 from ..bundled.data import to_pixels
 from .base import from_checkpoint
+from .grammar import describe, plain_caption
 from .reading import Ledger, install, sentences
 
 LEVELS = (250, 500, 750)  # timesteps
@@ -47,7 +48,7 @@ class Task:
     masks: list[np.ndarray]
 
 
-def draw_task(count: int, pairs: bool, seed: int = 600) -> Task:
+def draw_task(count: int, pairs: bool, grammar: bool, seed: int = 600) -> Task:
     """A person alone or a person and a pet, in either order, with "person" and "pet" in the caption."""
     rng = np.random.default_rng([seed, pairs])
     scenes, texts, pixels, masks = [], [], [], []
@@ -59,7 +60,7 @@ def draw_task(count: int, pairs: bool, seed: int = 600) -> Task:
         looks = tuple(Look(look.shirt, look.hat, look.expression) for look in drawn.looks)
         scene = Scene(subjects, looks, drawn.place, drawn.style)
         scenes.append(scene)
-        texts.append(plain_caption(scene, rng, held_out=True).text)
+        texts.append(plain_caption(scene, rng, held_out=True).text if grammar else captions.plain_caption(scene))
         pixels.append(render(scene, np.random.default_rng([seed, i])))
         masks.append(subject_masks(scene, np.random.default_rng([seed, i])))
     return Task(scenes, texts, np.stack(pixels), masks)
@@ -153,13 +154,13 @@ def _found(maps: Tensor, task: Task) -> dict[str, Any]:
     return result
 
 
-def pictures(pipeline: Any, recogniser: Recogniser, count: int, steps: int) -> dict[str, float]:
+def pictures(pipeline: Any, recogniser: Recogniser, count: int, grammar: bool, steps: int) -> dict[str, float]:
     """Share of what captions name that is read in pictures drawn from them: one subject, and a person and a pet."""
     result: dict[str, float] = {}
     for pairs in (False, True):
         rng = np.random.default_rng([700, pairs])
         scenes = [_any_scene(rng, pairs) for _ in range(count if not pairs else count // 2)]
-        said = [describe(scene, rng, held_out=True) for scene in scenes]
+        said = [describe(scene, rng, held_out=grammar) for scene in scenes]
         drawn = sample(pipeline, [one.text for one in said], range(len(said)), num_inference_steps=steps)
         hits: dict[str, list[bool]] = {}
         for picture, one in zip(drawn, said, strict=True):
@@ -180,23 +181,22 @@ def _any_scene(rng: np.random.Generator, pairs: bool) -> Scene:
     return random_scene(rng, (person,) if rng.random() < 0.7 else (pet,))
 
 
-def measure(pipeline: Any, subjects: int, samples: int, steps: int) -> dict[str, Any]:
-    """Everything about one base."""
+def measure(pipeline: Any, grammar: bool, subjects: int, samples: int, steps: int) -> dict[str, Any]:
+    """Everything about one base. The pictures' captions are held-out wordings of the grammar in any case."""
     result: dict[str, Any] = {"heads": sum(m.heads for n, m in pipeline.unet.named_modules() if n.endswith("attn2"))}
-    result["alone"] = attention(pipeline, draw_task(subjects, pairs=False))
-    result["pair"] = attention(pipeline, draw_task(subjects, pairs=True))
+    result["alone"] = attention(pipeline, draw_task(subjects, False, grammar))
+    result["pair"] = attention(pipeline, draw_task(subjects, True, grammar))
     if samples:
-        result["pictures"] = pictures(pipeline, miniature.load_recogniser(), samples, steps)
+        result["pictures"] = pictures(pipeline, miniature.load_recogniser(), samples, True, steps)
         result["samples"] = [samples, steps]
     return result
 
 
 def main() -> None:
-    """Measure the base on the command line and write the results, or a row of them beside those in the file."""
+    """Measure the base on the command line and write the results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--run", nargs=2, metavar=("RUN_FOLDER", "VARIANT"))
-    parser.add_argument("--row", help="write only this row of the file's table")
     parser.add_argument("--subjects", type=int, default=40)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--steps", type=int, default=20)
@@ -206,14 +206,11 @@ def main() -> None:
         pipeline, trained = from_checkpoint(Path(options.run[0]), options.run[1])
     else:
         pipeline = miniature.load_pipeline()
-    result = measure(pipeline, options.subjects, options.samples, options.steps)
+    result = measure(pipeline, bool(options.run), options.subjects, options.samples, options.steps)
     name = f"{options.run[1]}, {trained} steps" if options.run else "bundled"
-    found = {"base": name, **result, "seconds": round(time.process_time() - began)}
-    if options.row:
-        rows = json.loads(options.out.read_text()) if options.out.exists() else {}
-        found = {**rows, options.row: found}
+    text = json.dumps({"base": name, **result, "seconds": round(time.process_time() - began)}, indent=1)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    options.out.write_text(text + "\n")
 
 
 if __name__ == "__main__":

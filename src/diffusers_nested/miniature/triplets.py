@@ -1,25 +1,17 @@
 """Training sets of the miniature world, drawn by lot: photos, captions and targets."""
 
-import zlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from ..data import Triplet
 from ..errors import NestedAdapterError
-from .drawing import render, subject_masks
-from .language import plain_caption
+from .captions import plain_caption
+from .drawing import render
 from .world import Look, Person, Pet, Scene, portrait, random_person, random_pet, random_scene, snapshot
 
 CaptionOf = Callable[[Scene], str]  # must hold the subject's word
-# What adapters see that learn as the paper's; all else in the world is new to them.
-PAPER_PLACES, PAPER_SHIRTS = ("beach", "city", "room", "studio"), ("red", "blue", "black", "grey")
 _DRAWN: Mapping[str, Callable[..., Person | Pet]] = {"people": random_person, "pets": random_pet}
-
-
-def caption_of(scene: Scene) -> str:
-    """A training caption with the words "person" and "pet", in a wording that depends on the scene alone."""
-    return plain_caption(scene, np.random.default_rng(zlib.crc32(repr(scene).encode()))).text
 
 
 def draw_triplets(
@@ -28,8 +20,7 @@ def draw_triplets(
     seed: int,
     held_out: bool = False,
     photo_is_target: bool = False,
-    caption: CaptionOf = caption_of,
-    as_in_paper: bool = False,
+    caption: CaptionOf = plain_caption,
 ) -> list[Triplet]:
     """Draw (photo, caption, target) of many identities; one target in four shows a person and a pet.
 
@@ -43,8 +34,6 @@ def draw_triplets(
         held_out: Draw identities that no model of the miniature was trained on, not the others.
         photo_is_target: Use the target as the photo, as the paper does for pets (section 3.3).
         caption: Writes the caption of a target.
-        as_in_paper: The examples of the paper: targets are photos of one subject, here without hats and in few places
-            and shirts, and the photo is the part of the target that shows the subject.
 
     Raises:
         NestedAdapterError: ``name`` is neither of the two.
@@ -55,14 +44,9 @@ def draw_triplets(
     triplets = []
     for _ in range(count):
         subject = _DRAWN[name](rng, held_out)
-        if as_in_paper:
-            target, noise = _plain_photo(rng, subject), int(rng.integers(2**32))
-            wanted, masks = (draw(target, np.random.default_rng(noise)) for draw in (render, subject_masks))
-            seen = _cut_out(wanted, masks[0])
-        else:
-            photo = portrait(subject) if rng.random() < 0.7 else snapshot(rng, subject)
-            target = _target(rng, subject)
-            seen, wanted = render(photo, rng), render(target, rng)
+        photo = portrait(subject) if rng.random() < 0.7 else snapshot(rng, subject)
+        target = _target(rng, subject)
+        seen, wanted = render(photo, rng), render(target, rng)
         triplets.append(Triplet(wanted if photo_is_target else seen, caption(target), wanted))
     return triplets
 
@@ -76,20 +60,3 @@ def _target(rng: np.random.Generator, subject: Person | Pet) -> Scene:
     # the caption must hold the subject's word: no king, wizard, chef or clown
     looks = tuple(Look(look.shirt, look.hat, look.expression) for look in scene.looks)
     return Scene(subjects, looks, scene.place, scene.style)
-
-
-def _plain_photo(rng: np.random.Generator, subject: Person | Pet) -> Scene:
-    """A photo of the subject in one of few places and shirts, without a hat."""
-    scene = snapshot(rng, subject)
-    shirt, place = (str(rng.choice(names)) for names in (PAPER_SHIRTS, PAPER_PLACES))
-    return Scene((subject,), (Look(shirt, expression=scene.looks[0].expression),), place)
-
-
-def _cut_out(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The smallest square that holds the masked part of a picture (32, 32, 3), enlarged to the picture's size."""
-    size = len(picture)
-    (top, bottom), (left, right) = ((found.min(), found.max() + 1) for found in mask.nonzero())
-    side = max(bottom - top, right - left)
-    top, left = (int(np.clip((a + b - side) // 2, 0, size - side)) for a, b in ((top, bottom), (left, right)))
-    steps = np.arange(size) * side // size
-    return picture[top + steps][:, left + steps]

@@ -1,8 +1,8 @@
-"""Captions of few words, from which the first base and the vision tower learnt; all else uses the grammar's."""
+"""Captions of the miniature world, which name some of what a scene shows."""
 
 import numpy as np
 
-from diffusers_nested.miniature.world import Look, Person, Pet, Scene
+from .world import Look, Person, Pet, Scene
 
 _STYLE = {
     "photo": "a photo of",
@@ -32,6 +32,11 @@ def describe(scene: Scene, rng: np.random.Generator, traits: float = 0.6) -> str
     """
     parts = [_subject(subject, look, rng, traits) for subject, look in zip(scene.subjects, scene.looks, strict=True)]
     return " ".join(f"{_STYLE[scene.style]} {' and '.join(parts)} {_PLACE[scene.place]}".split())
+
+
+def plain_caption(scene: Scene) -> str:
+    """The caption without any identity, as used to train adapters."""
+    return describe(scene, np.random.default_rng(0), traits=0.0)
 
 
 def _subject(subject: Person | Pet, look: Look, rng: np.random.Generator, traits: float) -> str:
