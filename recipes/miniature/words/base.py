@@ -20,15 +20,15 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from diffusers_nested import miniature
-from diffusers_nested.errors import NestedAdapterError
 from diffusers_nested.miniature.language import describe
 
-from ..bundled.base import FIRST, TIME_IDS, build_scheduler, build_unet, noisy_batch
+from ..bundled.base import TIME_IDS, build_scheduler, build_unet, noisy_batch
 from ..bundled.loop import Recipe, fit
+from ..bundled.tokenizer import save_words
 from . import encoders
 from .data import Pictures, load_pictures
 from .reading import Ledger, install, sentences
-from .tokenizer import LENGTH, Encoder, build_tokenizer
+from .tokenizer import LENGTH, Encoder, build_tokenizer, training_captions
 
 BATCH, LARGER, GROWN, DROPOUT = 16, 32, 1150, 0.1  # batches of 16, and from step 1150 on of 32
 CLOSER, FACES = 2100, 3250  # the steps from which on subjects' pixels count more, and those of their expressions
@@ -48,7 +48,7 @@ class Variant:
         floor: See ``Ledger``.
         unpooled: Share of the captions whose pooled embedding is that of the empty prompt; a contrastive one says so
             much of the picture that the UNet may do without words.
-        again: The UNet starts from that of the first base, which can draw already, and learns to read anew.
+        again: The UNet starts from the bundled one, which can draw already, and learns to read anew.
         alone: Where captions have no pooled embedding, the UNet cannot read the attributes before a noun either: the
             noun's own place must tell them.
         after: The variant whose whole training it goes on from.
@@ -152,6 +152,7 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
     assert isinstance(average, Base)
     pipeline = assemble(average, tokenizer, vae)
     pipeline.save_pretrained(folder / name / "pipeline")
+    save_words(training_captions(), folder / name / "pipeline")
     return pipeline
 
 
@@ -188,7 +189,7 @@ def build(folder: Path, name: str, tokenizer: CLIPTokenizer) -> Base:
     if variant.after:
         _load(base, torch.load(folder / variant.after / CHECKPOINT, weights_only=True)["average"])
     elif variant.again:
-        start_from(folder / FIRST / "unet", base.unet)
+        start_from(miniature.path() / "unet", base.unet)
     return base
 
 
@@ -197,14 +198,7 @@ def start_from(first: Path, unet: UNet2DConditionModel) -> None:
 
     Heads half as wide see half of a product of query and key, at a scale that is larger by the root of two; queries are
     made larger by as much again, so that self-attention stays about as sharp as it was.
-
-    Raises:
-        NestedAdapterError: There is no first UNet.
     """
-    if not first.is_dir():
-        raise NestedAdapterError(
-            f"There is no UNet in {first}. Train it: python -m recipes.miniature.bundled.base RUN."
-        )
     learnt = UNet2DConditionModel.from_pretrained(first).state_dict()
     own = unet.state_dict()
     for name, weight in learnt.items():

@@ -1,6 +1,6 @@
-"""Gates: what the miniature's base and recogniser must achieve before an adapter is trained.
+"""Gates of the next base: as those of ``recipes.miniature.bundled.gates``, on captions in held-out wordings.
 
-Run as ``python -m recipes.miniature.bundled.gates RUN_FOLDER``; it writes ``gates.json`` and a sheet
+Run as ``python -m recipes.miniature.words.gates RUN_FOLDER``; it writes ``gates.json`` and a sheet
 of samples to the folder. Every number is a share of pictures, on identities never trained on.
 """
 
@@ -21,36 +21,10 @@ from diffusers_nested.miniature.recogniser import Recogniser, true_answers
 from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import Scene, random_person, random_scene
 
-from .recogniser import draw_views
+from ..bundled.gates import COUNT, reading
 
-READ = ("person.skin", "person.hair", "person.hair_style", "person.glasses")
 NAMED = {"hair": "hair|curls|mohawk|bun|pigtails", "glasses": "glasses|spectacles", "eyes": "eye"}  # in a caption
 COLOURED = ("person.hair", "person.glasses", "person.eyes", "scene.shirt", "scene.hat")
-COUNT = 200
-
-
-def reading(recogniser: Recogniser) -> dict[str, float]:
-    """Share of unseen drawings of people whose traits the recogniser reads correctly, in all styles and in photos."""
-    pictures, answers = draw_views(600, 2, seed=100, held_out=True)
-    embeddings, read = recogniser.read(pictures.reshape(-1, 32, 32, 3))
-    truths = [truth for row in answers for truth in row]
-    result = {}
-    for name in READ:
-        right = [(r[name] == t[name], t["scene.style"]) for r, t in zip(read, truths, strict=True) if name in t]
-        result[f"reads {name}"] = float(np.mean([hit for hit, _ in right]))
-        result[f"reads {name} (photos)"] = float(np.mean([hit for hit, style in right if style == "photo"]))
-    # A bun and short hair are the same picture under a hat.
-    name = "person.hair_style"
-    bare = [r[name] == t[name] for r, t in zip(read, truths, strict=True) if name in t and _is_bare(t)]
-    result[f"reads {name} (bare heads)"] = float(np.mean(bare))
-    pairs = embeddings.reshape(600, 2, -1)
-    result["cosine same identity"] = float((pairs[:, 0] * pairs[:, 1]).sum(-1).mean())
-    result["cosine other identity"] = float((pairs[:, 0] * pairs[:, 1].roll(1, 0)).sum(-1).mean())
-    return result
-
-
-def _is_bare(truth: dict[str, str]) -> bool:
-    return truth["scene.hat"] == "none" and truth["scene.role"] in ("person", "clown")
 
 
 def named_scenes(count: int, seed: int) -> list[tuple[Scene, Caption]]:

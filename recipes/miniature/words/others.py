@@ -1,8 +1,8 @@
-"""What stands on the miniature's page beside the tables of one subject: roles with another word, and two people.
+"""Roles with another word, and two people, on the next base with an adapter for people.
 
-    python -m recipes.miniature.bundled.others docs/results/others.json
+    python -m recipes.miniature.words.others others.json RUN_FOLDER/pipeline RUN_FOLDER/people
 
-All on held-out people and in held-out wordings, with the bundled pipeline and its adapter for people.
+All on held-out people and in held-out wordings.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 from torch import Tensor
 
@@ -125,11 +126,14 @@ def main() -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
+    parser.add_argument("pipeline", type=Path)
+    parser.add_argument("adapter", type=Path)
     parser.add_argument("--people", type=int, default=24, help="in each role, and pairs of people")
     parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args()
-    pipeline = miniature.load_pipeline()
-    pipeline.load_nested_adapter(miniature.path("people"), adapter_name="person")
+    pipeline = StableDiffusionXLPipeline.from_pretrained(options.pipeline, add_watermarker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_nested_adapter(options.adapter, adapter_name="person")
     found = measure(pipeline, miniature.load_recogniser(), options.people, options.steps)
     options.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
