@@ -18,7 +18,6 @@ from diffusers_nested.miniature.language import Caption, plain_caption
 from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import Look, Person, Scene, portrait, random_person, random_scene
 
-
 SCALES = {"nested": (1.0, 1.5, 2.0, 3.0), "decoupled": (0.5, 0.75, 1.0)}
 
 

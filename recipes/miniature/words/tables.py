@@ -1,8 +1,8 @@
 """Tables for the miniature's page, from what ``measure``, ``gates`` and ``others`` of this folder wrote.
 
-    python -m recipes.miniature.words.tables words results/first.json RUN_FOLDER/words.json
-    python -m recipes.miniature.words.tables gates RUN_FOLDER/gates.json
-    python -m recipes.miniature.words.tables others RUN_FOLDER/others.json
+python -m recipes.miniature.words.tables words results/first.json RUN_FOLDER/words.json
+python -m recipes.miniature.words.tables gates RUN_FOLDER/gates.json
+python -m recipes.miniature.words.tables others RUN_FOLDER/others.json
 """
 
 import json

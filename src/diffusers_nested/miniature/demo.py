@@ -31,7 +31,7 @@ PAIR_PROMPTS = (
     "a photo of a pet wearing a red shirt and a smiling person in the snow",
     "a watercolor of a person wearing a green shirt and a pet in the forest",
 )
-SCALES = (1.0, 1.5, 2.0)
+SCALES = (0.5, 1.0, 1.25)
 SEED = 11  # of the noise, the same for all pictures of a row
 SHOWN = (PROMPTS[0], PROMPTS[1], PROMPTS[4])  # on the small picture
 
@@ -40,7 +40,7 @@ def draw_demo(seed: int = 4) -> Image.Image:
     """Three people, each in a scene: plain and at three scales."""
     rng = np.random.default_rng(seed)
     pipeline = _pipeline()
-    logger.info("three people in three scenes, plain and at λ = 1, 1.5, 2")
+    logger.info("three people in three scenes, plain and at scales 0.5, 1, 1.25")
     texts, photos = [one.format("person") for one in SHOWN], [render(portrait(one), rng) for one in _people(rng)]
     drawn = dial(pipeline, texts, photos, "person")
     rows = [(text, [photos[i], *drawn[:, i]]) for i, text in enumerate(texts)]
@@ -53,7 +53,7 @@ def draw_sheet(seed: int = 4) -> Image.Image:
     rng = np.random.default_rng(seed)
     people, pets = _people(rng), [random_pet(rng, held_out=True) for _ in range(2)]
     pipeline = _pipeline()
-    logger.info("three people in six scenes, plain and at λ = 1, 1.5, 2")
+    logger.info("three people in six scenes, plain and at scales 0.5, 1, 1.25")
     panels = [scenes_panel(pipeline, people, rng)]
     logger.info("several photos, a blend, other words, pets")
     panels += [*more_panels(pipeline, people, rng), *pets_panels(pipeline, people, pets, rng)]
