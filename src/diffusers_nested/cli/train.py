@@ -75,8 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--projection_rank",
         type=whole_or_none,
         default=argparse.SUPPRESS,
-        help="train only this rank of what keys and values add to the UNet's own, for a small file, or none for keys and "
-        "values of their own (default: that of --start_from, else none)",
+        help="train only this rank of what keys and values add to the UNet's own, for a small file, or none for dense "
+        "keys and values (default: that of --start_from, else none)",
     )
     parser.add_argument(
         "--validation_images",
