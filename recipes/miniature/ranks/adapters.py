@@ -1,8 +1,7 @@
 """Adapters for people that differ in the rank of their projections alone: same steps, triplets and seed.
 
 Run as ``python -m recipes.miniature.ranks.adapters FOLDER``. It trains the adapters that FOLDER does not have yet, on
-the bundled pipeline, in float32. Then compare them with ``diffusers-nested evaluate`` and settings that name each folder
-as an adapter.
+the bundled pipeline, in float32. Then compare them: ``diffusers-nested evaluate recipes/miniature/ranks/people.toml``.
 """
 
 import argparse

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from ..backbones import BASE_FAMILY, backbone_of, cross_attention_layers, layer_widths
 from ..compat import has_child
 from ..errors import NestedAdapterError
-from ..mechanisms import get_mechanism, low_rank_parts, lower_rank
+from ..mechanisms import get_mechanism, lower_rank
 from ..publishing import Publishable
 from .checks import DEFAULT_ALPHA, DEFAULT_WORD, FORMAT_VERSION, check_config, check_subject_encoder, encoder_of
-from .loading import LoadableModel
 from .locate import named_source
-from .low_rank import copy_own_weights, take_over
+from .low_rank import LowRankModel, copy_own_weights, take_over
 from .start import settings_from
 from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS
 
@@ -27,7 +26,7 @@ DEFAULT_IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"
 _OF_ENCODERS = [name for kind in SUBJECT_ENCODERS.values() for name in kind.settings]
 
 
-class NestedAdapter(Publishable, LoadableModel):
+class NestedAdapter(Publishable, LowRankModel):
     """An encoder from image features to subject tokens, with a projection of the tokens for each layer.
 
     Create one with ``from_unet`` or load one with ``from_pretrained``. The layers' weights are keyed by the layer's
@@ -247,38 +246,6 @@ class NestedAdapter(Publishable, LoadableModel):
         for path in self.config["layers"]:
             yield path, (tokens,) if own else self._projection(path)(tokens)
 
-    @property
-    def needs_base(self) -> bool:
-        """Whether it lacks the UNet's weights that its low-rank projections add to."""
-        return any(part.weight is None for part in low_rank_parts(self.projections))
-
-    def read_base(self, unet: nn.Module) -> None:
-        """Take a copy of the UNet's own keys and values, which low-rank projections add to; others do not change.
-
-        LoRA in the UNet does not count, unless it is merged, which is an error. Fused weights are so again low-rank.
-
-        Raises:
-            AdapterLoadError: The adapter does not fit the UNet.
-            NestedAdapterError: The UNet's weights are quantised, or merged with LoRA.
-        """
-        self.check_fits(unet)
-        if low_rank_parts(self.projections):
-            copy_own_weights(self._projections, unet)
-
-    def fuse(self) -> None:
-        """Make low-rank projections dense in memory, for inference; what ``save_pretrained`` writes stays the same.
-
-        Raises:
-            NestedAdapterError: The UNet's weights that they add to are unknown; see ``read_base``.
-        """
-        if self.needs_base:
-            raise NestedAdapterError(
-                "The adapter's low-rank projections cannot be fused without the UNet's weights. Call "
-                "adapter.read_base(unet) first."
-            )
-        for part in low_rank_parts(self.projections):
-            part.fuse()
-
     def forward(self, image_features: Tensor) -> dict[str, tuple[Tensor, ...]]:
         """``project(encode(image_features))``, as used in training: one subject per row."""
         return self.project(self.encode(image_features))
@@ -292,15 +259,6 @@ class NestedAdapter(Publishable, LoadableModel):
     def reads_empty_image(self) -> bool:
         """Whether its encoder was trained with an empty image for rows without a prompt, as IP-Adapter's are."""
         return encoder_of(self.config).reads_empty_image
-
-    @property
-    def _projections(self) -> dict[str, Any]:
-        """Layer path -> projection; empty if the mechanism has none."""
-        has_any = get_mechanism(self.config["mechanism"]).projection is not None
-        return {path: self._projection(path) for path in self.config["layers"]} if has_any else {}
-
-    def _projection(self, path: str) -> Any:
-        return self.projections.get_submodule(path)
 
 
 def _add_modules(root: nn.Module, modules: Mapping[str, nn.Module]) -> None:

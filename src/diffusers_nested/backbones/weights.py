@@ -6,6 +6,7 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from ..compat import has_accelerate_hook
 from ..errors import NestedAdapterError
 
 _PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -52,7 +53,7 @@ def _weight(module: Any, name: str, shape: tuple[int, int]) -> Tensor:
 
 def _present(module: nn.Module) -> Any:
     weight = getattr(module, "weight", None)
-    if weight is None or not weight.is_meta or not hasattr(module, "_hf_hook"):
+    if weight is None or not weight.is_meta or not has_accelerate_hook(module):
         return weight
     from accelerate.utils import align_module_device  # what has offloaded it is installed
 
