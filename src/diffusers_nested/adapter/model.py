@@ -13,6 +13,7 @@ from ..compat import has_child
 from ..errors import NestedAdapterError
 from ..mechanisms import get_mechanism, lower_rank
 from ..publishing import Publishable
+from .cast_once import cast_once
 from .checks import DEFAULT_ALPHA, DEFAULT_WORD, FORMAT_VERSION, check_config, check_subject_encoder, encoder_of
 from .locate import named_source
 from .low_rank import LowRankModel, copy_own_weights, take_over
@@ -243,8 +244,9 @@ class NestedAdapter(Publishable, LowRankModel):
                 "`encode` returns them."
             )
         own = get_mechanism(self.config["mechanism"]).projection is None
+        read = cast_once(tokens)
         for path in self.config["layers"]:
-            yield path, (tokens,) if own else self._projection(path)(tokens)
+            yield path, (tokens,) if own else self._projection(path)(read())
 
     def forward(self, image_features: Tensor) -> dict[str, tuple[Tensor, ...]]:
         """``project(encode(image_features))``, as used in training: one subject per row."""
