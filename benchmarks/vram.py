@@ -16,7 +16,6 @@ import torch
 from diffusers import AutoencoderKL
 from fewsteps import sdxl_adapter, vision_tower
 from flops import CPU, acting
-from memory import CountedMemory
 from speed import step_inputs
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -25,6 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from contestants import sdxl_unet
 from diffusers_nested.backbones import layer_widths
 from diffusers_nested.injection import Storage
+from diffusers_nested.training.counted import CountedMemory
 
 STORAGES = {
     "as it is": Storage(),

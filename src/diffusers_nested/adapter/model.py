@@ -111,6 +111,8 @@ class NestedAdapter(Publishable, LowRankModel):
         cls, config_dict: Mapping[str, Any], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """As of all models of diffusers; settings that are only written if they matter are read, too."""
+        # diffusers takes what was given by its position for a default, and would leave it out
+        config_dict = {name: value for name, value in config_dict.items() if name != "_use_default_values"}
         given = {**config_dict, **kwargs}
         own = {name: given[name] for name in cls.ignore_for_config if name in given}
         rest, others = ({name: one[name] for name in one if name not in own} for one in (config_dict, kwargs))
