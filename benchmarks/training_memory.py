@@ -13,6 +13,9 @@ from pathlib import Path
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
+from fewsteps import vision_tower
+from vram import sdxl_text_encoders, sdxl_vae
+
 from contestants import sdxl_unet
 from diffusers_nested import NestedAdapter
 from diffusers_nested.backbones import layer_widths
@@ -40,10 +43,11 @@ def main() -> None:
             num_queries=args.tokens,
             projection_rank=args.rank,
         )
+        frozen = [unet, sdxl_vae(), vision_tower(), *sdxl_text_encoders()]
     found = {
         "tokens": args.tokens,
         "rank": args.rank,
-        "unet": 2 * sum(x.numel() for x in unet.parameters()),
+        "frozen": 2 * sum(x.numel() for model in frozen for x in model.parameters()),
         "trained": 4 * sum(x.numel() for x in adapter.parameters()),
         "rows": [],
     }
