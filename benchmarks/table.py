@@ -134,8 +134,8 @@ def training_table(results: Mapping[str, Any]) -> list[str]:
     """GB on each GPU: a row for every resolution, batch and way to keep activations."""
     trained, frozen = results["trained"], results["frozen"]
     lines = [
-        f"Frozen models {frozen / 1e9:.2f} GB, adapter {trained / 1e9:.2f}, optimiser {2 * trained / 1e9:.2f}, average of "
-        f"the weights {trained / 1e9:.2f}.",
+        f"Frozen models {frozen / 1e9:.2f} GB, adapter {trained / 1e9:.2f} GB, optimiser {2 * trained / 1e9:.2f} GB, "
+        f"average of the weights {trained / 1e9:.2f} GB.",
         "",
         "| Picture | Batch | Gradient checkpointing | A step | In all |",
         "|---|---|---|---|---|",

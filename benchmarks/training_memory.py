@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-
 from fewsteps import vision_tower
 from vram import sdxl_text_encoders, sdxl_vae
 

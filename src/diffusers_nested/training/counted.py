@@ -4,11 +4,11 @@ import weakref
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from ..compat import dispatch_mode, leaves
 
 
-class CountedMemory(TorchDispatchMode):
+class CountedMemory(dispatch_mode()):
     """Within the ``with`` statement, the most bytes of new tensors that are alive at a time; also of fake tensors.
 
     What a kernel takes for itself while it runs is not counted.
@@ -21,9 +21,9 @@ class CountedMemory(TorchDispatchMode):
         self._alive: dict[int, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {_id_of(x) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        given = {_id_of(x) for x in leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
         out = func(*args, **kwargs or {})
-        for x in tree_leaves(out):
+        for x in leaves(out):
             if isinstance(x, torch.Tensor) and _id_of(x) not in given | self._alive.keys():
                 self._count(x.untyped_storage())
         return out

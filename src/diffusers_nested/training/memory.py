@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from ..adapter import NestedAdapter
 from ..backbones import backbone_of
+from ..compat import without_content
 from ..environment.processes import launched_processes
 from ..injection import NestedInjector
 from ..mechanisms import low_rank_parts
@@ -124,7 +124,7 @@ def count_step(
         config: Settings of the run.
     """
     dtype = DTYPES[config.mixed_precision]
-    with FakeTensorMode(allow_non_fake_inputs=True):  # the dials are real
+    with without_content():  # but for the dials, which are real
         unet = _made(kind, unet_config, dtype).requires_grad_(False).eval()
         if config.gradient_checkpointing:
             unet.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=False, preserve_rng_state=False))
