@@ -2,8 +2,8 @@
 
     python benchmarks/table.py docs/results docs/speed.md
 
-``<!-- speed: speed-512.json -->`` begins a table, ``<!-- /table -->`` ends it; ``flops``, ``fewsteps``, ``storage`` and
-``vram`` are the other kinds.
+``<!-- speed: speed-512.json -->`` begins a table, ``<!-- /table -->`` ends it; ``flops``, ``launches``,
+``fewsteps``, ``storage`` and ``vram`` are the other kinds.
 """
 
 import json
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-_PLACE = re.compile(r"(<!-- (speed|flops|fewsteps|storage|vram): (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+_PLACE = re.compile(r"(<!-- (speed|flops|launches|fewsteps|storage|vram): (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 _STEPS = (1, 4, 8)  # without guidance
 _GUIDED_STEPS = 30
 _CARDS, _RESERVE = (8, 12, 16, 24), 1  # GiB, and what is left on a card for everything that is not counted
@@ -54,6 +54,22 @@ def flops_table(rows: list[Mapping[str, Any]]) -> list[str]:
         more = "" if row is plain else f"+{row['tflop'] - plain['tflop']:.3f}"
         ratio = f"{row['tflop'] / plain['tflop']:.3f}"
         lines.append(f"| {row['size']}² | {name} | {row['tflop']:.3f} | {more} | {ratio} |")
+    return lines
+
+
+def launches_table(rows: list[Mapping[str, Any]]) -> list[str]:
+    """Operations in each type: a row for every contestant."""
+    types = list(dict.fromkeys(row["dtype"] for row in rows))
+    heads = [f"{dtype.removeprefix('torch.')}: a step | added per layer" for dtype in types]
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (1 + 2 * len(types)) + "|"]
+    for same in zip(*[[row for row in rows if row["dtype"] == dtype] for dtype in types], strict=True):
+        first = same[0]
+        name = first["contestant"]
+        if first["subjects"]:
+            scale = f", scale {first['scale']:g}" if first["contestant"] != "IP-Adapter" else ""
+            name += f"{scale}, {first['subjects']} {'subjects' if first['subjects'] > 1 else 'subject'}"
+        cells = [f"{row['step']} | {row['layer']:g}" if row["subjects"] else f"{row['step']} | " for row in same]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
 
@@ -127,6 +143,7 @@ def _percent(share: float) -> str:
 _TABLES: Mapping[str, Callable[[Any], list[str]]] = {
     "speed": speed_table,
     "flops": flops_table,
+    "launches": launches_table,
     "fewsteps": fewsteps_table,
     "storage": storage_table,
     "vram": vram_table,

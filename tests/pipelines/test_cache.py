@@ -162,6 +162,13 @@ def test_an_adapter_in_training_is_not_kept(pipeline):
     assert not len(require_state(pipeline).cache)
 
 
+def test_an_adapter_with_a_part_in_training_is_not_kept(pipeline):
+    pipeline.nested_adapters["person"].encoder.train()  # its dropout acts
+    for _ in range(2):
+        assert runs(pipeline)[1] == (1, 1, 1)
+    assert not len(require_state(pipeline).cache)
+
+
 def test_tensors_of_inference_mode_stay_in_it(pipeline):
     with torch.inference_mode():
         run(pipeline)

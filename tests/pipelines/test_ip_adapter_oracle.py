@@ -18,6 +18,7 @@ import tiny_pipeline
 from diffusers_nested import PromptTokenError, Subject, SubjectError
 from diffusers_nested.adapter.ip_encoders import LinearProjection, Resampler
 from diffusers_nested.backbones import layer_widths
+from diffusers_nested.pipelines.state import require_state
 from tiny_pipeline import photo
 
 TOLERANCE = 1e-5  # of pictures in 0..1, float32
@@ -256,3 +257,18 @@ def test_beside_an_adapter_with_a_qformer(ip_adapters, adapters_of):
     expected = CASE.run(mixed, ip_adapter_image=PHOTO, nested_adapter_image={"pet": photo(2)})
     assert same(CASE.run(both, nested_adapter_image={"person": PHOTO, "pet": photo(2)}), expected)
     assert far(CASE.run(both, nested_adapter_image={"person": PHOTO}), expected)
+
+
+def test_the_empty_image_is_read_again_by_a_changed_tower(ip_adapters):
+    """In the rows of the negative prompt."""
+    pipeline, fresh = (ours(ip_adapters("plus")) for _ in range(2))
+    before = CASE.run(pipeline, nested_adapter_image=PHOTO, **SHORT)
+    for one in (pipeline, fresh):
+        with torch.no_grad():
+            # of all-zero pixels, the tower sees its class token only
+            next(iter(require_state(one).loaded.values())).encoder.model.vision_model.embeddings.class_embedding.mul_(
+                -3
+            )
+    found = CASE.run(pipeline, nested_adapter_image=PHOTO, **SHORT)
+    assert np.array_equal(found, CASE.run(fresh, nested_adapter_image=PHOTO, **SHORT))
+    assert not np.array_equal(found, before)

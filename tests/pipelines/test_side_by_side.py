@@ -12,6 +12,7 @@ from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipelin
 
 from diffusers_nested import NestedAdapterError, NestedAdapterMixin
 from diffusers_nested.backbones import cross_attention_layers
+from diffusers_nested.pipelines.state import require_state
 from tiny_pipeline import photo
 
 CASE = CASES[0]
@@ -242,3 +243,14 @@ def test_an_interrupted_forward_pass_blocks_nobody(pipeline):
     thread.start()
     thread.join(60)
     assert np.array_equal(found[0], expected)
+
+
+def test_subjects_that_fail_to_reach_all_layers_act_in_none_later(pipeline):
+    """As when memory ends while rows with subjects of their own are put together."""
+    plain, dials = run(pipeline), require_state(pipeline).loaded["person"].dials
+    path, dial = dials.popitem()
+    with pytest.raises(KeyError):
+        run(pipeline, PERSON)
+    assert np.array_equal(run(pipeline), plain)
+    dials[path] = dial
+    assert not np.array_equal(run(pipeline, PERSON), plain)

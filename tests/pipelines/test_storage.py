@@ -186,6 +186,10 @@ BAD = [
     ({"device": "cuda:63"}, r"device 'cuda:63'.*device=None"),
     ({"device": "meta"}, r"device 'meta'"),
     ({"device": 1.5}, r"device 1\.5"),
+    ({"device": "hpu"}, r"device 'hpu'"),
+    ({"device": 10**30}, r"device 1000"),
+    ({"dtype": [torch.int8]}, r"stored as \[torch\.int8\], expected"),
+    ({"dtype": np.zeros(2)}, r"stored as array"),
     ({"dtype": torch.int16}, r"stored as torch\.int16, expected torch\.int8 or torch\.float8_e4m3fn"),
     ({"dtype": "int8"}, r"stored as 'int8'.*dtype=None"),
 ]

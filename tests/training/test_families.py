@@ -5,10 +5,10 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 import tiny_pipeline as tiny
-from diffusers_nested.data import seeded_generator
 from diffusers_nested.injection import NestedInjector
 from diffusers_nested.training import read_log
 from diffusers_nested.training.frozen import FrozenModels
+from diffusers_nested.training.noise import Places
 from diffusers_nested.training.objective import Objective
 from diffusers_nested.training.samples import RawExamples, SampleEncoder, collate
 
@@ -48,7 +48,7 @@ def test_the_loss_is_the_error_of_the_prediction(pipeline, image_encoder, triple
     raw = RawExamples(triplets, 16)
     samples = SampleEncoder(frozen, captions, 16).encode(*collate([raw[i] for i in range(2)]))
     objective = Objective(frozen, NestedInjector(frozen.unet), tiny.adapter(pipeline.unet), 16, dropped_share=0.5)
-    drawn = objective.draw(samples, seeded_generator(0))
+    drawn = objective.draw(samples, Places(0, 0, len(samples.latents)))
     drawn.dropped.copy_(torch.tensor([True, False]))
     with torch.no_grad():
         found = objective.losses(samples, drawn)

@@ -10,7 +10,7 @@ from diffusers_nested.data import seeded_generator
 from diffusers_nested.injection import NestedInjector
 from diffusers_nested.mechanisms import MECHANISMS
 from diffusers_nested.training.frozen import FrozenModels
-from diffusers_nested.training.noise import Noise
+from diffusers_nested.training.noise import Noise, Places
 from diffusers_nested.training.objective import Objective
 from diffusers_nested.training.paired import PairedLoss, paired_row
 from diffusers_nested.training.samples import RawExamples, SampleEncoder, Samples, collate
@@ -57,7 +57,7 @@ def samples(frozen, triplets) -> Samples:
 
 
 def drawn_for(objective: Objective, samples: Samples, dropped: list[bool]) -> Noise:
-    drawn = objective.draw(samples, seeded_generator(0))
+    drawn = objective.draw(samples, Places(0, 0, len(samples.latents)))
     drawn.dropped.copy_(torch.tensor(dropped))
     return drawn
 
@@ -138,7 +138,7 @@ def test_nothing_acts_after_the_block(objective, adapter, samples):
 
 
 def test_paired_loss(objective, adapter, samples):
-    paired = PairedLoss(objective, samples, seeded_generator(1))
+    paired = PairedLoss(objective, samples, Places(1, 0, len(samples.latents)))
     losses = paired.measure(adapter)
     assert torch.equal(paired.measure(adapter), losses)
     row = paired_row(losses)

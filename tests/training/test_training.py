@@ -90,6 +90,13 @@ def test_learning_rate_warms_up_and_falls(train, settings):
     assert rates == pytest.approx([0, 1e-2, 0.75e-2, 0.25e-2])
 
 
+def test_a_step_is_the_same_in_one_batch_and_in_several(train, settings):
+    shared_out = {"max_train_steps": 3, "lr_warmup_steps": 0, "snr_gamma": 5.0, "proportion_empty_prompts": 0.3}
+    whole = train(settings("whole", train_batch_size=4, **shared_out))
+    parts = train(settings("parts", train_batch_size=2, gradient_accumulation_steps=2, **shared_out))
+    torch.testing.assert_close(parts.state_dict(), whole.state_dict(), rtol=1e-3, atol=1e-4)
+
+
 def test_average_is_published(train, settings):
     config = settings(max_train_steps=2, use_ema=True, ema_decay=0.5)
     published = train(config)

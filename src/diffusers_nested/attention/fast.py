@@ -60,7 +60,7 @@ def terms_with_values(
     for subject, added in zip(subjects, doses_of(subjects, value).added, strict=True):
         nested = values_of(query, subject)  # (B, H, S, d)
         columns = added.expand(-1, -1, -1, value.shape[3])  # (B or 1, 1, T, d)
-        if subject.alpha is None:
+        if word_norm is None or subject.alpha is None:
             columns = columns.contiguous()
         else:
             columns = columns * word_norm

@@ -111,7 +111,8 @@ def outer_weights(
         logits = torch.baddbmm(
             flat[0].new_empty(1, 1, 1), flat[0], flat[1].transpose(1, 2), beta=0, alpha=query.shape[-1] ** -0.5
         ).view(*query.shape[:3], key.shape[2])
-    if doses.raises:
+    # compiled, always: so that other scales need no new graph
+    if torch.compiler.is_compiling() or doses.raises:
         factor = doses.raised.to(dtype)  # λ at s*, 1 elsewhere, (B, 1, 1 or S, T)
         for subject, extra in zip(subjects, doses.extras, strict=True):
             if subject.mask is not None:

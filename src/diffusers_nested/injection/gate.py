@@ -119,8 +119,8 @@ class Gate:
             with self.lock:
                 before = self._posted
                 groups = [] if call is None or call.gate is not self else call.groups(*_named(args, kwargs))
-                self._tell(groups)
                 try:
+                    self._tell(groups)
                     return (compiled or class_call(unet))(*args, **kwargs)
                 finally:
                     self._tell(before)
@@ -128,9 +128,9 @@ class Gate:
         return through
 
     def _tell(self, groups: Groups) -> None:
-        if groups or self._posted:
+        had, self._posted = self._posted, groups  # first: posting may fail halfway, without memory
+        if groups or had:
             self._post(groups)
-        self._posted = groups
 
 
 def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:

@@ -125,13 +125,13 @@ def digest_of(x: Tensor) -> Hashable:
 
 @torch.no_grad()
 def weights_state(module: nn.Module) -> Hashable | None:
-    """What changes whenever a module's weights change; None if they are in training or torch does not tell.
+    """What changes whenever a module's weights change; None if a part is in training or torch does not tell.
 
     Torch counts the writes into a weight, but not those into its ``data``, so some numbers of each are looked at, too.
     """
     tensors = [*module.parameters(), *module.buffers()]
     writes = [writes_into(x) for x in tensors]
-    if module.training or None in writes:
+    if any([part.training for part in module.modules()]) or None in writes:
         return None
     samples: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for x in tensors:

@@ -15,7 +15,7 @@ def checked_storage(device: Any, dtype: Any) -> Storage:
     Raises:
         NestedAdapterError: There is no such device, or the type is not one of 8 bits.
     """
-    if dtype is not None and dtype not in EIGHT_BITS:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype in EIGHT_BITS):
         names = " or ".join(map(str, EIGHT_BITS))
         raise NestedAdapterError(
             f"The subjects' keys and values cannot be stored as {dtype!r}, expected {names}. Pass dtype=None to keep "
@@ -28,7 +28,8 @@ def _existing(device: Any) -> torch.device:
     try:
         # an index, such as that of the current GPU, which a device may leave out
         found = torch.empty(0, device=device).device
-    except (RuntimeError, TypeError, AssertionError) as error:  # the last if torch was built without the device
+    # the last two if torch was built without the device
+    except (RuntimeError, TypeError, ValueError, AssertionError, ImportError) as error:
         found = error
     if isinstance(found, Exception) or found.type == "meta":
         raise NestedAdapterError(

@@ -1,6 +1,6 @@
 """An adapter that is loaded on a UNet: from photos to what every layer reads."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -45,7 +45,8 @@ class LoadedAdapter:
     alpha: float | None
     heads: Mapping[str, int]
     dials: dict[str, Dial] = field(init=False)
-    _empty: Tensor | None = field(init=False, default=None)  # an empty image's features, once they were needed
+    # an empty image's features, once they were needed, and the state of the encoder that gave them
+    _empty: tuple[Hashable, Tensor] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.dials = {path: Dial(1.0) for path in self.adapter.config["layers"]}
@@ -170,12 +171,15 @@ class LoadedAdapter:
     def _empty_features(self, pipeline: Any) -> Tensor | None:
         """Features of an empty image (1, L, D); None if they need the image encoder and there is none."""
         wanted = self.adapter.image_features
-        if self._empty is None and wanted == POOLED:
-            self._empty = torch.zeros(1, 1, self.adapter.config["image_feature_dim"])
-        elif self._empty is None and self.encoder is not None:
+        if wanted == POOLED:
+            return torch.zeros(1, 1, self.adapter.config["image_feature_dim"])
+        if self.encoder is None:
+            return None
+        state = weights_state(self.encoder.model)
+        if state is None or self._empty is None or self._empty[0] != state:
             with _on_device(self.encoder.model, pipeline):
-                self._empty = self.encoder.empty(wanted)
-        return self._empty
+                self._empty = state, self.encoder.empty(wanted)
+        return self._empty[1]
 
     def _kind(self, subject: ResolvedSubject, num_tokens: int) -> Kind:
         dials = self.dials

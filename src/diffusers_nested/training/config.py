@@ -88,7 +88,8 @@ class TrainingConfig:
             pipeline's unconditional embedding. Only the frozen base acts on these, so they teach the adapter nothing.
         use_ema: Publish a running average of the weights.
         ema_decay: Decay of the average.
-        seed: The seed, the process and the step's number determine all randomness of a step.
+        seed: The seed and the step's number determine all randomness of a step, however its examples are shared out to
+            processes and accumulated batches.
         checkpointing_steps: Steps between two checkpoints.
         checkpoints_total_limit: How many of the newest checkpoints to keep; None keeps all.
         resume_from_checkpoint: Folder of a checkpoint, or ``"latest"`` for the newest in ``output_dir``; if there is

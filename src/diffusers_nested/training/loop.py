@@ -8,7 +8,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..adapter import NestedAdapter
-from ..data import Triplets, seeded_generator
+from ..data import Triplets
 from ..errors import NestedAdapterError
 from ..injection import NestedInjector
 from .checkpoints import find_checkpoints, limit_checkpoints, save_checkpoint
@@ -18,6 +18,7 @@ from .finite import first_not_finite
 from .folder import save_adapter
 from .learner import Learner
 from .log import RunLog
+from .noise import Places
 from .objective import Objective
 from .paired import PairedLoss, paired_row
 from .resume import Start, take_up
@@ -62,7 +63,8 @@ class Run:
             encoder.frozen, injector, adapter, config.resolution, config.proportion_empty_prompts
         )
         self._learner = Learner(adapter, config, accelerator)
-        self._paired = PairedLoss(self._objective, self._feed.held(validation_dataset), self._generator("paired"))
+        held = self._feed.held(validation_dataset)
+        self._paired = PairedLoss(self._objective, held, self._places("paired", 0, len(held.latents)))
 
     def train(self, start: Start) -> NestedAdapter:
         """Take the remaining steps and save the adapter."""
@@ -98,12 +100,14 @@ class Run:
         total = torch.zeros((), device=self._accelerator.device)
         for part in range(step * count, (step + 1) * count):
             with self._accelerator.accumulate(self._learner.model):
-                total += self._backward(next(samples), self._generator("step", part))
+                total += self._backward(next(samples), part)
                 self._learner.step()
         return total / count
 
-    def _backward(self, samples: Samples, generator: torch.Generator) -> torch.Tensor:
-        drawn = self._objective.draw(samples, generator)
+    def _backward(self, samples: Samples, part: int) -> torch.Tensor:
+        """Add the gradients of the batch with this number."""
+        size, count = self._config.train_batch_size, self._config.gradient_accumulation_steps
+        drawn = self._objective.draw(samples, self._places("step", part, size, count))
         with self._accelerator.autocast():
             projected = self._learner.model(self._objective.features(samples, drawn))
         with self._objective.acting(projected, self._objective.positions(samples, drawn)):
@@ -173,5 +177,8 @@ class Run:
                 self._validation.draw(path, adapter, self._config)
         self._accelerator.wait_for_everyone()
 
-    def _generator(self, purpose: str, number: int = 0) -> torch.Generator:
-        return seeded_generator(purpose, self._config.seed, self._accelerator.process_index, number)
+    def _places(self, purpose: str, batch: int, size: int, batches: int = 1) -> Places:
+        """Where the examples of this process's batch stand, if a step has so many batches of each process."""
+        processes = self._accelerator.num_processes
+        first = (batch * processes + self._accelerator.process_index) * size  # as in EndlessOrder
+        return Places((purpose, self._config.seed), first, size * processes * batches)

@@ -1,5 +1,6 @@
 """The noise of a training step: what is drawn, what the UNet should predict, and how timesteps are weighted."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
+from ..data import seeded_generator
 from ..errors import NestedAdapterError
 
 _KINDS = ("epsilon", "v_prediction")
@@ -33,7 +35,7 @@ class Noise:
 
     Attributes:
         noise: Like the latents, (B, C, h, w).
-        timesteps: (B,), drawn uniformly, one from each of B equal parts of the range.
+        timesteps: (B,), drawn uniformly, those of a step one from each of equal parts of the range.
         dropped: (B,) of bool, True for examples without their prompt.
     """
 
@@ -42,14 +44,35 @@ class Noise:
     dropped: Tensor
 
 
-def draw_noise(latents: Tensor, num_timesteps: int, dropped_share: float, generator: torch.Generator) -> Noise:
+@dataclass(frozen=True)
+class Places:
+    """Where the examples of a batch stand among all of a run, which determines their noise.
+
+    The examples of a step are the same however they are shared out to processes and accumulated batches, and so is the
+    noise of each: one process with batches of four learns what two with batches of two do.
+
+    Attributes:
+        key: Of the run and the purpose.
+        first: Number of the batch's first example; the others follow it.
+        total: How many examples a step has, in all processes and accumulated batches.
+    """
+
+    key: Hashable
+    first: int
+    total: int
+
+
+def draw_noise(latents: Tensor, num_timesteps: int, dropped_share: float, places: Places) -> Noise:
     """Draw on the CPU, so that all devices get the same numbers, then move to the latents' device."""
-    size, device = len(latents), latents.device
-    noise = torch.randn(latents.shape, generator=generator)
-    spread = (torch.arange(size) + torch.rand(size, generator=generator)) / size  # one in each part: less variance
+    numbers = range(places.first, places.first + len(latents))
+    generators = [seeded_generator(places.key, number) for number in numbers]
+    noise = torch.stack([torch.randn(latents.shape[1:], generator=generator) for generator in generators])
+    drawn = torch.stack([torch.rand(2, generator=generator) for generator in generators])  # (B, 2)
+    # one in each part of the range: less variance
+    spread = (torch.tensor(numbers) % places.total + drawn[:, 0]) / places.total
     timesteps = (spread * num_timesteps).long().clamp(max=num_timesteps - 1)
-    dropped = torch.rand(size, generator=generator) < dropped_share
-    return Noise(noise.to(device), timesteps.to(device), dropped.to(device))
+    device = latents.device
+    return Noise(noise.to(device), timesteps.to(device), (drawn[:, 1] < dropped_share).to(device))
 
 
 def prediction_target(scheduler: DDPMScheduler, latents: Tensor, drawn: Noise) -> Tensor:

@@ -11,7 +11,7 @@ from ..backbones import layer_heads
 from ..injection import Dial, Kind, NestedInjector, PlacedSubject, ProjectedSubject, RowGroup, split_heads
 from ..mechanisms import get_mechanism
 from .frozen import FrozenModels
-from .noise import Noise, draw_noise, min_snr_weights, prediction_target, training_scheduler
+from .noise import Noise, Places, draw_noise, min_snr_weights, prediction_target, training_scheduler
 from .samples import Samples
 
 Projected = Mapping[str, tuple[Tensor, ...]]
@@ -55,10 +55,10 @@ class Objective:
         self._conditions = frozen.backbone.conditions
         self._resolution = resolution
 
-    def draw(self, samples: Samples, generator: torch.Generator) -> Noise:
+    def draw(self, samples: Samples, places: Places) -> Noise:
         """The random part of a forward pass over these examples."""
         steps = self.scheduler.config["num_train_timesteps"]
-        return draw_noise(samples.latents, steps, self._dropped_share, generator)
+        return draw_noise(samples.latents, steps, self._dropped_share, places)
 
     @contextmanager
     def acting(self, projected: Projected, positions: Tensor) -> Iterator[None]:

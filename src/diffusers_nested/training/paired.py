@@ -8,6 +8,7 @@ signal.
 import torch
 
 from ..adapter import NestedAdapter
+from .noise import Places
 from .objective import Objective
 from .samples import Samples
 
@@ -18,13 +19,13 @@ class PairedLoss:
     Args:
         objective: The loss.
         samples: The batch.
-        generator: Draws the noise, once.
+        places: Where its examples stand, from which their noise follows.
     """
 
-    def __init__(self, objective: Objective, samples: Samples, generator: torch.Generator) -> None:
+    def __init__(self, objective: Objective, samples: Samples, places: Places) -> None:
         self._objective = objective
         self._samples = samples
-        self._drawn = objective.draw(samples, generator)
+        self._drawn = objective.draw(samples, places)
         self._drawn.dropped.zero_()
 
     @torch.no_grad()
