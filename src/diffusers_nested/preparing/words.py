@@ -1,29 +1,31 @@
 """The subject's word in captions: a noun for the subject is replaced by it (arXiv 2501.01407, section 5)."""
 
-import json
 import re
 from collections.abc import Collection
 from pathlib import Path
 
+from ..data import read_lines
 from ..errors import NestedAdapterError
-from ..files.json_files import parse_json
+from .reject import Reason, Reject
 
-_PERSON = Path(__file__).with_name("nouns.json")
+_TABLES = Path(__file__).parent / "nouns"
 
 
-def read_nouns(file: Path | None) -> list[str]:
-    """Nouns that mean a subject, from a JSON list; by default those for a person that come with the package.
+def read_nouns(file: Path | None, kind: str) -> list[str]:
+    """Nouns that mean a subject, one a line; by default those that come with the package for the kind of subject.
 
     Raises:
-        NestedAdapterError: The file is missing, or not a list of words.
+        NestedAdapterError: The file is missing, empty or not in UTF-8.
     """
-    file = _PERSON if file is None else file
+    if file is None:
+        table = _TABLES / f"{kind}.txt"
+        return [text for _, text in read_lines(table)] if table.is_file() else []
     if not file.is_file():
-        raise NestedAdapterError(f"--nouns {file} does not exist. Name a JSON file with a list of nouns.")
-    nouns = parse_json(file.read_bytes(), str(file))
-    if not isinstance(nouns, list) or not nouns or not all(isinstance(one, str) and one.strip() for one in nouns):
-        raise NestedAdapterError(f'--nouns {file} must hold a JSON list of words such as ["man", "woman"].')
-    return [one.strip() for one in nouns]
+        raise NestedAdapterError(f"--nouns {file} does not exist. Name a text file with a noun on each line.")
+    nouns = [text for _, text in read_lines(file)]
+    if not nouns:
+        raise NestedAdapterError(f"--nouns {file} is empty. Write a noun on each line, such as girl, man and woman.")
+    return nouns
 
 
 class SubjectWord:
@@ -37,31 +39,34 @@ class SubjectWord:
     def __init__(self, word: str, nouns: Collection[str]) -> None:
         self._word = word
         longest_first = sorted({word, *nouns}, key=lambda noun: (-len(noun), noun))
-        choice = "|".join(map(re.escape, longest_first))
+        choice = "|".join(r"\s+".join(map(re.escape, noun.split())) for noun in longest_first)
         self._pattern = re.compile(rf"(?:\b(an?)(\s+))?(?<![\w'’-])({choice})(?![\w-])", re.IGNORECASE)
 
     def put_into(self, caption: str) -> str:
         """The caption with the word, and "a" or "an" before it as it needs.
 
         Raises:
-            ValueError: There is no noun, or more than one: which of them is the subject is then unknown.
+            Reject: There is no noun, or more than one: which of them is the subject is then unknown.
         """
         found = [match[3] for match in self._pattern.finditer(caption)]
         if not found:
-            raise ValueError("no noun for the subject in the caption")
+            raise Reject(Reason.NO_NOUN, f"in {caption!r}")
         if len(found) > 1:
-            raise ValueError(f"several nouns for the subject in the caption: {', '.join(found)}")
+            raise Reject(Reason.SEVERAL_NOUNS, f"{', '.join(found)} in {caption!r}")
         return self._pattern.sub(self._replaced, caption)
 
+    def means(self, label: str) -> bool:
+        """Whether a class of a model, such as "dog, domestic dog", is the subject."""
+        return self._pattern.search(label.replace("_", " ")) is not None
+
     def _replaced(self, match: re.Match[str]) -> str:
-        noun = match[3]
-        word = self._word[:1].upper() + self._word[1:] if noun[0].isupper() else self._word
+        word = _as_in(match[3], self._word)
         if match[1] is None:
             return word
         article = "an" if self._word[:1].lower() in "aeiou" else "a"
-        return f"{article.capitalize() if match[1][0].isupper() else article}{match[2]}{word}"
+        return f"{_as_in(match[1], article)}{match[2]}{word}"
 
 
-def as_json(nouns: Collection[str]) -> str:
-    """The nouns as text that is the same for the same nouns."""
-    return json.dumps(sorted(nouns))
+def _as_in(model: str, word: str) -> str:
+    """The word with a capital at its beginning if the other one has it."""
+    return word[:1].upper() + word[1:] if model[0].isupper() else word
