@@ -75,7 +75,7 @@ def _add(parser: argparse.ArgumentParser, kind: str) -> None:
     parser.add_argument(
         *("--min-sharpness", "--min_sharpness"),
         type=number(0),
-        default=20.0,
+        default=10.0,
         metavar="VALUE",
         help="least variance of the crop's Laplacian at 256 x 256 pixels (default: %(default)g)",
     )

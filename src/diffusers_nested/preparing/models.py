@@ -1,6 +1,7 @@
 """Models of transformers that are on this machine: they find subjects, and write captions. Nothing is downloaded."""
 
 import hashlib
+import re
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from transformers import (
     AutoConfig,
     AutoImageProcessor,
     AutoModelForImageTextToText,
-    AutoProcessor,
+    AutoTokenizer,
     VisionEncoderDecoderModel,
     pipeline,
 )
@@ -37,10 +38,8 @@ class Segmenter:
     """
 
     def __init__(self, name: str, word: SubjectWord, device: str) -> None:
-        processor = _loaded("segmenter", AutoImageProcessor.from_pretrained, name, **_LOCAL, backend="pil")
-        self._run: Any = _loaded(
-            "segmenter", _segmentation, name, image_processor=processor, device=device, model_kwargs=_WEIGHTS
-        )
+        processor = _processor("segmenter", name)
+        self._run: Any = _loaded("segmenter", _segmentation, name, image_processor=processor, device=device)
         labels = self._run.model.config.id2label
         self._wanted = {label for label in labels.values() if word.means(label)} or _foreground(labels)
         if not self._wanted:
@@ -68,7 +67,8 @@ class Captioner:
     """
 
     def __init__(self, name: str, device: str) -> None:
-        self._processor: Any = _loaded("captioner", AutoProcessor.from_pretrained, name, **_LOCAL, backend="pil")
+        self._processor = _processor("captioner", name)
+        self._tokenizer: Any = _loaded("captioner", AutoTokenizer.from_pretrained, name, **_LOCAL)
         config = _loaded("captioner", AutoConfig.from_pretrained, name, **_LOCAL)
         is_pair = config.model_type == "vision-encoder-decoder"
         kind = VisionEncoderDecoderModel if is_pair else AutoModelForImageTextToText
@@ -80,11 +80,11 @@ class Captioner:
         """Caption of an RGB picture."""
         inputs = self._processor(images=picture, return_tensors="pt").to(self._model.device, self._model.dtype)
         tokens = self._model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=_TOKENS)
-        return " ".join(self._processor.batch_decode(tokens, skip_special_tokens=True)[0].split())
+        return " ".join(self._tokenizer.batch_decode(tokens, skip_special_tokens=True)[0].split())
 
 
 def _segmentation(name: str, **settings: Any) -> Any:
-    return pipeline("image-segmentation", model=name, **settings)
+    return pipeline("image-segmentation", model=name, **_LOCAL, model_kwargs={"use_safetensors": True}, **settings)
 
 
 def _foreground(labels: dict[int, str]) -> set[str]:
@@ -93,13 +93,17 @@ def _foreground(labels: dict[int, str]) -> set[str]:
     return others if len(labels) <= 2 else set()
 
 
+def _processor(setting: str, name: str) -> Any:
+    return _loaded(setting, AutoImageProcessor.from_pretrained, name, **_LOCAL, backend="pil")  # needs no torchvision
+
+
 def _loaded(setting: str, load: Any, name: str, **settings: Any) -> Any:
     try:
         return load(name, **settings)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = re.split(r"\n|\. ", str(error).strip(), maxsplit=1)[0].rstrip(".")
         raise NestedAdapterError(
-            f"{setting} {name} cannot be loaded: {reason} Name the folder of such a model of transformers, or a "
+            f"{setting} {name} cannot be loaded: {reason}. Name the folder of such a model of transformers, or a "
             "repository that has been downloaded; nothing is downloaded here."
         ) from error
 

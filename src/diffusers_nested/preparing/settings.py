@@ -51,7 +51,7 @@ class PrepareSettings:
     faces: str = "largest"
     background: str = "white"
     min_size: int = 128
-    min_sharpness: float = 20.0
+    min_sharpness: float = 10.0
     device: str | None = None
 
     def __post_init__(self) -> None:
