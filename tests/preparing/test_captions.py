@@ -24,7 +24,7 @@ def test_texts_beside_photos(tmp_path: Path):
 
 
 def test_lists(tmp_path: Path):
-    table = "\ufefffile_name,text,more\r\n./a.jpg,\"a dog, asleep\",1\r\nb c/é.png,a cat,2\r\n"
+    table = '\ufefffile_name,text,more\r\n./a.jpg,"a dog, asleep",1\r\nb c/é.png,a cat,2\r\n'
     expected = {"a.jpg": "a dog, asleep", "b c/é.png": "a cat"}
     assert listed(tmp_path / "a.csv", table) == expected
     lines = "\n".join(json.dumps({"file_name": name, "text": text}) for name, text in expected.items())

@@ -121,9 +121,9 @@ def _prepare_all(
 ) -> None:
     rows = work.rows()
     pending = [name for name in share if not _is_done(rows, name, sources)]
-    done = len(share) - len(pending)
-    rejects = 0
-    with tqdm(total=len(share), initial=done, unit="photo", disable=not pending) as bar:
+    left = set(pending)
+    rejects = sum(bool(rows[shown_name(name)]["rejects"]) for name in share if name not in left)
+    with tqdm(total=len(share), initial=len(share) - len(pending), unit="photo", disable=not pending) as bar:
         for name in pending:
             row = preparer.prepare(name)
             work.add(row)
