@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from diffusers_nested.images.align import SIDE, Landmarks, crop_square, face_square, sharpness, side_of
+from diffusers_nested.images.align import SIDE, Landmarks, crop_box, crop_square, face_square, sharpness, side_of
 
 EYES, DEPTH, MIDDLE = 60.0, 66.0, np.array([160.0, 140.0])  # pixels between the eyes, down to the mouth; their middle
 
@@ -49,8 +49,13 @@ def test_points_land_in_their_places(degrees: float):
 
 def test_beyond_its_edges_the_picture_is_mirrored():
     pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    box = np.asarray(crop_box(picture, (-15, 5, 25, 45)))
+    assert np.array_equal(box[:35, 15:], pixels[5:, :25])
+    assert np.array_equal(box[:35, :15], pixels[5:, :15][:, ::-1])
+    assert np.array_equal(box[35:, 15:], pixels[-5:, :25][::-1])
     square = np.array([[-20, 0], [-20, 40], [20, 40], [20, 0]]) - 0.5
-    crop = np.asarray(crop_square(Image.fromarray(pixels), square, side=40), dtype=float)
+    crop = np.asarray(crop_square(picture, square, side=40), dtype=float)
     np.testing.assert_allclose(crop, crop[:, ::-1], atol=1)
     np.testing.assert_allclose(crop[:, 20:].mean((0, 1)), pixels[:, :20].mean((0, 1)), atol=3)
 

@@ -15,8 +15,8 @@ from diffusers_nested.files.lock import held
 from diffusers_nested.images import open_photo, to_pil
 from diffusers_nested.preparing import photo as photo_module
 from diffusers_nested.preparing.models import Segmenter
-from diffusers_nested.preparing.words import SubjectWord
 from diffusers_nested.preparing.names import share_of
+from diffusers_nested.preparing.words import SubjectWord
 from full_disk import room_for
 from preparing.conftest import PHOTOS, Prepare, reasons, rows, tree
 from tiny_vision import save_segmenter

@@ -8,6 +8,8 @@ from PIL import Image
 
 SIDE = 512  # pixels of a crop; vision towers read 224 to 448
 
+Box = tuple[int, int, int, int]
+
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
@@ -69,6 +71,21 @@ def crop_square(picture: Image.Image, square: np.ndarray, side: int = SIDE) -> I
     return turned.resize((side, side), Image.Resampling.LANCZOS)
 
 
+def crop_box(picture: Image.Image, box: Box) -> Image.Image:
+    """Cut out a box as it is; beyond its edges the picture is mirrored.
+
+    Args:
+        picture: In any mode of 8 bits per channel.
+        box: Left, top, right and bottom in pixels, at least a part of it within the picture.
+    """
+    left, top, right, bottom = box
+    inner = (max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height))
+    pixels = np.asarray(picture.crop(inner))
+    beyond = [(inner[1] - top, bottom - inner[3]), (inner[0] - left, right - inner[2])]
+    beyond += [(0, 0)] * (pixels.ndim - 2)
+    return Image.fromarray(np.pad(pixels, beyond, mode="symmetric"))
+
+
 def sharpness(crop: Image.Image) -> float:
     """Variance of the Laplacian of a crop in grey at 256 x 256 pixels, in squared grey levels of 0..255."""
     grey = np.asarray(crop.convert("L").resize((256, 256), Image.Resampling.LANCZOS), dtype=np.float64)
@@ -85,8 +102,4 @@ def _mirrored(picture: Image.Image, square: np.ndarray) -> tuple[Image.Image, np
     """The part of the picture around a square, mirrored where the square leaves the picture; and its corner, (2,)."""
     low = [math.floor(value) - 2 for value in square.min(0)]
     high = [math.ceil(value) + 3 for value in square.max(0)]
-    inner = (max(low[0], 0), max(low[1], 0), min(high[0], picture.width), min(high[1], picture.height))
-    pixels = np.asarray(picture.crop(inner))
-    beyond = [(inner[1] - low[1], high[1] - inner[3]), (inner[0] - low[0], high[0] - inner[2])]
-    beyond += [(0, 0)] * (pixels.ndim - 2)
-    return Image.fromarray(np.pad(pixels, beyond, mode="symmetric")), np.array(low)
+    return crop_box(picture, (low[0], low[1], high[0], high[1])), np.array(low)

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from ..images.align import SIDE, crop_square, sharpness, side_of
+from ..images.align import SIDE, Box, crop_box, crop_square, sharpness, side_of
 from ..images.landmarks import face_finder
 from .reject import Reason, Reject
 
@@ -99,17 +99,17 @@ class SegmentCrops:
         longer = max(right - left, bottom - top)
         _check_size(longer, self._min_size)
         side = round(longer * (1 + 2 * _MARGIN))
-        corner = np.array([(left + right - side) // 2, (top + bottom - side) // 2])
-        square = corner + np.array([[0, 0], [0, side], [side, side], [side, 0]]) - 0.5  # around the pixels' centres
-        crop = crop_square(picture, square)
+        x, y = (left + right - side) // 2, (top + bottom - side) // 2
+        box = (x, y, x + side, y + side)
+        crop = crop_box(picture, box)
         _check_sharpness(crop, self._min_sharpness)  # before white edges make it look sharp
-        return [_on_white(picture, mask, (*corner, *(corner + side))) if self._white else crop]
+        crop = _on_white(picture, mask, box) if self._white else crop
+        return [crop.resize((SIDE, SIDE), Image.Resampling.LANCZOS)]
 
 
-def _on_white(picture: Image.Image, mask: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+def _on_white(picture: Image.Image, mask: Image.Image, box: Box) -> Image.Image:
     subject = picture.crop(box)  # black beyond the picture, where the mask is 0
-    whole = Image.composite(subject, Image.new("RGB", subject.size, "white"), mask.crop(box))
-    return whole.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return Image.composite(subject, Image.new("RGB", subject.size, "white"), mask.crop(box))
 
 
 def _check_clear(areas: Sequence[float], what: str) -> None:
