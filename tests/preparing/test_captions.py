@@ -31,6 +31,10 @@ def test_lists(tmp_path: Path):
     assert listed(tmp_path / "a.jsonl", lines) == expected
 
 
+def test_accents_in_either_spelling(tmp_path: Path):
+    assert listed(tmp_path / "a.csv", "file_name,text\nb c/e\u0301.png,a cat\n") == {"b c/é.png": "a cat"}
+
+
 def test_names_that_are_not_there_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO", "diffusers_nested")
     assert listed(tmp_path / "a.csv", "file_name,text\na.jpg,a dog\ngone.jpg,a cat\n") == {"a.jpg": "a dog"}

@@ -191,7 +191,8 @@ def test_a_killed_run_goes_on(
     assert not (tmp_path / "out" / "metadata.jsonl").exists()
     pets(tmp_path / "out")
     assert tree(tmp_path / "out") == whole
-    pets(tmp_path / "out")  # all is done
+    (tmp_path / "out" / "targets" / "cat.jpg").unlink()
+    pets(tmp_path / "out")  # all else is done
     assert tree(tmp_path / "out") == whole
 
 
@@ -284,8 +285,8 @@ def test_changed_photos_and_captions_are_prepared_again(pets: Prepare, source: P
 
 def test_folders_within_each_other(pets: Prepare, source: Path, whole: dict[str, bytes], tmp_path: Path):
     pets(source / "set")
-    pets(source / "set")
-    assert tree(source / "set") == whole
+    pets(source / "another set")
+    assert tree(source / "set") == whole == tree(source / "another set")
     for wrong in (source, tmp_path):
         with pytest.raises(NestedAdapterError, match=r"SOURCE .* lies in OUT"):
             pets(wrong)

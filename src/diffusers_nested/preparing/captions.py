@@ -4,6 +4,7 @@ import csv
 import io
 import logging
 import posixpath
+import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def read_captions(source: Path, names: Collection[str], listed: Path | None) -> 
     if not listed.is_file() or listed.suffix.lower() not in (".csv", ".jsonl"):
         raise NestedAdapterError(f"--captions is {str(listed)!r}, expected a file that ends in .csv or .jsonl.")
     found = _by_name(_rows(listed), listed)
-    unknown = sorted(found.keys() - set(names))
+    unknown = sorted(found.keys() - {_normal(name) for name in names})
     if len(unknown) == len(found):
         example = f", such as {unknown[0]!r}" if unknown else ""
         raise NestedAdapterError(
@@ -42,7 +43,12 @@ def read_captions(source: Path, names: Collection[str], listed: Path | None) -> 
         )
     if unknown:
         logger.info("%s names %d files that are no photos of %s: %r …", listed, len(unknown), source, unknown[0])
-    return {name: text for name, text in found.items() if name in names}
+    return {name: found[_normal(name)] for name in names if _normal(name) in found}
+
+
+def _normal(name: str) -> str:
+    """A path in one spelling: file systems and tables differ in that of letters with accents."""
+    return unicodedata.normalize("NFC", posixpath.normpath(name))
 
 
 def _beside(photo: Path) -> str | None:
@@ -73,7 +79,7 @@ def _by_name(rows: Iterable[tuple[int, dict]], listed: Path) -> dict[str, str]:
         where = f"{listed}, line {number}"
         if not isinstance(name, str) or not isinstance(text, str):
             raise NestedAdapterError(f"{where}, lacks {' or '.join(_COLUMNS)} as text, got {row!r:.80}.")
-        name = posixpath.normpath(name)
+        name = _normal(name)
         if name in found:
             raise NestedAdapterError(f"{where}, names {name!r} a second time. Keep one of its captions.")
         found[name] = " ".join(text.split())

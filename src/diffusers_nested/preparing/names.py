@@ -8,6 +8,8 @@ from ..errors import NestedAdapterError
 from .reject import Reason, Reject
 
 INPUTS, TARGETS = "inputs", "targets"
+FILES = ("input_file_name", "file_name")  # columns of an example that name files
+WORK = ".prepare"  # the notes of a preparation, in its training set
 # Pictures of all kinds that cameras and phones write; those that cannot be read are among the rejects.
 _PHOTOS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
@@ -17,7 +19,7 @@ _LONGEST = 230  # bytes of a file's name: file systems allow 255, and a file bei
 
 
 def find_photos(source: Path, output: Path) -> list[str]:
-    """Paths of all photos within a folder, sorted; hidden files and the output folder are left out.
+    """Paths of all photos within a folder, sorted; hidden files and training sets made here are left out.
 
     Raises:
         NestedAdapterError: There is no such folder, it lies within the output folder, or it holds no photo.
@@ -37,13 +39,17 @@ def _walk(source: Path, output: Path) -> list[str]:
     names = []
     for folder, folders, files in os.walk(source, onerror=_refuse):
         here = Path(folder)
-        folders[:] = [one for one in folders if not one.startswith(".") and (here / one).resolve() != output]
+        folders[:] = [one for one in folders if not one.startswith(".") and not _is_set(here / one, output)]
         names += [
             (here / one).relative_to(source).as_posix()
             for one in files
             if one.lower().endswith(_PHOTOS) and not one.startswith(".")
         ]
     return names
+
+
+def _is_set(folder: Path, output: Path) -> bool:
+    return folder.resolve() == output or (folder / WORK).is_dir()
 
 
 def _refuse(error: OSError) -> None:

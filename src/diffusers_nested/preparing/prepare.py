@@ -14,7 +14,7 @@ from ..environment.processes import launched_processes, process_index
 from ..errors import NestedAdapterError
 from ..files.jsonl import Row, write_jsonl
 from .captions import read_captions
-from .names import find_photos, share_of, shown_name
+from .names import FILES, find_photos, share_of, shown_name
 from .photo import PhotoPreparer, made_from
 from .settings import PrepareSettings
 from .sheet import write_sheet
@@ -72,7 +72,7 @@ def prepare(settings: PrepareSettings) -> Prepared:
         sources = {name: made_from(settings.source, name, captions) for name in names}
         caption = None if captioner is None else captioner.caption
         preparer = PhotoPreparer(settings.source, settings.output, crops, word, captions, caption)
-        _prepare_all(preparer, work, share_of(names, index, count), sources)
+        _prepare_all(preparer, work, settings.output, share_of(names, index, count), sources)
         return _finish(settings.output, work, names, sources)
 
 
@@ -117,10 +117,10 @@ def _definition(
 
 
 def _prepare_all(
-    preparer: PhotoPreparer, work: WorkFolder, share: Sequence[str], sources: dict[str, list[Any]]
+    preparer: PhotoPreparer, work: WorkFolder, output: Path, share: Sequence[str], sources: dict[str, list[Any]]
 ) -> None:
     rows = work.rows()
-    pending = [name for name in share if not _is_done(rows, name, sources)]
+    pending = [name for name in share if not _is_done(rows.get(shown_name(name)), sources[name], output)]
     left = set(pending)
     rejects = sum(bool(rows[shown_name(name)]["rejects"]) for name in share if name not in left)
     with tqdm(total=len(share), initial=len(share) - len(pending), unit="photo", disable=not pending) as bar:
@@ -132,16 +132,18 @@ def _prepare_all(
             bar.update()
 
 
-def _is_done(rows: dict[str, Row], name: str, sources: dict[str, list[Any]]) -> bool:
-    row = rows.get(shown_name(name))
-    return row is not None and row["from"] == sources[name]
+def _is_done(row: Row | None, expected: list[Any], output: Path) -> bool:
+    """Whether a photo's row was made from what is there now, and its files are there."""
+    if row is None or row["from"] != expected:
+        return False
+    return all((output / example[column]).is_file() for example in row["examples"] for column in FILES)
 
 
 def _finish(output: Path, work: WorkFolder, names: Sequence[str], sources: dict[str, list[Any]]) -> Prepared:
     """Write the lists, if all processes are done."""
     with work.alone():
         rows = work.rows()
-        waiting = sum(not _is_done(rows, name, sources) for name in names)
+        waiting = sum(not _is_done(rows.get(shown_name(name)), sources[name], output) for name in names)
         if waiting:
             return Prepared(len(names), 0, {}, waiting)
         ordered = [rows[shown_name(name)] for name in names]

@@ -12,6 +12,7 @@ class Reason(Enum):
     NO_CAPTION = "no caption"
     NO_NOUN = "no noun for the subject in the caption"
     SEVERAL_NOUNS = "several nouns for the subject in the caption"
+    LATE_NOUN = "noun for the subject too late in the caption"
     NO_SUBJECT = "no subject found"
     SEVERAL_SUBJECTS = "several subjects, none clearly the largest"
     TOO_SMALL = "subject too small"

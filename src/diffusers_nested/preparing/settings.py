@@ -55,6 +55,9 @@ class PrepareSettings:
     device: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("source", "output", "captions", "nouns"):
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, Path(getattr(self, name)))
         check_settings({name: getattr(self, name) for name in _RULES}, _RULES)
         if (self.kind == "faces") != (self.segmenter is None):
             raise NestedAdapterError(

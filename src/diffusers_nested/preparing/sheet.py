@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..files.write_whole import write_whole
 from ..images import open_photo, to_pil
 from ..images.thumbnails import thumbnail, wrapped
+from .names import FILES
 
 _MOST, _COLUMNS = 50, 5
 _CELL, _GAP, _LABEL, _LINES = 128, 8, 54, 3
@@ -37,7 +38,7 @@ def write_sheet(file: Path, folder: Path, examples: Sequence[dict[str, Any]]) ->
 
 
 def _draw(sheet: Image.Image, left: int, top: int, folder: Path, example: dict[str, Any]) -> None:
-    for place, column in enumerate(("input_file_name", "file_name")):
+    for place, column in enumerate(FILES):
         picture = to_pil(open_photo(folder / example[column]))
         sheet.paste(thumbnail(picture, _CELL), (left + place * (_CELL + _GAP // 2), top))
     lines = wrapped(example["text"], 2 * _CELL).split("\n")

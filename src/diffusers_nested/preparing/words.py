@@ -8,6 +8,7 @@ from ..data import read_lines
 from ..errors import NestedAdapterError
 from .reject import Reason, Reject
 
+_LATEST = 40  # words before the noun: text encoders read 75 tokens, and some words are several
 _TABLES = Path(__file__).parent / "nouns"
 
 
@@ -46,13 +47,18 @@ class SubjectWord:
         """The caption with the word, and "a" or "an" before it as it needs.
 
         Raises:
-            Reject: There is no noun, or more than one: which of them is the subject is then unknown.
+            Reject: There is no noun; or more than one, so that the subject is unknown; or it comes so late that a text
+                encoder may not read it.
         """
-        found = [match[3] for match in self._pattern.finditer(caption)]
+        matches = list(self._pattern.finditer(caption))
+        found = [match[3] for match in matches]
         if not found:
             raise Reject(Reason.NO_NOUN, f"in {caption!r}")
         if len(found) > 1:
             raise Reject(Reason.SEVERAL_NOUNS, f"{', '.join(found)} in {caption!r}")
+        before = len(re.findall(r"\w+|[^\w\s]", caption[: matches[0].start(3)]))
+        if before > _LATEST:
+            raise Reject(Reason.LATE_NOUN, f"{found[0]} after {before} words, expected at most {_LATEST}")
         return self._pattern.sub(self._replaced, caption)
 
     def means(self, label: str) -> bool:

@@ -12,10 +12,9 @@ from ..files.json_files import parse_json, shown
 from ..files.jsonl import Row, append_jsonl, read_jsonl
 from ..files.lock import held
 from ..files.write_whole import write_whole
-from .names import INPUTS, TARGETS
+from .names import INPUTS, TARGETS, WORK
 
 REJECTS, SHEET = "rejects.jsonl", "contact-sheet.png"
-WORK = ".prepare"
 _SETTINGS, _ROWS = "settings.json", "rows.jsonl"
 _PATIENCE = 600.0  # seconds that a process waits for another one that starts, or writes the lists
 
