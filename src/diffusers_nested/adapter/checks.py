@@ -47,12 +47,29 @@ def check_config(config: Mapping[str, Any]) -> None:
         raise NestedAdapterError(
             f"alpha must be None with the mechanism {mechanism.name!r}, which sets no norm, got {alpha!r}."
         )
+    _check_rank(config, mechanism)
     encoder_of(config).check_config(config)
     parameters = estimated_parameters(config)
     if parameters > MAX_PARAMETERS:
         raise NestedAdapterError(
             f"The configuration asks for about {parameters:.2e} parameters, more than {MAX_PARAMETERS:.0e}. "
             "Reduce num_queries, layers, token_dim or the sizes of the subject encoder."
+        )
+
+
+def _check_rank(config: Mapping[str, Any], mechanism: Mechanism) -> None:
+    """Raise if the projections cannot have this rank."""
+    rank = config.get("projection_rank")
+    if rank is None:
+        return
+    if mechanism.projection is None:
+        raise NestedAdapterError(
+            f"projection_rank must be None with the mechanism {mechanism.name!r}, which has no projections, got {rank}."
+        )
+    most = min(config["token_dim"], *config["layers"].values())
+    if rank > most:
+        raise NestedAdapterError(
+            f"projection_rank must be at most {most}, the smallest width of the tokens and the layers, got {rank}."
         )
 
 
@@ -99,7 +116,10 @@ def acting_mechanism(config: Mapping[str, Any], name: str | None) -> tuple[Mecha
 
 
 def estimated_parameters(config: Mapping[str, Any]) -> int:
-    """Estimate an adapter's parameters without building it: an upper bound that is close for large adapters."""
+    """Estimate an adapter's parameters without building it: an upper bound that is close for large dense adapters.
+
+    Projections of a rank count as dense ones, which they become when the adapter is loaded.
+    """
     projections = 2 * config["token_dim"] * sum(config["layers"].values())
     return encoder_of(config).estimated_parameters(config) + projections
 
@@ -207,4 +227,5 @@ _SETTINGS: dict[str, Rule] = {
     "token_dim": _SIZE,
     "image_feature_dim": _SIZE,
     "num_queries": whole(1, MAX_QUERIES),
+    "projection_rank": _SIZE.or_none(),
 }

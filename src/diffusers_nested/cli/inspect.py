@@ -44,6 +44,7 @@ def describe(name: str, found: Any) -> str:
         **_encoder(config),
         "parameters": f"{_millions(_count(adapter))}: {_millions(_count(adapter.encoder))} in the encoder, "
         f"{_millions(_count(adapter.projections))} in the layers",
+        **_rank(adapter),
         "image encoder": f"{found.image_encoder}; features of width {config['image_feature_dim']}",
         **({} if is_file else {"format version": config["format_version"]}),
     }
@@ -53,6 +54,17 @@ def describe(name: str, found: Any) -> str:
     )
     lines += [_describe_file(file) for file in found.files] or ["  none"]
     return "\n".join(lines) + "\n"
+
+
+def _rank(adapter: Any) -> dict[str, str]:
+    """A row for projections of low rank."""
+    from ..mechanisms import low_rank_parts
+
+    parts = low_rank_parts(adapter.projections)
+    if not parts:
+        return {}
+    dense = _millions(sum(part.in_features * part.out_features for part in parts))
+    return {"layers": f"rank {adapter.config['projection_rank']}, added to the UNet's own keys and values ({dense})"}
 
 
 def _encoder(config: Mapping[str, Any]) -> dict[str, str]:

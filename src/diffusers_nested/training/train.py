@@ -59,6 +59,7 @@ def train_adapter(
         NestedAdapterError: Something does not fit together; nothing has been trained then.
     """
     _check(pipeline, adapter, dataset, config, validation_images)
+    adapter.read_base(inner_unet(pipeline))  # of this one, as loading will take them from the pipeline's, too
     positions = _word_positions(pipeline, adapter, [dataset, validation_dataset or []], config)
     accelerator = _accelerator(config)
     processes = accelerator.num_processes
