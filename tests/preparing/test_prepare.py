@@ -127,8 +127,8 @@ def test_photos_of_all_kinds(pets: Prepare, source: Path, tmp_path: Path):
     assert done.examples == len(names)
     crops = {name: to_pil(open_photo(tmp_path / "out" / "inputs" / f"{name}-1.png")) for name in names}
     like = np.asarray(crops["cat.jpg"].convert("L"), dtype=float)
-    for name, crop in crops.items():  # the mask of a random model moves with small changes: a rough comparison
-        assert np.abs(np.asarray(crop.convert("L"), dtype=float) - like).mean() < 40, name
+    for name, crop in crops.items():  # a crop turned by 90 degrees differs by 36; fewer colours, by 8
+        assert np.abs(np.asarray(crop.convert("L"), dtype=float) - like).mean() < 12, name
     assert {row["reason"] for row in rows(tmp_path / "out" / "rejects.jsonl")} == {"no caption"}
 
 

@@ -74,7 +74,7 @@ class WorkFolder:
             return
         found = [name for name in (METADATA, REJECTS, SHEET, INPUTS, TARGETS) if (self._output / name).exists()]
         if found or (self._output.exists() and not self._output.is_dir()):
-            what = f"already holds {', '.join(found)}, not made here" if found else "is a file"
+            what = f"already holds {', '.join(found)}, but no notes to go on from" if found else "is a file"
             raise NestedAdapterError(f"OUT {self._output} {what}. Name another folder.")
 
     def _check_definition(self, definition: Mapping[str, Any]) -> None:
