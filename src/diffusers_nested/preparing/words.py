@@ -42,6 +42,7 @@ class SubjectWord:
         longest_first = sorted({word, *nouns}, key=lambda noun: (-len(noun), noun))
         choice = "|".join(r"\s+".join(map(re.escape, noun.split())) for noun in longest_first)
         self._pattern = re.compile(rf"(?:\b(an?)(\s+))?(?<![\w'’-])({choice})(?![\w-])", re.IGNORECASE)
+        self._itself = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
 
     def put_into(self, caption: str) -> str:
         """The caption with the word, and "a" or "an" before it as it needs.
@@ -59,7 +60,10 @@ class SubjectWord:
         before = len(re.findall(r"\w+|[^\w\s]", caption[: matches[0].start(3)]))
         if before > _LATEST:
             raise Reject(Reason.LATE_NOUN, f"{found[0]} after {before} words, expected at most {_LATEST}")
-        return self._pattern.sub(self._replaced, caption)
+        text = self._pattern.sub(self._replaced, caption)
+        if len(self._itself.findall(text)) > 1:  # also as in "a person-like robot": the tokenizer splits at hyphens
+            raise Reject(Reason.SEVERAL_NOUNS, f"{self._word} in {text!r}")
+        return text
 
     def means(self, label: str) -> bool:
         """Whether a class of a model, such as "dog, domestic dog", is the subject."""
