@@ -166,6 +166,18 @@ def test_names_that_are_no_text(pets: Prepare, source: Path, tmp_path: Path):
     assert reasons(tmp_path / "out")["\\xff.jpg"] == "unusable name"
 
 
+def test_a_photo_that_vanishes_meanwhile(pets: Prepare, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_whole = photo_module.write_whole
+
+    def write(path: Path, content: bytes) -> None:
+        (source / "cat.jpg").unlink(missing_ok=True)
+        write_whole(path, content)
+
+    monkeypatch.setattr(photo_module, "write_whole", write)
+    assert pets(tmp_path / "out").examples == 2
+    assert reasons(tmp_path / "out")["cat.jpg"] == "unreadable"
+
+
 class Killed(BaseException):
     """The process ends here."""
 

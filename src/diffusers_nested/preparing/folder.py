@@ -126,7 +126,7 @@ def _prepare_all(
     with tqdm(total=len(share), initial=len(share) - len(pending), unit="photo", disable=not pending) as bar:
         for name in pending:
             row = preparer.prepare(name)
-            work.add(row)
+            work.add({"photo": shown_name(name), "from": sources[name], **row})
             rejects += bool(row["rejects"])
             bar.set_postfix(rejects=rejects, refresh=False)
             bar.update()

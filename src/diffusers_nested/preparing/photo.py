@@ -16,7 +16,7 @@ from .reject import Reason, Reject
 from .subjects import Crops
 from .words import SubjectWord
 
-Row = dict[str, Any]  # of a photo: its name, what it was made from, its examples and rejects
+Row = dict[str, Any]
 
 
 class PhotoPreparer:
@@ -48,17 +48,19 @@ class PhotoPreparer:
         self._caption = caption
 
     def prepare(self, name: str) -> Row:
-        """Write the examples of a photo, and return its row.
+        """Write the examples of a photo.
+
+        Returns:
+            The rows of its "examples" and "rejects".
 
         Raises:
             OSError: They cannot be written, for example on a full disk; no file is incomplete.
         """
-        row = {"photo": shown_name(name), "from": made_from(self._source, name, self._captions)}
         try:
             examples, rejects = self._prepared(name)
         except Reject as reject:
             examples, rejects = [], [reject.row(shown_name(name))]
-        return {**row, "examples": examples, "rejects": rejects}
+        return {"examples": examples, "rejects": rejects}
 
     def _prepared(self, name: str) -> tuple[list[Row], list[Row]]:
         check_name(name)
