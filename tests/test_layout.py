@@ -25,6 +25,7 @@ ORDER = [
     "injection",
     "pipelines",
     "data",
+    "preparing",
     "training",
     "evaluation",
     "miniature",

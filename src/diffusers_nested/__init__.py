@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .api import (
         AdapterLoadError,
         DependencyError,
+        FaceNotFoundError,
         NestedAdapter,
         NestedAdapterError,
         NestedAdapterMixin,
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
         SubjectValues,
         add_nested_subjects,
         nested_attention,
+        prepare_face,
     )
 
 __version__ = "0.1.0"
 __all__ = [
     "AdapterLoadError",
     "DependencyError",
+    "FaceNotFoundError",
     "NestedAdapter",
     "NestedAdapterError",
     "NestedAdapterMixin",
@@ -53,6 +56,7 @@ __all__ = [
     "SubjectValues",
     "add_nested_subjects",
     "nested_attention",
+    "prepare_face",
 ]
 
 

@@ -8,6 +8,7 @@ from .attention import SubjectValues, nested_attention
 from .errors import (
     AdapterLoadError,
     DependencyError,
+    FaceNotFoundError,
     NestedAdapterError,
     ProcessorReplacedError,
     PromptTokenError,
@@ -16,6 +17,7 @@ from .errors import (
     ScaleError,
     SubjectError,
 )
+from .images.landmarks import prepare_face
 from .pipelines import NestedAdapterMixin, NestedDenoiseStep, add_nested_subjects, register
 from .subjects import Subject
 
@@ -24,6 +26,7 @@ register()
 __all__ = [
     "AdapterLoadError",
     "DependencyError",
+    "FaceNotFoundError",
     "NestedAdapter",
     "NestedAdapterError",
     "NestedAdapterMixin",
@@ -38,4 +41,5 @@ __all__ = [
     "SubjectValues",
     "add_nested_subjects",
     "nested_attention",
+    "prepare_face",
 ]

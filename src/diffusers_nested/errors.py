@@ -59,6 +59,10 @@ class SubjectError(NestedAdapterError):
     """The images, embeddings, weights or names given for a subject cannot be used."""
 
 
+class FaceNotFoundError(SubjectError):
+    """No face is found in an image that should show one."""
+
+
 class ScaleError(NestedAdapterError):
     """A scale is not a finite number of at least 0, or names an unknown adapter or block."""
 

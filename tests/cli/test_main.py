@@ -43,6 +43,7 @@ def run_with(error: BaseException, command: str, monkeypatch: pytest.MonkeyPatch
     words = {
         "generate": ["a prompt"],
         "train": ["--pretrained_model_name_or_path", "a", "--train_data_dir", "b", "--output_dir", "c"],
+        "prepare": ["faces", "photos", "folder"],
         "inspect": ["folder"],
         "convert": ["file", "folder"],
         "publish": ["folder", "user/name"],

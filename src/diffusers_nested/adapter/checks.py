@@ -29,6 +29,7 @@ from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS, SubjectEncoder
 FORMAT_VERSION = 1
 DEFAULT_ALPHA = 2.0
 DEFAULT_WORD = "person"
+ALIGNED_FACE = "aligned_face"
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -228,4 +229,5 @@ _SETTINGS: dict[str, Rule] = {
     "image_feature_dim": _SIZE,
     "num_queries": whole(1, MAX_QUERIES),
     "projection_rank": _SIZE.or_none(),
+    "image_preparation": one_of(ALIGNED_FACE).or_none(),
 }

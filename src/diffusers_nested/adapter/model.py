@@ -24,6 +24,7 @@ from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS
 DEFAULT_IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"
 
 
+_IF_GIVEN = ("projection_rank", "image_preparation")
 _OF_ENCODERS = [name for kind in SUBJECT_ENCODERS.values() for name in kind.settings]
 
 
@@ -57,13 +58,15 @@ class NestedAdapter(Publishable, LowRankModel):
         resampler_num_heads: Number of attention heads in the resampler, each of width 64.
         projection_rank: Rank of what the projections add to the UNet's own keys and values, which is all that is
             trained and saved of them. None for projections of their own.
+        image_preparation: What was done with the photos that it is trained on: ``"aligned_face"`` for the crops of
+            ``prepare_face``. A call then warns of a photo without a face, if the extra ``faces`` is installed.
 
     Raises:
         NestedAdapterError: A value is out of range, or the mechanism is unknown.
     """
 
     # Written only if they matter, so that the files of dense adapters with a Q-Former stay as they were.
-    ignore_for_config = ["subject_encoder", "projection_rank", *_OF_ENCODERS]  # noqa: RUF012 (as diffusers has it)
+    ignore_for_config = ["subject_encoder", *_IF_GIVEN, *_OF_ENCODERS]  # noqa: RUF012 (as diffusers has it)
 
     @register_to_config
     def __init__(
@@ -87,6 +90,7 @@ class NestedAdapter(Publishable, LowRankModel):
         resampler_num_layers: int = 4,
         resampler_num_heads: int = 20,
         projection_rank: int | None = None,
+        image_preparation: str | None = None,
     ) -> None:
         super().__init__()
         given = locals()
@@ -94,8 +98,7 @@ class NestedAdapter(Publishable, LowRankModel):
         if subject_encoder != DEFAULT_ENCODER:
             self.register_to_config(subject_encoder=subject_encoder)
         self.register_to_config(**{name: given[name] for name in SUBJECT_ENCODERS[subject_encoder].settings})
-        if projection_rank is not None:
-            self.register_to_config(projection_rank=projection_rank)
+        self.register_to_config(**{name: given[name] for name in _IF_GIVEN if given[name] is not None})
         check_config(self.config)
         self.encoder = SUBJECT_ENCODERS[subject_encoder].from_config(self.config)
         self.projections = nn.Module()

@@ -7,8 +7,8 @@ from ..errors import NestedAdapterError
 from ..files import shown
 from .checks import acting_mechanism
 
-# What the weights leave open: how the subject enters a layer, names, and the form in which differences are kept
-_LEFT_OPEN = ("mechanism", "alpha", "subject_token", "image_encoder", "projection_rank")
+# What the weights leave open: how the subject enters a layer, names, the form in which differences are kept, and photos
+_LEFT_OPEN = ("mechanism", "alpha", "subject_token", "image_encoder", "projection_rank", "image_preparation")
 
 
 def settings_from(start: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

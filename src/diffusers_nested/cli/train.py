@@ -81,6 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "keys and values (default: that of --start_from, else none)",
     )
     parser.add_argument(
+        "--image_preparation",
+        choices=("aligned_face",),
+        default=argparse.SUPPRESS,
+        help="what was done with the input images, kept in the adapter's configuration: aligned_face for those of "
+        "`prepare faces` (default: that of --start_from, else nothing)",
+    )
+    parser.add_argument(
         "--validation_images",
         nargs="*",
         default=(),
@@ -188,7 +195,7 @@ def _adapter(
     """A new adapter with the given settings, or an earlier one that matches them."""
     from ..adapter import NestedAdapter
 
-    names = ("num_queries", "subject_token", "mechanism", "alpha", "projection_rank")
+    names = ("num_queries", "subject_token", "mechanism", "alpha", "projection_rank", "image_preparation")
     given = {name: value for name, value in vars(arguments).items() if name in names}
     if start is not None:
         return NestedAdapter.from_unet(unet, start_from=start, image_encoder=image_encoder, **given)

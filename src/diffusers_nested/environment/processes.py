@@ -41,3 +41,18 @@ def join_processes(on_cpu: bool = False, patience: timedelta | None = None) -> A
             "initialised earlier in this process. Do not create an Accelerator or a PartialState before this call."
         )
     return state
+
+
+def process_index() -> int:
+    """Number of this process among those that were launched, from 0.
+
+    Raises:
+        NestedAdapterError: ``RANK`` and ``WORLD_SIZE`` in the environment do not fit together.
+    """
+    index, count = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise NestedAdapterError(
+            f"RANK is {index!r} and WORLD_SIZE {count!r}, expected a whole number from 0 to below the other. Set both, "
+            "or start the processes with `accelerate launch`."
+        )
+    return int(index)

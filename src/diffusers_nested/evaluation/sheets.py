@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
+from ..images.thumbnails import thumbnail, wrapped
 from .contestants import Plain
 from .pictures import load, photo_names, picture_name, save
 from .prepare import Comparison
@@ -49,22 +50,3 @@ def _row(sheet: Image.Image, top: int, label: str, files: Sequence[Path]) -> Non
     draw.multiline_text((12, top + _CELL // 2), text, _INK, ImageFont.load_default(13), anchor="lm", spacing=4)
     for j, file in enumerate(files):
         sheet.paste(thumbnail(load(file), _CELL), (_LABEL + j * (_CELL + _GAP), top))
-
-
-def thumbnail(picture: Image.Image, side: int) -> Image.Image:
-    """Fit a picture into a square: small ones are enlarged pixel by pixel, large ones reduced smoothly."""
-    enlarged = max(picture.size) < side
-    method = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
-    return ImageOps.pad(picture, (side, side), method, color=(238, 238, 240))
-
-
-def wrapped(text: str, width: int) -> str:
-    """Break a text into lines of at most this width in pixels, in the font of labels."""
-    font, lines = ImageFont.load_default(13), [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return "\n".join(lines)

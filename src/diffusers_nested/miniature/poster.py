@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..evaluation.sheets import wrapped
+from ..images.thumbnails import wrapped
 
 CELL = 96  # pixels of a picture on the poster
 GAP = 6

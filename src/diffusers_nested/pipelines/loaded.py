@@ -18,6 +18,7 @@ from ..subjects import ResolvedSubject
 from ..vision import ImageEncoder, check_encoded
 from ..vision.kinds import POOLED
 from .cache import CacheKey, SubjectCache, SubjectReading, computing_state, digest_of, weights_state
+from .photo_warnings import warn_of_photos
 
 
 @dataclass(eq=False)
@@ -78,6 +79,7 @@ class LoadedAdapter:
         key = None if cache.is_off else self._cache_key(pipeline, given, encoder, storage)
         reading = None if key is None else cache.get(key)
         if reading is None:
+            warn_of_photos(self.name, self.adapter.config, subject.images)
             reading = self._read(pipeline, given, encoder, storage)
             if key is not None:
                 cache.put(key, reading)
