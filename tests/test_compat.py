@@ -143,6 +143,8 @@ def test_modes_see_operations():
 def test_tensors_without_content():
     with compat.without_content():
         made = torch.nn.Linear(10**6, 10**6)(torch.ones(10**6))
+    first, second = (compat.number_of(x.untyped_storage()) for x in (made, made[1:]))
+    assert first == second != compat.number_of(torch.ones(2).untyped_storage())
     assert made.shape == (10**6,) and made.device.type == "cpu"
 
 

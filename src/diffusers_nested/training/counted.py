@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..compat import dispatch_mode, leaves
+from ..compat import dispatch_mode, leaves, number_of
 
 
 class CountedMemory(dispatch_mode()):
@@ -29,7 +29,7 @@ class CountedMemory(dispatch_mode()):
         return out
 
     def _count(self, storage: Any) -> None:
-        number = storage._cdata
+        number = number_of(storage)
         self._alive[number] = storage.nbytes()
         self._now += storage.nbytes()
         weakref.finalize(storage, self._forget, number)
@@ -41,4 +41,4 @@ class CountedMemory(dispatch_mode()):
 
 def _id_of(x: torch.Tensor) -> int:
     """A number of the tensor's memory, which views share."""
-    return x.untyped_storage()._cdata
+    return number_of(x.untyped_storage())
