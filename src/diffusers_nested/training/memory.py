@@ -83,7 +83,7 @@ def estimate_memory(
         adapter: The adapter.
         config: Settings of the run.
     """
-    unet = inner_unet(pipeline)
+    unet: Any = inner_unet(pipeline)
     backbone = backbone_of(unet)
     encoded = pipeline.encode_prompt(prompt="", num_images_per_prompt=1, do_classifier_free_guidance=False)
     words, pooled = backbone.text(encoded)  # (1, T, D), (1, P)
