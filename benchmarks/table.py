@@ -3,7 +3,7 @@
     python benchmarks/table.py docs/results docs/speed.md
 
 ``<!-- speed: speed-512.json -->`` begins a table, ``<!-- /table -->`` ends it; ``flops``, ``launches``,
-``fewsteps``, ``storage``, ``vram`` and ``ranks`` are the other kinds.
+``fewsteps``, ``storage``, ``vram``, ``ranks`` and ``training`` are the other kinds.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _PLACE = re.compile(
-    r"(<!-- (speed|flops|launches|fewsteps|storage|vram|ranks): (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL
+    r"(<!-- (speed|flops|launches|fewsteps|storage|vram|ranks|training): (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL
 )
 _STEPS = (1, 4, 8)  # without guidance
 _GUIDED_STEPS = 30
@@ -130,6 +130,23 @@ def ranks_table(rows: list[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def training_table(results: Mapping[str, Any]) -> list[str]:
+    """GB on each GPU: a row for every resolution, batch and way to keep activations."""
+    trained, frozen = results["trained"], results["frozen"]
+    lines = [
+        f"Frozen models {frozen / 1e9:.2f} GB, adapter {trained / 1e9:.2f} GB, optimiser {2 * trained / 1e9:.2f} GB, "
+        f"average of the weights {trained / 1e9:.2f} GB.",
+        "",
+        "| Picture | Batch | Gradient checkpointing | A step | In all |",
+        "|---|---|---|---|---|",
+    ]
+    for row in results["rows"]:
+        sizes = [f"{size / 1e9:.1f} GB" for size in (row["step"], row["step"] + frozen + 4 * trained)]
+        cells = (f"{row['size']}²", str(row["batch"]), "yes" if row["checkpointing"] else "no", *sizes)
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def peaks(results: Mapping[str, Any], row: Mapping[str, Any]) -> list[int]:
     """Bytes at the worst moment: with everything on the GPU; also with a VAE in float16; with one model at a time."""
     weights, decoding = results["weights"], results["decoding"]
@@ -160,6 +177,7 @@ _TABLES: Mapping[str, Callable[[Any], list[str]]] = {
     "storage": storage_table,
     "vram": vram_table,
     "ranks": ranks_table,
+    "training": training_table,
 }
 
 

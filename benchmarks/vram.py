@@ -16,7 +16,6 @@ import torch
 from diffusers import AutoencoderKL
 from fewsteps import sdxl_adapter, vision_tower
 from flops import CPU, acting
-from memory import CountedMemory
 from speed import step_inputs
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -25,6 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from contestants import sdxl_unet
 from diffusers_nested.backbones import layer_widths
 from diffusers_nested.injection import Storage
+from diffusers_nested.training.counted import CountedMemory
 
 STORAGES = {
     "as it is": Storage(),
@@ -43,8 +43,13 @@ def main() -> None:
     with FakeTensorMode(allow_non_fake_inputs=True):  # for the dials, which are real
         unet = _half_unet()
         adapters = {tokens: sdxl_adapter(unet, tokens) for tokens in args.tokens}
-        vae = _vae()
-        models = {"unet": unet, "text_encoders": nn.ModuleList(_text_encoders()), "vae": vae, "tower": vision_tower()}
+        vae = sdxl_vae()
+        models = {
+            "unet": unet,
+            "text_encoders": nn.ModuleList(sdxl_text_encoders()),
+            "vae": vae,
+            "tower": vision_tower(),
+        }
         weights = {name: _bytes(model, 4 if name == "vae" else 2) for name, model in models.items()}
         adapter_bytes = {tokens: _bytes(adapter, 2) for tokens, adapter in adapters.items()}
         latents = torch.empty(1, 4, args.size // 8, args.size // 8, device=CPU)
@@ -98,7 +103,7 @@ def _kept(unet: Any, tokens: int, storage: Storage) -> tuple[int, int]:
     return kept, largest
 
 
-def _vae() -> AutoencoderKL:
+def sdxl_vae() -> AutoencoderKL:
     """The VAE of SDXL, as it is configured."""
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -111,7 +116,7 @@ def _vae() -> AutoencoderKL:
     return vae.eval().requires_grad_(False)
 
 
-def _text_encoders() -> list[nn.Module]:
+def sdxl_text_encoders() -> list[nn.Module]:
     """The text encoders of SDXL, CLIP ViT-L and OpenCLIP ViT-bigG, as they are configured."""
     large = CLIPTextConfig(
         hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, projection_dim=768

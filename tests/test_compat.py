@@ -127,6 +127,27 @@ def test_modules_are_freed_of_accelerate():
     assert linear(torch.ones(1, 2)).dtype == torch.float32
 
 
+def test_modes_see_operations():
+    class Seen(compat.dispatch_mode()):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.count += len(compat.leaves((args, {"more": kwargs or {}})))
+            return func(*args, **kwargs or {})
+
+    with Seen() as seen:
+        torch.ones(2).add(torch.ones(2))
+    assert seen.count > 2
+
+
+def test_tensors_without_content():
+    with compat.without_content():
+        made = torch.nn.Linear(10**6, 10**6)(torch.ones(10**6))
+    first, second = (compat.number_of(x.untyped_storage()) for x in (made, made[1:]))
+    assert first == second != compat.number_of(torch.ones(2).untyped_storage())
+    assert made.shape == (10**6,) and made.device.type == "cpu"
+
+
 def test_flags_of_a_command_line():
     parser = ArgumentParser()
     parser.add_argument("--word", "-w")

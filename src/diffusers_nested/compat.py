@@ -130,6 +130,32 @@ def has_accelerate_hook(module: Any) -> bool:
     return hasattr(module, "_hf_hook")
 
 
+def dispatch_mode() -> Any:
+    """The class of modes that see every operation on tensors; torch exports it from a private module alone."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    return TorchDispatchMode
+
+
+def number_of(storage: Any) -> int:
+    """A number that tells a tensor's memory from all other memory while it is alive."""
+    return storage._cdata
+
+
+def leaves(tree: Any) -> list[Any]:
+    """All that is in nested lists, tuples and dicts."""
+    from torch.utils._pytree import tree_leaves
+
+    return tree_leaves(tree)
+
+
+def without_content() -> Any:
+    """A context in which tensors have shapes but no content; what is real beside them may take part."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
 def flags_of(parser: ArgumentParser) -> list[str]:
     """The flags of a command line, ``--help`` among them; argparse has no public list."""
     return list(parser._option_string_actions)

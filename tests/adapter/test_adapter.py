@@ -654,3 +654,11 @@ def test_what_is_no_type_of_weights_is_refused(folder: Path, dtype: Any):
 def test_a_file_by_its_name_and_by_its_variant(folder: Path):
     with pytest.raises(AdapterLoadError, match=r"weight_name.*'fp16'.*leave out variant"):
         NestedAdapter.from_pretrained(folder, weight_name=WEIGHTS, variant="fp16")
+
+
+def test_its_configuration_makes_another_one():
+    """Also where arguments were given by their position, as from_unet gives the layers."""
+    adapter = NestedAdapter({"mid_block.attn2": 8}, 40, 8, num_queries=2)
+    again = NestedAdapter.from_config(adapter.config)
+    names = ("layers", "token_dim", "image_feature_dim", "num_queries", "qformer_hidden_size")
+    assert all(again.config[name] == adapter.config[name] for name in names)

@@ -130,3 +130,18 @@ def test_processes_on_cpus_train_one_adapter_together(data: Path):
     together, by_one = (NestedAdapter.from_pretrained(folder).state_dict() for folder in (data.parent / "run", alone))
     # the optimiser moves each weight by up to 1.5e-4, and a gradient of almost nothing by its rounding
     assert max((together[name] - by_one[name]).abs().mean() for name in by_one) < 5e-6
+
+
+def test_a_dry_run_counts_and_writes_nothing(data: Path, capsys: pytest.CaptureFixture):
+    assert train(data, "--num_queries", "4", "--dry_run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Counted for each GPU: batch 2, 32 pixels, mixed precision no, without")
+    parts = {line[:28].strip(): float(line[28:].split()[0]) for line in lines[1:]}
+    assert list(parts) == ["frozen models", "adapter", "optimizer", "a step", "in all"]
+    assert parts["in all"] == pytest.approx(sum(parts.values()) - parts["in all"], abs=0.003)
+    assert not (data.parent / "run").exists()
+
+
+def test_a_dry_run_checks_the_captions(data: Path, capsys: pytest.CaptureFixture):
+    assert train(data, "--subject_token", "dog", "--dry_run") == 2
+    assert WORDS in capsys.readouterr().err

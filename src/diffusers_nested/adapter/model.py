@@ -13,6 +13,7 @@ from ..compat import has_child
 from ..errors import NestedAdapterError
 from ..mechanisms import get_mechanism, lower_rank
 from ..publishing import Publishable
+from .cast_once import cast_once
 from .checks import DEFAULT_ALPHA, DEFAULT_WORD, FORMAT_VERSION, check_config, check_subject_encoder, encoder_of
 from .locate import named_source
 from .low_rank import LowRankModel, copy_own_weights, take_over
@@ -113,6 +114,8 @@ class NestedAdapter(Publishable, LowRankModel):
         cls, config_dict: Mapping[str, Any], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """As of all models of diffusers; settings that are only written if they matter are read, too."""
+        # diffusers takes what was given by its position for a default, and would leave it out
+        config_dict = {name: value for name, value in config_dict.items() if name != "_use_default_values"}
         given = {**config_dict, **kwargs}
         own = {name: given[name] for name in cls.ignore_for_config if name in given}
         rest, others = ({name: one[name] for name in one if name not in own} for one in (config_dict, kwargs))
@@ -246,8 +249,9 @@ class NestedAdapter(Publishable, LowRankModel):
                 "`encode` returns them."
             )
         own = get_mechanism(self.config["mechanism"]).projection is None
+        read = cast_once(tokens)
         for path in self.config["layers"]:
-            yield path, (tokens,) if own else self._projection(path)(tokens)
+            yield path, (tokens,) if own else self._projection(path)(read())
 
     def forward(self, image_features: Tensor) -> dict[str, tuple[Tensor, ...]]:
         """``project(encode(image_features))``, as used in training: one subject per row."""

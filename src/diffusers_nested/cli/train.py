@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import re
+import sys
 import types
 import typing
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from .values import number_or_none, whole_or_none
 
 if TYPE_CHECKING:
     from ..adapter import NestedAdapter
+    from ..training import Memory
     from ..vision import ImageEncoder
 
 HELP = "Train an adapter; start it with `accelerate launch -m diffusers_nested.cli train` on GPUs."
@@ -92,6 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="subjects of the validation pictures (default: none)",
     )
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="load and check everything, count the memory that a step needs on each GPU, and stop (default: no)",
+    )
     hints, described = typing.get_type_hints(TrainingConfig), _descriptions()
     for field in fields(TrainingConfig):
         settings = _argument(hints[field.name], field.default)
@@ -106,7 +113,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ..data import TripletFolder
     from ..mechanisms import get_mechanism
-    from ..training import train_adapter
+    from ..training import estimate_memory, train_adapter
+    from ..training.train import check_training
 
     get_mechanism(arguments.mechanism)
     if arguments.start_from is not None and arguments.pretrained_adapter_name_or_path is not None:
@@ -121,7 +129,31 @@ def run(arguments: argparse.Namespace) -> None:
     encoder, named = _image_encoder(arguments.image_encoder_name_or_path, start)
     torch.manual_seed(config.seed)
     adapter = _adapter(arguments, pipeline.unet, start, encoder.feature_dim, named)
+    if arguments.dry_run:
+        check_training(pipeline, adapter, dataset, config, arguments.validation_images)
+        sys.stdout.write(memory_table(estimate_memory(pipeline, encoder, adapter, config), config))
+        return
     train_adapter(pipeline, encoder, adapter, dataset, config, arguments.validation_images)
+
+
+def memory_table(memory: "Memory", config: TrainingConfig) -> str:
+    """What a run needs, a line for each part."""
+    checkpointing = "with" if config.gradient_checkpointing else "without"
+    parts = {
+        "frozen models": memory.frozen,
+        "adapter": memory.adapter,
+        "optimizer": memory.optimizer,
+        "average of the weights": memory.average,
+        "gradients of all processes": memory.buckets,
+        "a step": memory.step,
+        "in all": memory.total,
+    }
+    lines = [
+        f"Counted for each GPU: batch {config.train_batch_size}, {config.resolution} pixels, mixed precision "
+        f"{config.mixed_precision}, {checkpointing} gradient checkpointing; about 1 GB for CUDA comes on top.",
+        *(f"{name:<28}{size / 1e9:9.3f} GB" for name, size in parts.items() if size),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _start(name: str | None, unet: Any) -> "NestedAdapter | None":

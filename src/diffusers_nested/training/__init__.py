@@ -10,10 +10,11 @@ from .config import TrainingConfig
 
 if TYPE_CHECKING:
     from .log import read_log
+    from .memory import Memory, estimate_memory
     from .train import train_adapter
 
-__all__ = ["TrainingConfig", "read_log", "train_adapter"]
-_MODULES = {"read_log": ".log", "train_adapter": ".train"}
+__all__ = ["Memory", "TrainingConfig", "estimate_memory", "read_log", "train_adapter"]
+_MODULES = {"Memory": ".memory", "estimate_memory": ".memory", "read_log": ".log", "train_adapter": ".train"}
 
 
 def __getattr__(name: str) -> Any:

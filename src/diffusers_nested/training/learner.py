@@ -22,7 +22,7 @@ class Learner:
 
     Attributes:
         adapter: The adapter itself, in float32.
-        model: The adapter as wrapped by accelerate; call this one in training.
+        model: The adapter as wrapped for several processes; call this one in training, under ``autocast``.
         loss_sum: Sum of the losses of the steps since the last row of the log.
         loss_count: Number of these steps.
 
@@ -49,6 +49,8 @@ class Learner:
         )
         self._schedule = self._schedule_from(0, optimizer)
         self.model, self._optimizer = accelerator.prepare(adapter, optimizer)
+        # accelerate would turn all that it computes in half precision into float32: the subjects of all layers
+        free_of_accelerate(accelerator, self.model, adapter)
         self._accelerator = accelerator
         self._average = EMAModel(self._parameters, config.ema_decay, foreach=True) if config.use_ema else None
         self.loss_sum = torch.zeros((), device=accelerator.device)
@@ -104,10 +106,9 @@ class Learner:
             self._average.restore(self._parameters)
 
     def finish(self) -> NestedAdapter:
-        """The adapter to publish, without accelerate's wrappers."""
+        """The adapter to publish."""
         if self._average is not None:
             self._average.copy_to(self._parameters)
-        free_of_accelerate(self._accelerator, self.model, self.adapter)
         return self.adapter.eval()
 
     def first_not_finite(self) -> str | None:

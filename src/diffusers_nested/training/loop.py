@@ -64,7 +64,8 @@ class Run:
         )
         self._learner = Learner(adapter, config, accelerator)
         held = self._feed.held(validation_dataset)
-        self._paired = PairedLoss(self._objective, held, self._places("paired", 0, len(held.latents)))
+        places = self._places("paired", 0, len(held.latents))
+        self._paired = PairedLoss(self._objective, held, places, accelerator.autocast)
 
     def train(self, start: Start) -> NestedAdapter:
         """Take the remaining steps and save the adapter."""
@@ -111,8 +112,8 @@ class Run:
         with self._accelerator.autocast():
             projected = self._learner.model(self._objective.features(samples, drawn))
         with self._objective.acting(projected, self._objective.positions(samples, drawn)):
-            with self._accelerator.autocast():
-                losses = self._objective.losses(samples, drawn)
+            # the frozen UNet is in the right type already; under autocast, its norms would keep copies in float32
+            losses = self._objective.losses(samples, drawn)
             loss = self._objective.weigh(losses, drawn, self._config.snr_gamma)
             self._accelerator.backward(loss)
         return loss.detach()
@@ -136,8 +137,7 @@ class Run:
             self._draw(done)
 
     def _measure(self) -> dict[str, float]:
-        with self._accelerator.autocast():
-            paired = self._paired.measure(self._learner.adapter)
+        paired = self._paired.measure(self._learner.adapter)
         losses = torch.cat([self._learner.take_mean_loss()[None], paired])
         loss, *rest = self._accelerator.reduce(losses, reduction="mean")
         return {"loss": loss.item(), **paired_row(torch.stack(rest))}
@@ -154,8 +154,7 @@ class Run:
 
     def _check_finite(self, done: int) -> None:
         """Raise if the run has diverged, before it overwrites what it had learned."""
-        with self._accelerator.autocast():
-            losses = self._paired.measure(self._learner.adapter)
+        losses = self._paired.measure(self._learner.adapter)
         # finite weights may still be too large for a finite loss
         name = self._learner.first_not_finite() or first_not_finite({"the paired loss": losses})
         if name is not None:

@@ -66,6 +66,8 @@ class Objective:
 
         Gradient checkpointing recomputes the layers in the backward pass.
         """
+        dtype = self._unet.dtype  # what mechanisms without projections read is in float32
+        projected = {path: tuple(x.to(dtype) for x in read) for path, read in projected.items()}
         if self._kind.mechanism.projection is not None:
             projected = {path: tuple(split_heads(read, self._heads[path])) for path, read in projected.items()}
         subject = ProjectedSubject(self._kind, projected)

@@ -5,6 +5,10 @@ with fixed noise: with each example's own subject, with the next example's, and 
 signal.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 
 from ..adapter import NestedAdapter
@@ -20,11 +24,19 @@ class PairedLoss:
         objective: The loss.
         samples: The batch.
         places: Where its examples stand, from which their noise follows.
+        autocast: Makes the context in which the adapter computes.
     """
 
-    def __init__(self, objective: Objective, samples: Samples, places: Places) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        samples: Samples,
+        places: Places,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
         self._objective = objective
         self._samples = samples
+        self._autocast = autocast
         self._drawn = objective.draw(samples, places)
         self._drawn.dropped.zero_()
 
@@ -36,7 +48,8 @@ class PairedLoss:
         return torch.stack(losses)
 
     def _loss(self, adapter: NestedAdapter, shift: int) -> torch.Tensor:
-        projected = adapter(self._samples.features.roll(shift, dims=0))
+        with self._autocast():
+            projected = adapter(self._samples.features.roll(shift, dims=0))
         with self._objective.acting(projected, self._samples.positions):
             return self._objective.losses(self._samples, self._drawn).mean()
 

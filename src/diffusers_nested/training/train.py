@@ -58,9 +58,8 @@ def train_adapter(
     Raises:
         NestedAdapterError: Something does not fit together; nothing has been trained then.
     """
-    _check(pipeline, adapter, dataset, config, validation_images)
+    positions = check_training(pipeline, adapter, dataset, config, validation_images, validation_dataset)
     adapter.read_base(inner_unet(pipeline))  # of this one, as loading will take them from the pipeline's, too
-    positions = _word_positions(pipeline, adapter, [dataset, validation_dataset or []], config)
     accelerator = _accelerator(config)
     processes = accelerator.num_processes
     settings = settings_of(pipeline, image_encoder, adapter, dataset, validation_dataset, config, processes)
@@ -72,6 +71,26 @@ def train_adapter(
         run = Run(encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset)
         with tracked(accelerator, config), _prepared(inner_unet(pipeline), injector, config.gradient_checkpointing):
             return run.train(start)
+
+
+def check_training(
+    pipeline: Any,
+    adapter: NestedAdapter,
+    dataset: Triplets,
+    config: TrainingConfig,
+    validation_images: Sequence[Any] | None = None,
+    validation_dataset: Triplets | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """Check what a run is given, before anything changes.
+
+    Returns:
+        Caption or prompt -> positions of the adapter's word.
+
+    Raises:
+        NestedAdapterError: Something does not fit together.
+    """
+    _check(pipeline, adapter, dataset, config, validation_images)
+    return _word_positions(pipeline, adapter, [dataset, validation_dataset or []], config)
 
 
 def _word_positions(
