@@ -8,10 +8,12 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..errors import NestedAdapterError, SubjectError
+from ..errors import AdapterLoadError, NestedAdapterError, SubjectError
 from ..files.limits import MAX_RESIZED_PIXELS
 from ..images import to_pil
-from .kinds import LAST, PENULTIMATE, POOLED, TOWER_KINDS, Features
+from .kinds import LAST, PENULTIMATE, POOLED, Features
+from .preprocessing import made_size
+from .registry import TOWER_KINDS
 
 
 class ImageEncoder:
@@ -35,13 +37,21 @@ class ImageEncoder:
         """D, the width of these features."""
         return getattr(self.model.config, self._kind(features).width)
 
+    def count_of(self, features: str) -> int:
+        """L, the number of these features of an image."""
+        if features == POOLED:
+            return 1
+        kind, patch = TOWER_KINDS[self.model.config.model_type], self.model.config.patch_size
+        height, width = self._size
+        return kind.tokens(self.model.config, (height // patch) * (width // patch))
+
     def __call__(self, images: Sequence[Any], features: str = LAST) -> Tensor:
         """Image features (B, L, D).
 
         Args:
             images: PIL images, arrays (H, W, C) or (H, W), or tensors (C, H, W); see ``to_pil``.
             features: Which ones: ``"last"`` for those of the last layer before pooling, including the class token,
-                ``"penultimate"`` for the layer before it, or ``"pooled"`` for the projected class token, with L = 1.
+                ``"penultimate"`` for the layer before it, or ``"pooled"`` for the whole picture's, with L = 1.
 
         Raises:
             SubjectError: One of them is not an image, or is so narrow that resizing it would take too much memory.
@@ -59,19 +69,32 @@ class ImageEncoder:
     def read(self, pixels: Tensor, features: str = LAST) -> Tensor:
         """Image features (B, L, D) of prepared pixels; see ``__call__``."""
         pixels = pixels.to(self.model.device, self.model.dtype)
-        return self._kind(features).pick(self.model(pixels, output_hidden_states=features == PENULTIMATE))
+        output = self.model(pixels, output_hidden_states=features == PENULTIMATE)
+        return self._kind(features).pick(output, self.model.config)
 
     @torch.no_grad()
     def empty(self, features: str = LAST) -> Tensor:
         """What stands for "no image" in IP-Adapter: the features (1, L, D) of all-zero pixels, or zeros if pooled."""
         if features == POOLED:
             return torch.zeros(1, 1, self.width_of(POOLED), device=self.model.device, dtype=self.model.dtype)
+        return self.read(torch.zeros(1, 3, *self._size), features)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Height and width of what the tower is given."""
         side = self.model.config.image_size
-        return self.read(torch.zeros(1, 3, side, side), features)
+        return made_size(self.processor) or (side, side)
 
     def _kind(self, features: str) -> Features:
         # looked up each time: a pickled encoder does not hold functions
-        return TOWER_KINDS[self.model.config.model_type].features[features]
+        all_of_them = TOWER_KINDS[self.model.config.model_type].features
+        given = [name for name, one in all_of_them.items() if one.is_given(self.model)]
+        if features not in given:
+            raise AdapterLoadError(
+                f"The image encoder is a {type(self.model).__name__} that gives no features of the kind {features!r}, "
+                f"only {', '.join(given)}. Use the image encoder that the adapter was trained with."
+            )
+        return all_of_them[features]
 
 
 def check_encoded(tokens: Tensor, features: Tensor) -> None:

@@ -28,8 +28,9 @@ from ..files.damage import damaged_downloads
 from ..files.source import Source
 from ..files.weights import check_dtype, find_weights
 from .encoder import ImageEncoder
-from .kinds import LAST, PENULTIMATE, POOLED, TOWER_KINDS
+from .kinds import LAST, PENULTIMATE, POOLED
 from .preprocessing import check_processor_fits, read_processor
+from .registry import DEFAULT_KIND, TOWER_KINDS
 from .tower_files import check_name, read_tower, read_tower_config
 
 OWN_FOLDER = "image_encoder"
@@ -203,12 +204,12 @@ def load_image_encoder(tower: Tower, torch_dtype: torch.dtype | None = None) -> 
 
 
 def _processor(tower: Tower, stored: Path | None) -> Any:
-    kind, side = TOWER_KINDS[tower.config.model_type].processor, tower.config.image_size
+    kind, side = TOWER_KINDS[tower.config.model_type], tower.config.image_size
     if tower.is_of_ip_adapter and stored is None:
-        return kind(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-    processor = kind() if stored is None else read_processor(stored, kind)
+        return kind.processor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+    processor = kind.processor(**kind.preprocessing) if stored is None else read_processor(stored, kind.processor)
     where = f"There is no {_PREPROCESSING}/ beside {tower.place}: the default" if stored is None else str(stored)
-    check_processor_fits(processor, side, where)
+    check_processor_fits(processor, tower.config, where, kind.any_size)
     return processor
 
 
