@@ -25,7 +25,7 @@ SIGLIP = TowerKind(
         PENULTIMATE: Features(lambda output, config: output.hidden_states[-2]),
         POOLED: Features(
             lambda output, config: output.pooler_output[:, None],  # of the attention pooling, (B, D) -> (B, 1, D)
-            is_given=lambda model: model.config.vision_use_head,
+            is_given=lambda model: getattr(model.config, "vision_use_head", True),  # unknown to transformers 5.4
         ),
     },
     tokens=lambda config, patches: patches,

@@ -30,7 +30,7 @@ from ..files.weights import check_dtype, find_weights
 from .encoder import ImageEncoder
 from .kinds import LAST, PENULTIMATE, POOLED
 from .preprocessing import check_processor_fits, read_processor
-from .registry import DEFAULT_KIND, TOWER_KINDS
+from .registry import TOWER_KINDS
 from .tower_files import check_name, read_tower, read_tower_config
 
 OWN_FOLDER = "image_encoder"
