@@ -39,7 +39,7 @@ class NestedAdapterMixin:
         pretrained: "str | Path | NestedAdapter | Sequence[str | Path | NestedAdapter]",
         subfolder: str | Sequence[str | None] | None = None,
         weight_name: str | Sequence[str | None] | None = None,
-        image_encoder_folder: str | None = "image_encoder",
+        image_encoder_folder: str | Sequence[str] | None = "image_encoder",
         *,
         adapter_name: str | Sequence[str] | None = None,
         subject_token: str | Sequence[str] | None = None,

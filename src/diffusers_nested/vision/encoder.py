@@ -13,7 +13,7 @@ from ..files.limits import MAX_RESIZED_PIXELS
 from ..images import to_pil
 from .kinds import LAST, PENULTIMATE, POOLED, Features
 from .preprocessing import made_size
-from .registry import TOWER_KINDS
+from .registry import DEFAULT_KIND, TOWER_KINDS
 
 
 class ImageEncoder:
@@ -29,6 +29,16 @@ class ImageEncoder:
         self.processor = processor
 
     @property
+    def parts(self) -> "tuple[ImageEncoder, ...]":
+        """The single towers: itself."""
+        return (self,)
+
+    @property
+    def kind(self) -> str:
+        """The family of the model, by its ``model_type``."""
+        return self.model.config.model_type
+
+    @property
     def feature_dim(self) -> int:
         """D, the width of the features of the last layer."""
         return self.width_of(LAST)
@@ -41,9 +51,24 @@ class ImageEncoder:
         """L, the number of these features of an image."""
         if features == POOLED:
             return 1
-        kind, patch = TOWER_KINDS[self.model.config.model_type], self.model.config.patch_size
-        height, width = self._size
-        return kind.tokens(self.model.config, (height // patch) * (width // patch))
+        patch, (height, width) = self.model.config.patch_size, self._size
+        return TOWER_KINDS[self.kind].tokens(self.model.config, (height // patch) * (width // patch))
+
+    def adapter_settings(self, features: str = LAST) -> dict[str, Any]:
+        """Settings of a new adapter that reads these features, for ``NestedAdapter.from_unet``.
+
+        They are what a tower is checked against when the adapter is loaded: width, family and number of features; of a
+        CLIP's last layer only the width, so that adapters for it stay as they always were.
+
+        Args:
+            features: Which ones; see ``__call__``.
+        """
+        settings: dict[str, Any] = {"image_feature_dim": self.width_of(features)}
+        if features != LAST:
+            settings["image_features"] = features
+        if self.kind != DEFAULT_KIND:
+            settings |= {"image_encoder_type": self.kind, "image_feature_count": self.count_of(features)}
+        return settings
 
     def __call__(self, images: Sequence[Any], features: str = LAST) -> Tensor:
         """Image features (B, L, D).
@@ -87,7 +112,7 @@ class ImageEncoder:
 
     def _kind(self, features: str) -> Features:
         # looked up each time: a pickled encoder does not hold functions
-        all_of_them = TOWER_KINDS[self.model.config.model_type].features
+        all_of_them = TOWER_KINDS[self.kind].features
         given = [name for name, one in all_of_them.items() if one.is_given(self.model)]
         if features not in given:
             raise AdapterLoadError(

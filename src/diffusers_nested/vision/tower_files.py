@@ -92,7 +92,7 @@ def read_tower(config: Any, files: Files, where: str, torch_dtype: torch.dtype |
 def _other(kind: TowerKind, name: str, known: Mapping[str, str]) -> Stored:
     """Where files have a tensor under another name; if nowhere, its own name is the one that the error shows."""
     stored = kind.stored(name)
-    return stored._replace(name=known[stored.name]) if stored.name in known else Stored(name)
+    return Stored(known[stored.name], stored.part, stored.parts) if stored.name in known else Stored(name)
 
 
 def _unsupported(raw: Any, path: Path) -> AdapterLoadError:
