@@ -9,8 +9,7 @@ from PIL import Image
 
 from ..errors import PublishError, SubjectError
 from ..images import open_photo, to_pil
-from ..vision import ImageEncoder, ImageEncoders, load_vision_tower, numbered
-from .names import ENCODER, FEATURES
+from ..vision import ImageEncoder, ImageEncoders, load_vision_tower
 from .scores import EVALUATION, check_evaluation
 
 
@@ -48,8 +47,7 @@ def _save_encoders(image_encoder: Any, folder: Path) -> None:
     given = image_encoder if isinstance(image_encoder, list | tuple) else [image_encoder]
     loaded = [one if isinstance(one, ImageEncoder | ImageEncoders) else load_vision_tower(str(one)) for one in given]
     for number, part in enumerate((part for one in loaded for part in one.parts), 1):
-        part.model.save_pretrained(folder / numbered(ENCODER, number))
-        part.processor.save_pretrained(folder / numbered(FEATURES, number))
+        part.save_pretrained(folder, number)
 
 
 def _save_pictures(images: Sequence[Any], folder: Path) -> None:

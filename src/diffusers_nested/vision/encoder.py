@@ -1,6 +1,7 @@
 """From images to features: a frozen vision tower and its preprocessing (arXiv 2501.01407, section 3.3)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ..images import to_pil
 from .kinds import LAST, PENULTIMATE, POOLED, Features
 from .preprocessing import made_size
 from .registry import DEFAULT_KIND, TOWER_KINDS
+from .tower import OWN_FOLDER, PREPROCESSING, numbered
 
 
 class ImageEncoder:
@@ -89,6 +91,16 @@ class ImageEncoder:
         for image in opened:
             _check_shape(image, self.processor)
         return self.processor(images=opened, return_tensors="pt").pixel_values
+
+    def save_pretrained(self, folder: str | Path, number: int = 1) -> None:
+        """Save the tower where an adapter in this folder has it: in ``image_encoder/`` and ``feature_extractor/``.
+
+        Args:
+            folder: The adapter's folder.
+            number: The tower's number, for adapters that read several: 2 is saved in ``image_encoder_2/``.
+        """
+        self.model.save_pretrained(Path(folder, numbered(OWN_FOLDER, number)))
+        self.processor.save_pretrained(Path(folder, numbered(PREPROCESSING, number)))
 
     @torch.no_grad()
     def read(self, pixels: Tensor, features: str = LAST) -> Tensor:

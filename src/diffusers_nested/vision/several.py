@@ -1,6 +1,7 @@
 """Several vision towers that an adapter reads together."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,6 +66,15 @@ class ImageEncoders:
             SubjectError: As for an ``ImageEncoder``.
         """
         return read_images(self, images, features)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save the towers where an adapter in this folder has them: ``image_encoder/``, ``image_encoder_2/`` and so on.
+
+        Args:
+            folder: The adapter's folder.
+        """
+        for number, part in enumerate(self.parts, 1):
+            part.save_pretrained(folder, number)
 
     def _with(self, features: str | Sequence[str]) -> list[tuple[ImageEncoder, str]]:
         return list(zip(self.parts, each_of(features, len(self.parts)), strict=True))

@@ -13,7 +13,7 @@ from ..files.source import Source
 from .tower_files import read_tower_config
 
 OWN_FOLDER = "image_encoder"
-_PREPROCESSING = "feature_extractor"
+PREPROCESSING = "feature_extractor"
 _NUMBERED = re.compile(rf"{OWN_FOLDER}_(\d+)")
 
 
@@ -55,7 +55,7 @@ class Tower:
     def preprocessing(self) -> str:
         """The name of the folder beside it that has its preprocessing."""
         named = _NUMBERED.fullmatch(self.folder.split("/")[-1])
-        return numbered(_PREPROCESSING, self.number or (int(named[1]) if named else 1))
+        return numbered(PREPROCESSING, self.number or (int(named[1]) if named else 1))
 
     def path_of(self, name: str) -> str:
         """Path of one of its files, relative to the top of the source."""
