@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPVisionModel, SiglipModel, ViTForImageClassification
+from transformers import CLIPVisionModel, SiglipConfig, SiglipModel, ViTForImageClassification
 
 import tiny_pipeline as tiny
 import tiny_towers as towers
@@ -91,7 +91,7 @@ def test_the_vision_part_of_a_full_model(tmp_path):
     """Of SigLIP, beside a text tower with tensors of the same names."""
     vision = towers.model("siglip").config.to_dict()
     text = {"hidden_size": 12, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = SiglipModel.config_class(vision_config=vision, text_config={**text, "vocab_size": 20})
+    config = SiglipConfig(vision_config=vision, text_config={**text, "vocab_size": 20})
     torch.manual_seed(0)
     full = SiglipModel(config).eval()
     full.save_pretrained(tmp_path)
