@@ -3,7 +3,7 @@
     python benchmarks/table.py docs/results docs/speed.md
 
 ``<!-- speed: speed-512.json -->`` begins a table, ``<!-- /table -->`` ends it; ``flops``, ``launches``,
-``fewsteps``, ``storage`` and ``vram`` are the other kinds.
+``fewsteps``, ``storage``, ``vram`` and ``ranks`` are the other kinds.
 """
 
 import json
@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-_PLACE = re.compile(r"(<!-- (speed|flops|launches|fewsteps|storage|vram): (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+_PLACE = re.compile(
+    r"(<!-- (speed|flops|launches|fewsteps|storage|vram|ranks): (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL
+)
 _STEPS = (1, 4, 8)  # without guidance
 _GUIDED_STEPS = 30
 _CARDS, _RESERVE = (8, 12, 16, 24), 1  # GiB, and what is left on a card for everything that is not counted
@@ -118,6 +120,16 @@ def vram_table(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def ranks_table(rows: list[Mapping[str, Any]]) -> list[str]:
+    """Sizes in float16: a row for every rank."""
+    lines = ["| Rank | Projections | in float16 | Whole file in float16 |", "|---|---|---|---|"]
+    for row in rows:
+        projections, whole = row["projections"], row["projections"] + row["encoder"]
+        sizes = [f"{2 * count / 1e6:.1f} MB" for count in (projections, whole)]
+        lines.append(f"| {' | '.join([str(row['rank'] or 'dense'), f'{projections / 1e6:.2f} M', *sizes])} |")
+    return lines
+
+
 def peaks(results: Mapping[str, Any], row: Mapping[str, Any]) -> list[int]:
     """Bytes at the worst moment: with everything on the GPU; also with a VAE in float16; with one model at a time."""
     weights, decoding = results["weights"], results["decoding"]
@@ -147,6 +159,7 @@ _TABLES: Mapping[str, Callable[[Any], list[str]]] = {
     "fewsteps": fewsteps_table,
     "storage": storage_table,
     "vram": vram_table,
+    "ranks": ranks_table,
 }
 
 

@@ -125,6 +125,11 @@ def free_of_accelerate(accelerator: Any, wrapped: Any, module: Any) -> None:
     vars(module).pop("forward", None)
 
 
+def has_accelerate_hook(module: Any) -> bool:
+    """Whether accelerate acts on a module, and may keep its weights elsewhere; the name is that of 1.1 to 1.15."""
+    return hasattr(module, "_hf_hook")
+
+
 def flags_of(parser: ArgumentParser) -> list[str]:
     """The flags of a command line, ``--help`` among them; argparse has no public list."""
     return list(parser._option_string_actions)

@@ -24,6 +24,7 @@ def script(name: str) -> ModuleType:
     ("page", "writer", "results", "mark"),
     [
         ("speed.md", "table.py", RESULTS, "<!-- /table -->"),
+        ("training.md", "table.py", RESULTS, "<!-- /table -->"),
         ("study.md", "study/table.py", RESULTS / "study", "<!-- /study -->"),
         ("ip-adapter.md", "study/table.py", RESULTS / "ip-adapter", "<!-- /study -->"),
     ],

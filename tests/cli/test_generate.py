@@ -81,6 +81,13 @@ def test_a_pipeline_of_stable_diffusion(folder: Path, capsys: pytest.CaptureFixt
     assert "'sdxl' family" in message and "'sd15'" in message
 
 
+def test_words_that_the_miniature_does_not_know_are_named_and_the_picture_is_drawn(caplog: pytest.LogCaptureFixture):
+    assert generate("--image", "mira", prompt="a photo of a person on a sofa with a labradoodle") == 0
+    assert Path("result.png").is_file()
+    (message,) = (one.getMessage() for one in caplog.records if one.name.startswith("diffusers_nested.miniature"))
+    assert '"sofa", "labradoodle"' in message
+
+
 def test_size_type_and_word():
     prompt = "a photo of a king on the beach"
     flags = ("--height", "48", "--width", "64", "--adapter", "people")

@@ -5,13 +5,13 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
+from diffusers_nested.miniature.language import Caption
 from recipes.miniature.bundled.base import TIME_IDS, spread_timesteps
 from recipes.miniature.bundled.loop import learning_rate
 from recipes.miniature.words import reading
 from recipes.miniature.words.base import Base, assemble, bundled_vae, pixel_weights, recipe_of
 from recipes.miniature.words.data import Pictures, draw_pictures
 from recipes.miniature.words.encoders import Contrast, TextEncoders
-from recipes.miniature.words.grammar import Caption
 from recipes.miniature.words.measure import attention, draw_task
 from recipes.miniature.words.tokenizer import Encoder, build_tokenizer
 

@@ -1,35 +1,21 @@
-"""The miniature's language: what captions say, which wordings are kept apart, and how they become tokens."""
+"""How captions become tokens, and which prompts the next base is to be tested in."""
+
+import re
 
 import numpy as np
 import pytest
 import torch
 
-from diffusers_nested.miniature.drawing import render, subject_masks
-from diffusers_nested.miniature.world import (
-    CLOTH,
-    PLACES,
-    STYLES,
-    Look,
-    Person,
-    Pet,
-    Scene,
-    random_scene,
-    random_subjects,
-)
-from recipes.miniature.words import vocabulary as v
-from recipes.miniature.words.grammar import FORMS, describe, plain_caption
+from diffusers_nested.miniature.language import describe, is_held_out, words_of
+from diffusers_nested.miniature.language import vocabulary as v
+from diffusers_nested.miniature.language.grammar import FORMS
+from diffusers_nested.miniature.language.splits import pairs_of
+from diffusers_nested.miniature.prompts import wanted
+from diffusers_nested.miniature.world import PLACES, random_scene, random_subjects
+from recipes.miniature.bundled.tokenizer import words_in
+from recipes.miniature.words.prompts import PAIR_PROMPTS, PROMPTS
 from recipes.miniature.words.reading import sentences
-from recipes.miniature.words.splits import is_held_out, on_side, pairs_of
-from recipes.miniature.words.tokenizer import Encoder, build_tokenizer
-
-SOMEONE = Person("tan", "blue", "short", "green", "none", "none")
-SOME_PET = Pet("cat", "orange", "plain", "green")
-
-
-@pytest.fixture(scope="module")
-def scenes() -> list[Scene]:
-    rng = np.random.default_rng(0)
-    return [random_scene(rng, random_subjects(rng)) for _ in range(150)]
+from recipes.miniature.words.tokenizer import Encoder, build_tokenizer, training_captions
 
 
 @pytest.fixture(scope="module")
@@ -37,69 +23,10 @@ def encoder() -> Encoder:
     return Encoder(build_tokenizer(sentences=2000))
 
 
-@pytest.mark.parametrize("held_out", [False, True])
-def test_a_caption_uses_words_of_its_side_only(scenes, held_out):
-    rng = np.random.default_rng(1)
-    captions = [describe(scene, rng, held_out=held_out) for scene in scenes]
-    sides = [[is_held_out(pair) for pair in caption.pairs] for caption in captions]
-    if not held_out:
-        assert not any(any(side) for side in sides)
-    else:  # style and place always; clothes wherever their colour has such words at all
-        assert all(all(side[:2]) for side in sides)
-        assert np.mean([hit for side in sides for hit in side]) > 0.95
-
-
-def test_wordings_come_from_the_seed_and_vary(scenes):
-    texts = [[describe(scene, np.random.default_rng(3)).text for scene in scenes] for _ in range(2)]
-    assert texts[0] == texts[1]
-    rng = np.random.default_rng(4)
-    assert len({describe(scenes[0], rng).text for _ in range(50)}) > 30
-
-
-def test_every_style_and_place_has_words_in_every_form_for_training():
-    for form in FORMS:
-        for names in [*(v.STYLES if "S" in form else v.MANNERS).values(), *v.PLACES.values()]:
-            assert any(not is_held_out(f"{form} | {name}") for name in names)
-
-
-@pytest.mark.parametrize(("part", "garments"), [("shirt", v.SHIRTS), ("hat", v.HATS)])
-def test_every_colour_of_clothes_has_words_for_training(part, garments):
-    for colour in CLOTH:
-        ways = [(verb, g, shade) for verb in v.WEARING for g in garments for shade in v.COLOURS[colour]]
-        allowed = on_side(ways, held_out=False)
-        assert allowed and not any(is_held_out(pair) for way in allowed for pair in pairs_of(way)), part
-
-
-def test_all_that_is_named_is_true_and_in_the_text():
-    scene = Scene((SOMEONE, SOME_PET), (Look("red", "green", "sad"), Look("blue")), "beach", "neon")
-    rng = np.random.default_rng(5)
-    for _ in range(50):
-        caption = describe(scene, rng, held_out=True)
-        assert caption.named[0]["shirt"] == "red" and caption.named[1]["shirt"] == "blue"
-        assert any(f" {shade} " in f" {caption.text} " for shade in v.COLOURS["red"])
-        assert all(named["place"] == "beach" and named["style"] == "neon" for named in caption.named)
-        assert any(place in caption.text for place in v.PLACES["beach"])
-
-
-def test_plain_captions_keep_the_word_and_say_nothing_of_the_identity(scenes):
-    other = Person("dark", "red", "long", "brown", "black", "beard")
-    for place, style in zip(PLACES, STYLES * 2, strict=False):
-        drawn = (Look("red", "none", "smiling"),)
-        texts = {
-            plain_caption(Scene((who,), drawn, place, style), np.random.default_rng(6)).text for who in (SOMEONE, other)
-        }
-        assert len(texts) == 1 and "person" in texts.pop().replace(",", "").split()
-
-
-def test_a_noun_of_appearance_fits():
-    assert v.APPEARANCE["pirate"](Person("tan", "black", "short", "blue", "none", "beard"))
-    assert not v.APPEARANCE["woman"](Person("tan", "black", "long", "blue", "none", "beard"))
-
-
-def test_ids_word_by_word_are_those_of_the_sentence(scenes, encoder):
+def test_ids_word_by_word_are_those_of_the_sentence(encoder):
     rng = np.random.default_rng(7)
-    for scene in scenes[:60]:
-        caption = describe(scene, rng)
+    for _ in range(60):
+        caption = describe(random_scene(rng, random_subjects(rng)), rng)
         ids, at = encoder(caption)
         assert ids == encoder.tokenizer(caption.text, truncation=True).input_ids
         noun = caption.nouns[0].split()[-1]
@@ -118,12 +45,48 @@ def test_the_sentence_ends_with_its_first_end():
     assert sentences(ids, 9).tolist() == [[0, 1, 1, 1, 0, 0], [0, 1, 0, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("subjects", [(SOMEONE,), (SOMEONE, SOME_PET)])
-def test_masks_hold_what_changes_with_the_subject(subjects):
-    scene = Scene(subjects, (Look("red"),) * len(subjects), "forest")
-    masks = subject_masks(scene, np.random.default_rng(8))
-    pixels = render(scene, np.random.default_rng(8))
-    other = render(Scene(subjects, (Look("blue"),) * len(subjects), "forest"), np.random.default_rng(8))
-    assert masks.shape == (len(subjects), 32, 32) and masks.sum(0).max() == 1
-    assert masks.any(0)[(pixels != other).any(-1)].all()
-    assert 0.15 < masks.any(0).mean() < 0.75
+def pairs_in(prompt: str) -> list[str]:
+    """Style and place with their form of sentence, and garments with verb and colour, found without the reader."""
+    found = []
+    for form in FORMS:
+        for styles in (v.STYLES if "S" in form else v.MANNERS).values():
+            for style in styles:
+                for place in (place for places in v.PLACES.values() for place in places if place):
+                    filled = {"S": style, "M": style, "P": place, "N": "(.+)"}
+                    text = " ".join(filled.get(part, part) for part in form.split()).replace(" ,", ",")
+                    if match := re.fullmatch(text.replace(" :", ":"), prompt):
+                        found.append([f"{form} | {style}", f"{form} | {place}", *worn_in(match[1])])
+    (pairs,) = found  # there is one way to read it
+    return pairs
+
+
+def worn_in(subjects: str) -> list[str]:
+    verbs, garments, shades = (
+        "|".join(sorted(names, key=len, reverse=True))
+        for names in (v.WEARING, v.SHIRTS + v.HATS, [shade for row in v.COLOURS.values() for shade in row])
+    )
+    worn = re.findall(rf"(?:({verbs}) |and )an? ({shades}) ({garments})", subjects)
+    assert len(worn) == len(re.findall(rf"\b(?:{garments})\b", subjects))
+    return [pair for verb, shade, one in worn for pair in pairs_of([verb, one, shade][verb == "" :])]
+
+
+@pytest.mark.parametrize("prompt", [*PROMPTS, *PAIR_PROMPTS])
+def test_prompts_are_held_out_wordings(prompt):
+    pairs = pairs_in(prompt)
+    assert len(pairs) >= 4 and all(map(is_held_out, pairs)), [pair for pair in pairs if not is_held_out(pair)]
+    assert prompt.format("pet").count("pet") == 1
+
+
+def test_all_words_of_prompts_are_in_training_captions():
+    words = words_in([*(prompt.format("person") for prompt in PROMPTS), *PAIR_PROMPTS])
+    assert set(words) <= set(words_in(training_captions(4000)))
+
+
+def test_prompts_name_what_can_be_measured():
+    named = [wanted(prompt.format("person"), ["person"])[0] for prompt in PROMPTS]
+    assert all({"style", "place", "shirt"} <= one.keys() for one in named)
+    assert {one["place"] for one in named} == set(PLACES) - {"studio"}
+    assert sum("expression" in one for one in named) == 2 and sum("hat" in one for one in named) == 1
+    for prompt in PAIR_PROMPTS:
+        order = sorted(("person", "pet"), key=words_of(prompt).index)
+        assert any("shirt" in one for one in wanted(prompt, order))

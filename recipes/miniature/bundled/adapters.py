@@ -22,6 +22,8 @@ from diffusers_nested.miniature.triplets import CaptionOf, draw_triplets
 from diffusers_nested.training import TrainingConfig, train_adapter
 from diffusers_nested.vision import ImageEncoder
 
+from .loop import HAS_FAST_BF16
+
 WORDS = {"people": "person", "pets": "pet"}
 STEPS = {"people": 4000, "pets": 2000}
 TRIPLETS = 24_000
@@ -75,7 +77,7 @@ def settings(output_dir: Path, steps: int, seed: int, cache_file: Path | None = 
         max_train_steps=steps,
         learning_rate=1e-3,
         lr_warmup_steps=min(100, steps // 10),
-        mixed_precision="bf16",
+        mixed_precision="bf16" if HAS_FAST_BF16 else "no",
         use_ema=True,
         ema_decay=0.995,
         seed=seed,

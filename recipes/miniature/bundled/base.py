@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from .data import draw_scenes, to_pixels
-from .loop import Recipe, fit
-from .tokenizer import build_tokenizer
+from .loop import HAS_FAST_BF16, Recipe, fit
+from .tokenizer import build_tokenizer, save_words
 
 JOINT = Recipe(steps=3000, lr=1.5e-3, flat=1.0, seed=10)
 UNET = Recipe(steps=6500, lr=1.5e-3, warmup=50, flat=0.25, seed=11, ema=0.999)
@@ -96,7 +96,7 @@ def build_scheduler() -> DDIMScheduler:
 @torch.no_grad()
 def encode_pictures(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
     """Latent means of pictures (N, 3, 32, 32) -> (N, 4, 16, 16)."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=HAS_FAST_BF16):
         parts = [vae.encode(part).latent_dist.mode().float() for part in pixels.split(256)]
     return torch.cat(parts).half()
 
@@ -159,6 +159,7 @@ def train(folder: Path) -> StableDiffusionXLPipeline:
     )
     base.unet.set_default_attn_processor()
     pipeline.save_pretrained(folder / "pipeline")
+    save_words(captions, folder / "pipeline")
     return pipeline
 
 

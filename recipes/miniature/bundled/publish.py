@@ -18,6 +18,7 @@ from transformers import CLIPVisionModelWithProjection
 from diffusers_nested.adapter import NestedAdapter
 from diffusers_nested.miniature import ADAPTERS, WEIGHTS
 from diffusers_nested.miniature.drawing import render
+from diffusers_nested.miniature.language.known import WORDS_FILE
 from diffusers_nested.miniature.recogniser import Recogniser
 from diffusers_nested.miniature.world import portrait, random_person, random_pet
 
@@ -36,6 +37,7 @@ def publish(folder: Path) -> int:
     """
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder / "pipeline", add_watermarker=False)
     pipeline.to(torch.float16).save_pretrained(WEIGHTS / "pipeline")
+    shutil.copy(folder / "pipeline" / WORDS_FILE, WEIGHTS / "pipeline")
     # transformers would load half-precision text encoders as such, beside a float32 UNet
     for name in ("text_encoder", "text_encoder_2"):
         _say_float32(WEIGHTS / "pipeline" / name / "config.json")

@@ -2,17 +2,20 @@
 
 import json
 import string
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
+from diffusers_nested.miniature.language.known import WORDS_FILE, words_of
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
+def build_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
     """Learn merges from the captions' words; letters stay available, so that any English word encodes."""
-    words = sorted({word for caption in captions for word in caption.split()})
+    words = words_in(captions)
     letters = string.ascii_lowercase + string.digits + ".,!?'-()"
     suffixed = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     suffixed.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -37,3 +40,13 @@ def save_tokenizers(tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Save the same tokenizer for both text encoders."""
     for name in ("tokenizer", "tokenizer_2"):
         tokenizer.save_pretrained(folder / name)
+
+
+def words_in(captions: Iterable[str]) -> list[str]:
+    """Their words, each once."""
+    return sorted({word for caption in captions for word in words_of(caption)})
+
+
+def save_words(captions: Iterable[str], folder: Path) -> None:
+    """Write beside a pipeline's parts which words it has learnt."""
+    (folder / WORDS_FILE).write_text("\n".join(words_in(captions)) + "\n", encoding="utf-8")

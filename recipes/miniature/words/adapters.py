@@ -18,11 +18,11 @@ from diffusers import StableDiffusionXLPipeline
 from diffusers_nested import miniature
 from diffusers_nested.adapter import NestedAdapter
 from diffusers_nested.mechanisms import MECHANISMS
+from diffusers_nested.miniature.language import plain_caption
 from diffusers_nested.miniature.world import Scene
 from diffusers_nested.vision import load_vision_tower
 
 from ..bundled.adapters import TRIPLETS, WORDS, fit, new_adapter, settings
-from .grammar import plain_caption
 
 ALPHA = 2.0
 

@@ -20,17 +20,19 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from diffusers_nested import miniature
+from diffusers_nested.miniature.language import describe
 
 from ..bundled.base import TIME_IDS, build_scheduler, build_unet, noisy_batch
 from ..bundled.loop import Recipe, fit
+from ..bundled.tokenizer import save_words
 from . import encoders
 from .data import Pictures, load_pictures
-from .grammar import describe
 from .reading import Ledger, install, sentences
-from .tokenizer import LENGTH, Encoder, build_tokenizer
+from .tokenizer import LENGTH, Encoder, build_tokenizer, training_captions
 
 BATCH, LARGER, GROWN, DROPOUT = 16, 32, 1150, 0.1  # batches of 16, and from step 1150 on of 32
 CLOSER, FACES = 2100, 3250  # the steps from which on subjects' pixels count more, and those of their expressions
+CHECKPOINT = "checkpoint.pt"
 CEILING = 0.4  # share of its attention that a head may give to words free of charge
 
 
@@ -47,8 +49,9 @@ class Variant:
         unpooled: Share of the captions whose pooled embedding is that of the empty prompt; a contrastive one says so
             much of the picture that the UNet may do without words.
         again: The UNet starts from the bundled one, which can draw already, and learns to read anew.
-        after: The variant whose whole training it goes on from, with one change: where captions have no pooled
-            embedding, the UNet cannot read the attributes before a noun either: the noun's own place must tell them.
+        alone: Where captions have no pooled embedding, the UNet cannot read the attributes before a noun either: the
+            noun's own place must tell them.
+        after: The variant whose whole training it goes on from.
         heads: Heads at the two levels of 64 and 128 channels: (4, 8) are 44 heads of width 16 in all.
     """
 
@@ -59,6 +62,7 @@ class Variant:
     floor: float = 0.0
     unpooled: float = 0.0
     again: bool = False
+    alone: bool = False
     after: str = ""
     heads: tuple[int, int] = (4, 8)
 
@@ -66,7 +70,8 @@ class Variant:
 _AIMED = Variant(learning=True, price=0.02, aim=0.02, floor=0.08, unpooled=0.5, again=True)
 VARIANTS = {
     "aimed": _AIMED,
-    "alone": replace(_AIMED, after="aimed"),
+    "alone": replace(_AIMED, floor=0.15, alone=True),
+    "aimed-then-alone": replace(_AIMED, alone=True, after="aimed"),
     "aimed-pooled": replace(_AIMED, unpooled=0.0),
     "again-tuned-aimed": replace(_AIMED, floor=0.0),
     "again-tuned-ceiling": replace(_AIMED, floor=0.0, aim=0.0),
@@ -109,7 +114,7 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
     variant = VARIANTS[name]
     tokenizer, vae = build_tokenizer(), bundled_vae()
     pictures, encoder = load_pictures(folder, vae), Encoder(tokenizer)
-    base, scheduler = build(folder, variant, tokenizer), build_scheduler()
+    base, scheduler = build(folder, name, tokenizer), build_scheduler()
     ledger = Ledger(ceiling=CEILING, floor=variant.floor)
     install(base.unet, ledger)
 
@@ -129,7 +134,7 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
         with torch.set_grad_enabled(variant.learning):
             states, pooled, _ = base.text(ids)
             hidden = torch.rand(size, generator=generator) < variant.unpooled
-            if variant.after:
+            if variant.alone:
                 ledger.unread = (hidden & ~dropped)[:, None] * torch.tensor(encoder.attributes(captions)).float()
             pooled = torch.where(hidden[:, None], base.text(empty_prompt(tokenizer)[None])[1], pooled)
         added = {"text_embeds": pooled, "time_ids": torch.tensor(TIME_IDS).expand(size, 6)}
@@ -147,6 +152,7 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
     assert isinstance(average, Base)
     pipeline = assemble(average, tokenizer, vae)
     pipeline.save_pretrained(folder / name / "pipeline")
+    save_words(training_captions(), folder / name / "pipeline")
     return pipeline
 
 
@@ -171,14 +177,17 @@ def places_of(at: Sequence[dict[str, int]], masks: np.ndarray, dropped: Tensor) 
     return torch.tensor(nouns), torch.stack(places)
 
 
-def build(folder: Path, variant: Variant, tokenizer: CLIPTokenizer) -> Base:
-    """An untrained base, on pre-trained encoders if the variant uses them."""
+def build(folder: Path, name: str, tokenizer: CLIPTokenizer) -> Base:
+    """A variant's base before its training, on pre-trained encoders if the variant uses them."""
+    variant = VARIANTS[name]
     torch.manual_seed(10)
     text = encoders.train(folder, name=variant.words) if variant.words else encoders.TextEncoders(tokenizer)
     torch.manual_seed(11)
     base = Base(text.requires_grad_(variant.learning), variant.heads)
+    if (folder / name / CHECKPOINT).exists():  # what the variant starts from is overwritten by it
+        return base
     if variant.after:
-        _load(base, torch.load(folder / variant.after / "checkpoint.pt", weights_only=True)["average"])
+        _load(base, torch.load(folder / variant.after / CHECKPOINT, weights_only=True)["average"])
     elif variant.again:
         start_from(miniature.path() / "unet", base.unet)
     return base
@@ -233,8 +242,8 @@ def from_checkpoint(folder: Path, name: str) -> tuple[StableDiffusionXLPipeline,
     Its weights are the last ones until the average of them has forgotten the first.
     """
     tokenizer = build_tokenizer()
-    base = build(folder, VARIANTS[name], tokenizer)
-    state = torch.load(folder / name / "checkpoint.pt", weights_only=True)
+    base = build(folder, name, tokenizer)
+    state = torch.load(folder / name / CHECKPOINT, weights_only=True)
     young = recipe_of(1, False).ema ** state["step"] > 0.01
     weights = state["model"] if young else state["average"]
     _load(base, weights)

@@ -14,10 +14,9 @@ from PIL import Image
 
 from diffusers_nested import miniature
 from diffusers_nested.miniature.drawing import render
+from diffusers_nested.miniature.language import Caption, plain_caption
 from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import Look, Person, Scene, portrait, random_person, random_scene
-
-from .grammar import Caption, plain_caption
 
 SCALES = {"nested": (1.0, 1.5, 2.0, 3.0), "decoupled": (0.5, 0.75, 1.0)}
 

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from diffusers_nested import miniature
+from diffusers_nested.miniature.language import describe
 
 from ..bundled.base import text_config
 from ..bundled.data import to_pixels
 from ..bundled.loop import Recipe, fit
 from .data import Pictures, load_pictures
-from .grammar import describe
 from .tokenizer import Encoder, build_tokenizer
 
 RECIPE = Recipe(steps=450, lr=1.5e-3, warmup=60, flat=2 / 3, seed=50, ema=0.99, save_every=150, log_every=25)

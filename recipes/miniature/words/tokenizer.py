@@ -9,18 +9,23 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
+from diffusers_nested.miniature.language import Caption, describe
 from diffusers_nested.miniature.world import random_scene, random_subjects
 
 from ..bundled.tokenizer import END, START
-from .grammar import Caption, describe
 
 SENTENCES, VOCABULARY, LENGTH = 20_000, 520, 77
 
 
+def training_captions(count: int = SENTENCES) -> list[str]:
+    """Captions of random scenes, in wordings that training uses."""
+    rng = np.random.default_rng(6)
+    return [describe(random_scene(rng, random_subjects(rng)), rng).text for _ in range(count)]
+
+
 def build_tokenizer(sentences: int = SENTENCES, size: int = VOCABULARY) -> CLIPTokenizer:
     """Learn ``size`` tokens from training captions; letters stay available, so that any English word encodes."""
-    rng = np.random.default_rng(6)
-    texts = [describe(random_scene(rng, random_subjects(rng)), rng).text for _ in range(sentences)]
+    texts = training_captions(sentences)
     letters = string.ascii_lowercase + string.digits + ".,!?'-():"
     model = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

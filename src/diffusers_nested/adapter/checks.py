@@ -51,6 +51,7 @@ def check_config(config: Mapping[str, Any]) -> None:
         raise NestedAdapterError(
             f"alpha must be None with the mechanism {mechanism.name!r}, which sets no norm, got {alpha!r}."
         )
+    _check_rank(config, mechanism)
     encoder_of(config).check_config(config)
     parameters = estimated_parameters(config)
     if parameters > MAX_PARAMETERS:
@@ -78,6 +79,22 @@ def features_of(config: Mapping[str, Any]) -> str | tuple[str, ...]:
     if not several:
         return chosen
     return tuple(one or own for one in each_of(chosen, len(config["image_feature_dim"])))
+
+
+def _check_rank(config: Mapping[str, Any], mechanism: Mechanism) -> None:
+    """Raise if the projections cannot have this rank."""
+    rank = config.get("projection_rank")
+    if rank is None:
+        return
+    if mechanism.projection is None:
+        raise NestedAdapterError(
+            f"projection_rank must be None with the mechanism {mechanism.name!r}, which has no projections, got {rank}."
+        )
+    most = min(config["token_dim"], *config["layers"].values())
+    if rank > most:
+        raise NestedAdapterError(
+            f"projection_rank must be at most {most}, the smallest width of the tokens and the layers, got {rank}."
+        )
 
 
 def check_subject_encoder(name: Any) -> None:
@@ -123,7 +140,10 @@ def acting_mechanism(config: Mapping[str, Any], name: str | None) -> tuple[Mecha
 
 
 def estimated_parameters(config: Mapping[str, Any]) -> int:
-    """Estimate an adapter's parameters without building it: an upper bound that is close for large adapters."""
+    """Estimate an adapter's parameters without building it: an upper bound that is close for large dense adapters.
+
+    Projections of a rank count as dense ones, which they become when the adapter is loaded.
+    """
     projections = 2 * config["token_dim"] * sum(config["layers"].values())
     return encoder_of(config).estimated_parameters(config) + projections
 
@@ -230,4 +250,5 @@ _SETTINGS: dict[str, Rule] = {
     "token_dim": _SIZE,
     **RULES,
     "num_queries": whole(1, MAX_QUERIES),
+    "projection_rank": _SIZE.or_none(),
 }

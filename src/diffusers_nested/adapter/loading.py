@@ -47,6 +47,9 @@ class LoadableModel(ModelMixin, ConfigMixin):
         """
         check_config_fits(self.config, unet)
 
+    def read_base(self, unet: nn.Module) -> None:
+        """Take what the adapter needs of the UNet's own weights: nothing, unless a class says otherwise."""
+
     @classmethod
     def from_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         cls,
@@ -75,7 +78,8 @@ class LoadableModel(ModelMixin, ConfigMixin):
             weight_name: Name of the weight file, if it differs from the one that ``save_pretrained`` writes.
             variant: Such as ``"fp16"``, for ``diffusion_pytorch_model.fp16.safetensors``.
             torch_dtype: Type of the weights; float32 by default.
-            unet: A UNet that the adapter must fit.
+            unet: A UNet that the adapter must fit. One with a ``projection_rank`` adds to its weights, and without
+                them can be inspected and saved, but not project.
             revision: Branch, tag or commit of the repository.
             token: Access token for the Hub.
             cache_dir: Folder for downloads.
@@ -116,6 +120,8 @@ class LoadableModel(ModelMixin, ConfigMixin):
                 adapter.check_fits(unet)
             files = find_adapter_weights(source, weight_name, variant)
             load_weights(adapter, files, source.location, torch_dtype or torch.float32)
+        if unet is not None:
+            adapter.read_base(unet)
         adapter.register_to_config(_name_or_path=source.location)
         adapter.origin = source.anonymous()
         return adapter.eval()

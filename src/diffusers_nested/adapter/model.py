@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..backbones import BASE_FAMILY, backbone_of, cross_attention_layers, layer_widths
 from ..compat import has_child
 from ..errors import NestedAdapterError
-from ..mechanisms import get_mechanism
+from ..mechanisms import get_mechanism, lower_rank
 from ..publishing import Publishable
 from ..vision.registry import DEFAULT_KIND
 from .checks import (
@@ -23,8 +23,8 @@ from .checks import (
     encoder_of,
     features_of,
 )
-from .loading import LoadableModel
 from .locate import named_source
+from .low_rank import LowRankModel, copy_own_weights, take_over
 from .start import settings_from
 from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS
 from .towers import OPTIONAL, expected_shape, tower_settings
@@ -36,7 +36,7 @@ DEFAULT_IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"
 _OF_ENCODERS = [*OPTIONAL, *(name for kind in SUBJECT_ENCODERS.values() for name in kind.settings)]
 
 
-class NestedAdapter(Publishable, LoadableModel):
+class NestedAdapter(Publishable, LowRankModel):
     """An encoder from image features to subject tokens, with a projection of the tokens for each layer.
 
     Create one with ``from_unet`` or load one with ``from_pretrained``. The layers' weights are keyed by the layer's
@@ -69,13 +69,15 @@ class NestedAdapter(Publishable, LoadableModel):
         resampler_hidden_size: Width of the resampler.
         resampler_num_layers: Number of blocks in the resampler.
         resampler_num_heads: Number of attention heads in the resampler, each of width 64.
+        projection_rank: Rank of what the projections add to the UNet's own keys and values, which is all that is
+            trained and saved of them. None for projections of their own.
 
     Raises:
         NestedAdapterError: A value is out of range, or the mechanism is unknown.
     """
 
-    # Written only if they matter, so that the files of adapters with a Q-Former stay as they were.
-    ignore_for_config = ["subject_encoder", *_OF_ENCODERS]  # noqa: RUF012 (as diffusers has it)
+    # Written only if they matter, so that the files of dense adapters with a Q-Former stay as they were.
+    ignore_for_config = ["subject_encoder", "projection_rank", *_OF_ENCODERS]  # noqa: RUF012 (as diffusers has it)
 
     @register_to_config
     def __init__(
@@ -101,6 +103,7 @@ class NestedAdapter(Publishable, LoadableModel):
         resampler_hidden_size: int = 1280,
         resampler_num_layers: int = 4,
         resampler_num_heads: int = 20,
+        projection_rank: int | None = None,
     ) -> None:
         super().__init__()
         given = locals()
@@ -109,12 +112,17 @@ class NestedAdapter(Publishable, LoadableModel):
         if subject_encoder != DEFAULT_ENCODER:
             self.register_to_config(subject_encoder=subject_encoder)
         self.register_to_config(**{name: given[name] for name in SUBJECT_ENCODERS[subject_encoder].settings})
+        if projection_rank is not None:
+            self.register_to_config(projection_rank=projection_rank)
         check_config(self.config)
         self.encoder = SUBJECT_ENCODERS[subject_encoder].from_config(self.config)
         self.projections = nn.Module()
         projection = get_mechanism(mechanism).projection
         if projection is not None:
-            _add_modules(self.projections, {path: projection(token_dim, width) for path, width in layers.items()})
+            modules: dict[str, nn.Module] = {path: projection(token_dim, width) for path, width in layers.items()}
+            if projection_rank is not None:
+                modules = {path: lower_rank(module, projection_rank) for path, module in modules.items()}
+            _add_modules(self.projections, modules)
 
     @classmethod
     def extract_init_dict(
@@ -147,7 +155,9 @@ class NestedAdapter(Publishable, LoadableModel):
                 ``user/repo/sub/folder/file.safetensors``. Other settings are then its own by default, apart from the
                 ``mechanism``, which is "nested".
             **config: Other settings of the class, such as ``num_queries`` and ``subject_token``. ``alpha`` defaults
-                to None for a ``mechanism`` that replaces no value.
+                to None for a ``mechanism`` that replaces no value. ``projection_rank`` makes small adapters. With
+                ``start_from`` it approximates what the other one's keys and values add to the UNet's own, or with None
+                makes them dense again.
 
         Raises:
             NestedAdapterError: The UNet is of an unknown family or of another one than ``base_family``, a setting is
@@ -163,7 +173,7 @@ class NestedAdapter(Publishable, LoadableModel):
         if image_feature_dim is not None:
             config["image_feature_dim"] = image_feature_dim
         if start_from is not None:
-            return cls._begun(cls._loaded(start_from, unet), config)
+            return cls._begun(cls._loaded(start_from, unet), config, unet)
         if image_feature_dim is None:
             raise NestedAdapterError(
                 "image_feature_dim is missing. Give the width of the vision tower's features, or an adapter as "
@@ -175,9 +185,12 @@ class NestedAdapter(Publishable, LoadableModel):
         layers = cross_attention_layers(unet)
         token_dim = next(iter(layers.values())).cross_attention_dim
         adapter = cls(layer_widths(unet), token_dim=token_dim, **config)
-        for path, layer in layers.items() if mechanism.projection is not None else ():
-            to_k, to_v = cast(nn.Linear, layer.to_k), cast(nn.Linear, layer.to_v)
-            adapter._projection(path).copy_from(to_k.weight, to_v.weight)
+        if config.get("projection_rank") is not None:
+            adapter.read_base(unet)
+            return adapter
+        for path, projection in adapter._projections.items():
+            to_k, to_v = cast(nn.Linear, layers[path].to_k), cast(nn.Linear, layers[path].to_v)
+            projection.copy_from(to_k.weight, to_v.weight)
         return adapter
 
     @classmethod
@@ -194,12 +207,20 @@ class NestedAdapter(Publishable, LoadableModel):
         return cls.from_any_source(*named_source(start), unet=unet)
 
     @classmethod
-    def _begun(cls, start: "NestedAdapter", config: Mapping[str, Any]) -> "NestedAdapter":
+    def _begun(cls, start: "NestedAdapter", config: Mapping[str, Any], unet: nn.Module) -> "NestedAdapter":
         """A new adapter with copies of another one's weights, in float32."""
-        with torch.device("meta"):
-            adapter = cls(**settings_from(start.config, config))
-        weights = {name: tensor.detach().to(torch.float32, copy=True) for name, tensor in start.state_dict().items()}
-        adapter.load_state_dict(weights, assign=True)
+        settings = settings_from(start.config, config)
+        same = settings.get("projection_rank") == start.config.get("projection_rank")
+        with torch.device("meta" if same else "cpu"):
+            adapter = cls(**settings)
+        copied = start if same else start.encoder
+        weights = {name: tensor.detach().to(torch.float32, copy=True) for name, tensor in copied.state_dict().items()}
+        (adapter if same else adapter.encoder).load_state_dict(weights, assign=True)
+        if same:
+            adapter.read_base(unet)
+        else:
+            copy_own_weights(adapter._projections, unet)
+            take_over(adapter._projections, start._projections)
         if "image_encoder" not in config:  # it reads the other one's
             adapter.origin, adapter.is_ip_adapter = start.origin, start.is_ip_adapter
         return adapter
@@ -260,9 +281,6 @@ class NestedAdapter(Publishable, LoadableModel):
     def reads_empty_image(self) -> bool:
         """Whether its encoder was trained with an empty image for rows without a prompt, as IP-Adapter's are."""
         return encoder_of(self.config).reads_empty_image
-
-    def _projection(self, path: str) -> Any:
-        return self.projections.get_submodule(path)
 
 
 def _add_modules(root: nn.Module, modules: Mapping[str, nn.Module]) -> None:

@@ -7,8 +7,8 @@ from ..errors import NestedAdapterError
 from ..files import shown
 from .checks import acting_mechanism
 
-# What the weights leave open: how the subject enters a layer, and names
-_LEFT_OPEN = ("mechanism", "alpha", "subject_token", "image_encoder")
+# What the weights leave open: how the subject enters a layer, names, and the form in which differences are kept
+_LEFT_OPEN = ("mechanism", "alpha", "subject_token", "image_encoder", "projection_rank")
 
 
 def settings_from(start: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

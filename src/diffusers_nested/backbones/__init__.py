@@ -3,6 +3,7 @@
 from .base import Backbone, BaseModel
 from .layers import cross_attention_layers, layer_heads, layer_levels, layer_widths
 from .registry import BACKBONES, BASE_FAMILY, backbone_of, family_of, titles
+from .weights import key_value_weights
 
 __all__ = [
     "BACKBONES",
@@ -12,6 +13,7 @@ __all__ = [
     "backbone_of",
     "cross_attention_layers",
     "family_of",
+    "key_value_weights",
     "layer_heads",
     "layer_levels",
     "layer_widths",

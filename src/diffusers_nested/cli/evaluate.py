@@ -26,8 +26,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Compare, print where the results are, and end with their table on stdout."""
     from ..evaluation import evaluate, read_settings
     from ..evaluation.report import SUMMARY
+    from ..evaluation.shots import load_prompts
     from ..evaluation.summary import as_table
     from ..miniature import evaluation  # noqa: F401 makes the miniature known
+    from ..miniature.language import log_unknown_words
 
     # functions named in the settings may be in a file here; it comes last, so that nothing installed is hidden by it
     sys.path.append(str(Path.cwd()))
@@ -36,7 +38,10 @@ def run(arguments: argparse.Namespace) -> None:
     settings = read_settings(arguments.settings, **changes)
     if arguments.num_inference_steps is not None:
         settings = replace(settings, call={**settings.call, "num_inference_steps": arguments.num_inference_steps})
+    speaks = os.environ.get("RANK", "0") == "0"  # of several processes, one
+    if speaks and settings.pipeline == "miniature":
+        log_unknown_words(load_prompts(settings.prompts))
     folder = evaluate(settings)
-    if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+    if speaks:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         sys.stdout.write(as_table(summary["conditions"]))

@@ -73,6 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
     images = read_images(arguments.image, arguments.word)
     where = {name: getattr(arguments, name) for name in ("subfolder", "weight_name", "subject_token")}
     images = with_word(images, arguments.prompt, adapter_words(adapters, **where))
+    if arguments.pipeline is None:
+        _log_unknown_words(arguments)
     pipeline = _pipeline(arguments, device)
     others = {name: getattr(arguments, name) for name in ("image_encoder_folder", "mechanism")}
     pipeline.load_nested_adapter(adapters, **where, **others)
@@ -83,6 +85,12 @@ def run(arguments: argparse.Namespace) -> None:
         pipeline.to(device)
     pictures = _draw(pipeline, arguments, images)
     write_pictures([_enlarged(picture) for picture in pictures] if arguments.pipeline is None else pictures, files)
+
+
+def _log_unknown_words(arguments: argparse.Namespace) -> None:
+    from ..miniature.language import log_unknown_words
+
+    log_unknown_words([text for text in (arguments.prompt, arguments.negative_prompt) if text])
 
 
 def _adapters(arguments: argparse.Namespace) -> list[str]:

@@ -44,6 +44,7 @@ def describe(name: str, found: Any) -> str:
         **_encoder(config),
         "parameters": f"{_millions(_count(adapter))}: {_millions(_count(adapter.encoder))} in the encoder, "
         f"{_millions(_count(adapter.projections))} in the layers",
+        **_rank(adapter),
         **_towers(config, found.image_encoders),
         **({} if is_file else {"format version": config["format_version"]}),
     }
@@ -66,6 +67,17 @@ def _towers(config: Mapping[str, Any], places: Sequence[str]) -> dict[str, str]:
         label = numbered("image encoder", number).replace("_", " ")
         rows[label] = f"{place}; {kind}{kinds} of width {one['image_feature_dim']}"
     return rows
+
+
+def _rank(adapter: Any) -> dict[str, str]:
+    """A row for projections of low rank."""
+    from ..mechanisms import low_rank_parts
+
+    parts = low_rank_parts(adapter.projections)
+    if not parts:
+        return {}
+    dense = _millions(sum(part.in_features * part.out_features for part in parts))
+    return {"layers": f"rank {adapter.config['projection_rank']}, added to the UNet's own keys and values ({dense})"}
 
 
 def _encoder(config: Mapping[str, Any]) -> dict[str, str]:

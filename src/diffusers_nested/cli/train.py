@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import AdapterLoadError, NestedAdapterError
 from ..training import TrainingConfig
-from .values import number_or_none
+from .values import number_or_none, whole_or_none
 
 if TYPE_CHECKING:
     from ..adapter import NestedAdapter
@@ -78,6 +78,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number_or_none,
         default=argparse.SUPPRESS,
         help="norm of a subject's value in units of the word's own, or none (default: 2, for mechanisms that have one)",
+    )
+    parser.add_argument(
+        "--projection_rank",
+        type=whole_or_none,
+        default=argparse.SUPPRESS,
+        help="train only this rank of what keys and values add to the UNet's own, for a small file, or none for dense "
+        "keys and values (default: that of --start_from, else none)",
     )
     parser.add_argument(
         "--validation_images",
@@ -172,7 +179,7 @@ def _adapter(
     """A new adapter with the given settings, or an earlier one that matches them."""
     from ..adapter import NestedAdapter
 
-    names = ("num_queries", "subject_token", "mechanism", "alpha")
+    names = ("num_queries", "subject_token", "mechanism", "alpha", "projection_rank")
     given = {name: value for name, value in vars(arguments).items() if name in names}
     if start is not None:
         return NestedAdapter.from_unet(unet, start_from=start, image_encoder=image_encoder, **given)
@@ -185,7 +192,7 @@ def _adapter(
         )
     adapter = NestedAdapter.from_pretrained(arguments.pretrained_adapter_name_or_path, unet=unet)
     different = [
-        f"{name} {adapter.config[name]!r}" for name, value in settings.items() if adapter.config[name] != value
+        f"{name} {adapter.config.get(name)!r}" for name, value in settings.items() if adapter.config.get(name) != value
     ]
     if different:
         raise NestedAdapterError(

@@ -45,4 +45,9 @@ def number_or_none(text: str) -> float | None:
     return None if text == "none" else float(text)
 
 
+def whole_or_none(text: str) -> int | None:
+    """A whole number, or None for "none"."""
+    return None if text == "none" else int(text)
+
+
 SEED = whole(0, 2**63 - 1)

@@ -5,6 +5,7 @@ from .base import KeyValueProjection, Mechanism, ValueProjection
 from .decoupled import DECOUPLED
 from .global_value import GLOBAL_VALUE
 from .located import LOCATED
+from .low_rank import low_rank_parts, lower_rank
 from .multiple_tokens import MULTIPLE_TOKENS
 from .nested import NESTED
 from .simple import SIMPLE
@@ -50,5 +51,7 @@ __all__ = [
     "Mechanism",
     "ValueProjection",
     "get_mechanism",
+    "low_rank_parts",
+    "lower_rank",
     "register_mechanism",
 ]

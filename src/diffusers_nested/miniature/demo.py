@@ -1,6 +1,7 @@
-"""The demo: a poster of what an adapter does, with people and pets that no model has seen."""
+"""The demo: what an adapter does, with people and pets that no model has seen."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,114 +10,139 @@ from PIL import Image
 from ..subjects import Subject
 from . import load_pipeline, path
 from .drawing import render
+from .hero import hero
 from .poster import Panel, poster
 from .sampling import sample
 from .world import Person, Pet, portrait, random_person, random_pet, snapshot
 
 logger = logging.getLogger(__name__)
 
+TITLE = "A photo becomes a word of the prompt"
 PROMPTS = (
-    "a photo of a person wearing a red shirt on the beach",
-    "a photo of a smiling person wearing a blue shirt in the snow",
-    "a photo of a sad person wearing a yellow shirt in the forest",
-    "a photo of a person wearing a white shirt and a green hat in the desert",
-    "a watercolor of a smiling person wearing a purple shirt in the city",
-    "a neon picture of a person wearing a green shirt in a room",
+    "a photo of a {} wearing a red shirt on the beach",
+    "a photo of a smiling {} wearing a blue shirt in the snow",
+    "a photo of a sad {} wearing a yellow shirt in the forest",
+    "a photo of a {} wearing a white shirt and a green hat in the desert",
+    "a watercolor of a smiling {} wearing a purple shirt in the city",
+    "a neon picture of a {} wearing a green shirt in a room",
 )
-SCALES = (1.0, 2.0, 4.0)
+PAIR_PROMPTS = (
+    "a photo of a person and a pet on the beach",
+    "a photo of a pet wearing a red shirt and a smiling person in the snow",
+    "a watercolor of a person wearing a green shirt and a pet in the forest",
+)
+SCALES = (0.5, 1.0, 1.25)
 SEED = 11  # of the noise, the same for all pictures of a row
+SHOWN = (PROMPTS[0], PROMPTS[1], PROMPTS[4])  # on the small picture
 
 
 def draw_demo(seed: int = 4) -> Image.Image:
-    """Generate all pictures and lay them out on one poster."""
+    """Three people, each in a scene: plain and at three scales."""
     rng = np.random.default_rng(seed)
-    people = [random_person(rng, held_out=True) for _ in range(3)]
-    pets = [random_pet(rng, held_out=True) for _ in range(2)]
-    pipeline = load_pipeline()
-    pipeline.load_nested_adapter([path("people"), path("pets")])
-    logger.info("three people in six scenes, plain and at λ = 1, 2, 4")
+    pipeline = _pipeline()
+    logger.info("three people in three scenes, plain and at scales 0.5, 1, 1.25")
+    texts, photos = [one.format("person") for one in SHOWN], [render(portrait(one), rng) for one in _people(rng)]
+    drawn = dial(pipeline, texts, photos, "person")
+    rows = [(text, [photos[i], *drawn[:, i]]) for i, text in enumerate(texts)]
+    footer = "The miniature world: no model has seen these people."
+    return hero(TITLE, ["photo", "no adapter", *map(_named, SCALES)], rows, footer)
+
+
+def draw_sheet(seed: int = 4) -> Image.Image:
+    """Everything on one large sheet: people, several photos, blends, other words, pets."""
+    rng = np.random.default_rng(seed)
+    people, pets = _people(rng), [random_pet(rng, held_out=True) for _ in range(2)]
+    pipeline = _pipeline()
+    logger.info("three people in six scenes, plain and at scales 0.5, 1, 1.25")
     panels = [scenes_panel(pipeline, people, rng)]
-    logger.info("several photos, a blend, other words, a person with a pet")
-    panels += [more_panel(pipeline, people, rng), pets_panel(pipeline, people, pets, rng)]
+    logger.info("several photos, a blend, other words, pets")
+    panels += [*more_panels(pipeline, people, rng), *pets_panels(pipeline, people, pets, rng)]
     return poster(
         panels,
-        "Nested attention: a photo becomes a word of the prompt",
+        f"Nested attention: {TITLE[0].lower()}{TITLE[1:]}",
         "The miniature world of diffusers-nested: 32 x 32 pixels, a real SDXL pipeline. "
         "No identity shown here was in any training data.",
     )
 
 
-def scenes_panel(pipeline: Any, people: list[Person], rng: np.random.Generator) -> Panel:
+def _pipeline() -> Any:
+    pipeline = load_pipeline()
+    pipeline.load_nested_adapter([path("people"), path("pets")])
+    return pipeline
+
+
+def _people(rng: np.random.Generator) -> list[Person]:
+    return [random_person(rng, held_out=True) for _ in range(3)]
+
+
+def dial(pipeline: Any, prompts: Sequence[str], photos: Sequence[np.ndarray], word: str) -> np.ndarray:
+    """Pictures of the prompts without photos, and with one each at ``SCALES``: uint8 (4, N, 32, 32, 3)."""
+    seeds = range(SEED, SEED + len(prompts))
+    drawn = [sample(pipeline, prompts, seeds)]
+    for scale in SCALES:
+        subjects = [[Subject(Image.fromarray(photo), token=word, scale=scale)] for photo in photos]
+        drawn.append(sample(pipeline, prompts, seeds, nested_adapter_image=subjects))
+    return np.stack(drawn)
+
+
+def scenes_panel(pipeline: Any, people: Sequence[Person], rng: np.random.Generator) -> Panel:
     """Rows of prompts: the plain pipeline, and each person at three scales."""
+    prompts = [prompt.format("person") for prompt in PROMPTS]
     photos = [render(portrait(person), rng) for person in people]
-    seeds = [SEED + i for i in range(len(PROMPTS))]
-    columns = [sample(pipeline, PROMPTS, seeds)]
-    headings = ["no adapter"]
-    for photo in photos:
-        for scale in SCALES:
-            subject = Subject(_image(photo), token="person", scale=scale)
-            columns.append(sample(pipeline, PROMPTS, seeds, nested_adapter_image=subject))
-            headings.append(f"scale {scale:g}")
-    top: list[np.ndarray | None] = [None]
-    for photo in photos:
-        top += [photo, None, None]
-    rows = [("the photo", top), *((p, [column[i] for column in columns]) for i, p in enumerate(PROMPTS))]
+    drawn = [dial(pipeline, prompts, [photo] * len(prompts), "person") for photo in photos]
+    columns = [*drawn[0], *(column for one in drawn[1:] for column in one[1:])]
+    headings = ["no adapter", *(_named(scale) for _ in people for scale in SCALES)]
+    top = [None, *(picture for photo in photos for picture in (photo, None, None))]
+    rows = [("the photo", top), *((text, [column[i] for column in columns]) for i, text in enumerate(prompts))]
     return Panel("The same prompts with three people", headings, rows)
 
 
-def more_panel(pipeline: Any, people: list[Person], rng: np.random.Generator) -> Panel:
+def more_panels(pipeline: Any, people: Sequence[Person], rng: np.random.Generator) -> list[Panel]:
     """Several photos of one subject, a blend of two, and other words for the same subject."""
-    first, second = (_image(render(portrait(person), rng)) for person in people[:2])
-    views = [_image(render(snapshot(rng, people[0]), rng)) for _ in range(3)]
-    prompt = "a photo of a smiling {} wearing a blue shirt on the beach"
-    several = [first, *views]
-    counts = [
-        sample(pipeline, [prompt.format("person")], [SEED], nested_adapter_image={"person": several[: n + 1]})[0]
-        for n in range(4)
-    ]
-    blends = [Subject([first, second], token="person", image_weights=[1 - w, w]) for w in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    mixed = [sample(pipeline, [prompt.format("person")], [SEED], nested_adapter_image=blend)[0] for blend in blends]
-    words = ("king", "wizard", "clown")
-    others = [
-        sample(
-            pipeline,
-            [prompt.format(word)],
-            [SEED],
-            nested_adapter_image=Subject(first, token=word, adapter_name="person"),
-        )[0]
-        for word in words
-    ]
-    photos = [np.asarray(photo) for photo in several]
-    rows = [
-        ("four photos of one person", [*photos, None, None, None, None, None]),
-        ("… the first, the first two, three, four of them", [*counts, None, None, None, None, None]),
-        ("a blend of two people, from the one to the other", [photos[0], np.asarray(second), *mixed]),
-        ("another word for the person: king, wizard, clown", [photos[0], *others]),
-    ]
-    return Panel(f"More from the same adapter, in the prompt: {prompt.format('person')}", [""] * 9, rows)
+    photos = [render(portrait(people[0]), rng), *(render(snapshot(rng, people[0]), rng) for _ in range(3))]
+    second = render(portrait(people[1]), rng)
+    first, *views = map(Image.fromarray, photos)
+    several = [Subject([first, *views][: n + 1], token="person") for n in range(4)]
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
+    pair = [first, Image.fromarray(second)]
+    blends = [Subject(pair, token="person", image_weights=[1 - share, share]) for share in shares]
+    words = ("king", "wizard", "chef", "clown")
+    others = [Subject(first, token=word, adapter_name="person") for word in words]
 
-
-def pets_panel(pipeline: Any, people: list[Person], pets: list[Pet], rng: np.random.Generator) -> Panel:
-    """People with pets: two adapters, each at its own word."""
-    prompts = (
-        "a photo of a person and a pet on the beach",
-        "a photo of a pet wearing a red shirt and a smiling person in the snow",
-        "a watercolor of a person wearing a green shirt and a pet in the forest",
-    )
-    rows = []
-    for person, pet in zip(people, pets, strict=False):
-        pair = [render(portrait(subject), rng) for subject in (person, pet)]
-        subjects = {"person": _image(pair[0]), "pet": _image(pair[1])}
-        pictures = sample(pipeline, prompts, [SEED, SEED + 1, SEED + 2], nested_adapter_image=subjects)
-        alone = sample(
-            pipeline,
-            ["a photo of a smiling pet wearing a red shirt in the desert"],
-            [SEED],
-            nested_adapter_image={"pet": subjects["pet"]},
+    def row(prompt: str, subjects: Sequence[Subject]) -> list[np.ndarray]:
+        texts = [prompt.format(one.token) for one in subjects]
+        return list(
+            sample(pipeline, texts, [SEED] * len(texts), nested_adapter_image=[[subject] for subject in subjects])
         )
-        rows.append(("a person with their pet", [*pair, *pictures, alone[0]]))
-    return Panel("Two adapters in one picture", ["person", "pet", "beach", "snow", "forest", "the pet alone"], rows)
+
+    smiling, plain = PROMPTS[1].format("person"), PROMPTS[0]
+    names = [f"photo {n + 1}" for n in range(4)], ["the first", "the first two", "the first three", "all four"]
+    parts = ["photo A", "photo B", *(f"{1 - share:.0%} A" for share in shares)]
+    return [
+        Panel("Several photos of one person", [*names[0], *names[1]], [(smiling, [*photos, *row(smiling, several)])]),
+        Panel("A blend of two people", parts, [(smiling, [photos[0], second, *row(smiling, blends)])]),
+        Panel("Another word", ["the photo", *words], [(plain.format("…"), [photos[0], *row(plain, others)])]),
+    ]
 
 
-def _image(picture: np.ndarray) -> Image.Image:
-    return Image.fromarray(picture)
+def pets_panels(pipeline: Any, people: Sequence[Person], pets: Sequence[Pet], rng: np.random.Generator) -> list[Panel]:
+    """People with pets, two adapters at a word each; and a pet alone."""
+    pairs = [[render(portrait(one), rng) for one in pair] for pair in zip(people, pets, strict=False)]
+    seeds = range(SEED, SEED + len(PAIR_PROMPTS))
+    columns = [sample(pipeline, PAIR_PROMPTS, seeds)]
+    for person, pet in pairs:
+        subjects = {"person": Image.fromarray(person), "pet": Image.fromarray(pet)}
+        columns.append(sample(pipeline, PAIR_PROMPTS, seeds, nested_adapter_image=subjects))
+    photos = [(f"the {name}'s photo", [None, *(pair[i] for pair in pairs)]) for i, name in enumerate(("person", "pet"))]
+    rows = [*photos, *((text, [column[i] for column in columns]) for i, text in enumerate(PAIR_PROMPTS))]
+    prompts, photo = [prompt.format("pet") for prompt in SHOWN], pairs[0][1]
+    alone = dial(pipeline, prompts, [photo] * len(prompts), "pet")
+    scenes = [(text, [photo, *alone[:, i]]) for i, text in enumerate(prompts)]
+    return [
+        Panel("A person with a pet: two adapters, scale 1", ["no adapter", "one pair", "another"], rows),
+        Panel("A pet", ["the photo", "no adapter", *map(_named, SCALES)], scenes),
+    ]
+
+
+def _named(scale: float) -> str:
+    return f"scale {scale:g}"  # the font has no λ

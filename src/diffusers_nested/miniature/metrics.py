@@ -11,7 +11,7 @@ from ..errors import NestedAdapterError
 from ..evaluation import Reference, Shot
 from ..evaluation.metrics import IdentitySimilarity, Metric, Scores
 from . import load_recogniser
-from .prompts import wanted, words_of
+from .prompts import place_of, wanted
 from .recogniser import PERSON_TRAITS, PET_TRAITS, Recogniser, crop_subject
 
 _TRAITS = {"person": PERSON_TRAITS, "pet": PET_TRAITS}
@@ -108,9 +108,9 @@ def in_order(shot: Shot) -> list[str]:
     """The words of a shot's subjects in the order in which the prompt names them.
 
     Raises:
-        NestedAdapterError: There are more than two; the miniature has no such pictures.
+        NestedAdapterError: There are more than two, of which the miniature has no pictures, or the prompt lacks one.
     """
-    order = sorted(shot.reference.words, key=words_of(shot.prompt).index)
+    order = sorted(shot.reference.words, key=lambda word: place_of(shot.prompt, word))
     if len(order) > 2:
         raise NestedAdapterError(f"The miniature draws at most two subjects, got {', '.join(order)}.")
     return order

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from .recogniser import TRAITS
+from ..errors import NestedAdapterError
+from .language.known import words_of
+from .language.reading import Said, is_one_group, said_in
 
 PROMPTS = (
     "a photo of a {} wearing a red shirt on the beach",
@@ -11,16 +13,10 @@ PROMPTS = (
     "a photo of a {} wearing a white shirt and a green hat in the desert",
     "a watercolor of a {} wearing a purple shirt in the city",
 )
-_STYLES = {"watercolor": "watercolor", "pencil drawing": "pencil", "neon picture": "neon", "photo": "photo"}
-
-
-def words_of(prompt: str) -> list[str]:
-    """The words of a prompt, in lower case and without commas."""
-    return prompt.lower().replace(",", " ").split()
 
 
 def wanted(prompt: str, order: Sequence[str]) -> list[dict[str, str]]:
-    """What a prompt asks for.
+    """What a prompt asks for, by all words of the miniature's language.
 
     Args:
         prompt: The prompt.
@@ -28,20 +24,52 @@ def wanted(prompt: str, order: Sequence[str]) -> list[dict[str, str]]:
 
     Returns:
         Per subject, those of place, style, shirt, hat and expression that the prompt names. Place and style hold for
-        all subjects; clothes belong to the subject before them, an expression to the one after it.
+        all subjects; clothes belong to the subject before them, an expression to the noun that it stands before, or
+        else to the subject before it.
+
+    Raises:
+        NestedAdapterError: The prompt lacks a subject's word.
     """
     words = words_of(prompt)
-    text = f" {' '.join(words)} "
-    styles = [answer for style, answer in _STYLES.items() if f" {style} of " in text]
-    sites = [word for word in words if word in TRAITS["scene.place"]]
-    shared = [*(("style", style) for style in styles[:1]), *(("place", site) for site in sites[:1])]
+    nouns = _positions(words, order)
+    said = list(said_in(words))
+    styles = sorted((one for one in said if one.kind == "style"), key=lambda one: one.answer == "photo")
+    places = [one for one in said if one.kind == "place"]
+    shared = {one.kind: one.answer for one in (*styles[:1], *places[:1])}
     named = [dict(shared) for _ in order]
-    places = [words.index(word) for word in order]
-    for i, word in enumerate(words):
-        before = max((n for n, place in enumerate(places) if place < i), default=0)
-        after = min((n for n, place in enumerate(places) if place > i), default=len(order) - 1)
-        if word in ("shirt", "hat") and words[i - 1] in TRAITS[f"scene.{word}"]:
-            named[before][word] = words[i - 1]
-        elif word in TRAITS["scene.expression"]:
-            named[after]["expression"] = word
+    for one in said:
+        if one.kind in ("shirt", "hat", "expression", "clause"):
+            kind = one.kind.replace("clause", "expression")
+            named[_owner(one, words, nouns)][kind] = one.answer
     return named
+
+
+def place_of(prompt: str, word: str) -> int:
+    """Where a subject's word, or words, first stand among the words of a prompt.
+
+    Raises:
+        NestedAdapterError: They do not.
+    """
+    return _positions(words_of(prompt), [word])[0]
+
+
+def _positions(words: Sequence[str], order: Sequence[str]) -> list[int]:
+    """Where the subjects' words stand, each after the one before."""
+    found: list[int] = []
+    for name in order:
+        own = words_of(name)
+        starts = range(found[-1] + 1 if found else 0, len(words))
+        here = next((start for start in starts if words[start : start + len(own)] == own), None)
+        if here is None:
+            raise NestedAdapterError(f"The prompt {' '.join(words)!r} has no word {name!r} where its subject is to be.")
+        found.append(here)
+    return found
+
+
+def _owner(one: Said, words: Sequence[str], nouns: Sequence[int]) -> int:
+    """The number of the subject that something is said of."""
+    before = max((number for number, noun in enumerate(nouns) if noun < one.start), default=0)
+    after = next((number for number, noun in enumerate(nouns) if noun >= one.end), None)
+    if one.kind == "expression" and after is not None and is_one_group(words[one.end : nouns[after]]):
+        return after
+    return before

@@ -67,6 +67,8 @@ def load_all(
         if isinstance(item, NestedAdapter):
             item.check_fits(unet)
             adapter, source = item, _origin_of(item, subfolder, hub)  # left as it is: it may be in training
+            if item.needs_base:
+                item.read_base(unet)
         else:
             keywords = {"weight_name": weight_name, "variant": variant, "dtype": torch_dtype or unet.dtype}
             adapter, source = _load(item, subfolder, hub, unet, mechanism=mechanism, subject_token=word, **keywords)
@@ -124,6 +126,7 @@ def _load(
     source, weight_name = source_of(item, subfolder, weight_name, **hub)
     adapter = NestedAdapter.from_any_source(source, weight_name, torch_dtype=dtype, unet=unet, **keywords)
     assert adapter.origin is not None  # it has just been loaded
+    adapter.fuse()
     return adapter.requires_grad_(False), replace(source, revision=adapter.origin.revision)
 
 

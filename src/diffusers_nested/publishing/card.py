@@ -191,6 +191,7 @@ def _details(facts: CardFacts) -> str:
         "Word": markdown_text(config["subject_token"]),
         "Subject tokens per photo": config["num_queries"],
         "Mechanism": f"{markdown_text(config['mechanism'])}, α = {config['alpha']}",
+        **({"Rank of the projections": rank} if (rank := config.get("projection_rank")) else {}),
         "Base family": f"{markdown_text(config['base_family'])}, {len(config['layers'])} layers",
         "Parameters": f"{facts.parameters / 1e6:.1f} M",
         "Weights": f"{facts.weights_size / 1e6:.1f} MB",

@@ -61,6 +61,7 @@ def train_adapter(
     """
     _check(pipeline, adapter, dataset, config, validation_images)
     check_encoder(adapter.config, adapter.image_features, image_encoder)
+    adapter.read_base(inner_unet(pipeline))  # of this one, as loading will take them from the pipeline's, too
     positions = _word_positions(pipeline, adapter, [dataset, validation_dataset or []], config)
     accelerator = _accelerator(config)
     processes = accelerator.num_processes

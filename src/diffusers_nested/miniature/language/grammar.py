@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from diffusers_nested.miniature.world import Scene
-
+from ..world import Scene
 from . import vocabulary as v
 from .splits import is_held_out, on_side
 from .subject_words import Piece, Subject, pick, spoken
@@ -107,7 +106,7 @@ def _joined(subjects: list[Subject], rng: np.random.Generator) -> list[Piece]:
     """One or two subjects from left to right."""
     if len(subjects) == 1:
         return subjects[0].words
-    between = pick(rng, ("and", "next to", "beside", "to the left of", "and", "together with"), first=0.5)
+    between = pick(rng, v.BETWEEN, first=0.5)
     return [*subjects[0].words, *spoken(between), *subjects[1].words]
 
 

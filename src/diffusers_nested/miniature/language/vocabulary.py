@@ -6,7 +6,7 @@ noun itself says something of the picture, as "king" or "old man" do in real cap
 
 from collections.abc import Callable
 
-from diffusers_nested.miniature.world import Person
+from ..world import Person
 
 COLOURS: dict[str, tuple[str, ...]] = {
     "red": ("red", "scarlet", "crimson"),
@@ -70,6 +70,10 @@ PATTERNS: dict[str, tuple[str, ...]] = {
     "blaze": ("a blaze", "a stripe on the forehead"),
     "mask": ("a mask", "a masked muzzle"),
 }
+ARTICLES = ("a", "the", "one", "this", "")
+HAVING = ("with", "who has", "having")
+BARE_EYES = ("without glasses", "with no glasses")
+BETWEEN = ("and", "next to", "beside", "to the left of", "and", "together with")  # two subjects from left to right
 SPECIES: dict[str, tuple[str, ...]] = {
     "cat": ("cat", "kitten"),
     "dog": ("dog", "puppy", "hound"),

@@ -7,8 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from diffusers_nested.miniature.world import Look, Person, Pet
-
+from ..world import Look, Person, Pet
 from . import vocabulary as v
 from .splits import on_side, pairs_of
 
@@ -43,7 +42,7 @@ class Subject:
         if clothes:
             clauses.insert(0 if rng.random() < 0.4 else len(clauses), clothes)
         words = [*spoken(" ".join(before), "attribute"), *spoken(noun, f"noun {number}")]
-        article = pick(rng, ("a", "the", "one", "this", ""), first=0.8)
+        article = pick(rng, v.ARTICLES, first=0.8)
         if article == "a" and words[0][0][0] in "aeiou":
             article = "an"
         words = [*spoken(article), *words]
@@ -87,9 +86,8 @@ def _clothes(look: Look, rng: np.random.Generator, held_out: bool, named: dict[s
         named["shirt"] = look.shirt
     if look.hat != "none" and (held_out or rng.random() < 0.88):
         first_verb, garment, shade = pick(rng, _ways("hat", look.hat, held_out), first=0.15)
-        pairs += pairs_of((first_verb, garment, shade))[
-            verb != "" :
-        ]  # the verb stands before the shirt, if there is one
+        own = pairs_of((first_verb, garment, shade))
+        pairs += own[1:] if verb else own  # the verb stands before the shirt, if there is one
         verb = verb or first_verb
         worn.append(f"{_article(shade)} {shade} {garment}")
         named["hat"] = look.hat
@@ -147,13 +145,13 @@ def _person(who: Person, look: Look, rng: np.random.Generator, described: bool) 
 
 def _glasses(who: Person, rng: np.random.Generator) -> str:
     if who.glasses == "none":
-        return pick(rng, ("without glasses", "with no glasses"))
+        return pick(rng, v.BARE_EYES)
     verb = pick(rng, ("with", "wearing", "who wears", "in"), first=0.5)
     return f"{verb} {pick(rng, v.GLASSES, first=0.6).format(who.glasses)}"
 
 
 def _with(thing: str, rng: np.random.Generator) -> str:
-    return f"{pick(rng, ('with', 'who has', 'having'), first=0.7)} {thing}"
+    return f"{pick(rng, v.HAVING, first=0.7)} {thing}"
 
 
 def _pet(who: Pet, rng: np.random.Generator, described: bool) -> tuple[list[str], list[str], str]:

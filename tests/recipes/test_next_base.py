@@ -1,0 +1,84 @@
+"""What is measured of the next base and its adapters, and what a base starts from."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from diffusers_nested import miniature
+from diffusers_nested.miniature.world import ROLES, Person
+from recipes.miniature.words import base, encoders, tables
+from recipes.miniature.words.gates import COLOURED, named_in, named_scenes
+from recipes.miniature.words.others import caption_with, measure
+from recipes.miniature.words.tokenizer import build_tokenizer
+
+SOMEONE = Person("tan", "blue", "short", "green", "none", "none")
+
+
+def test_gates_ask_for_what_captions_name():
+    asked = [(scene, caption, named_in(scene, caption)) for scene, caption in named_scenes(120, seed=5)]
+    assert {name for *_, named in asked for name in named} > {*COLOURED, "scene.style", "scene.place"}
+    for scene, caption, named in asked:
+        who, look = scene.subjects[0], scene.looks[0]
+        assert isinstance(who, Person)
+        if "eye" in caption.text and scene.style != "pencil":
+            assert named["person.eyes"] == who.eyes
+        assert named.get("scene.hat", look.hat) == look.hat and (
+            "no glasses" not in caption.text or who.glasses == "none"
+        )
+        assert not (scene.style == "pencil" and set(named) & set(COLOURED))
+
+
+def test_a_role_is_told_by_its_word_alone():
+    rng = np.random.default_rng(0)
+    for role in ROLES[1:]:
+        text = caption_with(role, SOMEONE, role, rng)
+        assert len(re.findall(rf"\b{role}\b", text)) == 1
+        assert not re.search("crown|nose|'s hat|cooking|pointed|hair|glasses", text)
+
+
+def test_roles_and_two_people_make_a_table():
+    pipeline = miniature.load_pipeline()
+    pipeline.load_nested_adapter(miniature.path("people"), adapter_name="person")
+    found = measure(pipeline, miniature.load_recogniser(), people=2, steps=1)
+    assert [row["case"] for row in found["rows"]] == [
+        f"{case}, {scale}" for case in ("another word", "two people") for scale in ("no photo", "λ = 1", "λ = 2")
+    ]
+    lines = tables.others_table(found)
+    assert lines[0] == "| | role as named | identity | another's |"
+    assert lines[-1].startswith("| two people, λ = 2 |  | ") and len(lines) == 8
+
+
+def test_words_of_bases_stand_side_by_side(capsys):
+    first = Path(tables.__file__).parent / "results" / "first.json"
+    tables.main("words", [str(first), str(first)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| | Stable Diffusion | first base | first base |"
+    assert lines[2] == "| attention to the start token and padding | 0.9 to 0.99 in most heads | 0.234 | 0.234 |"
+
+
+def test_gates_make_a_table():
+    names = ["person.skin", "person.hair", "person.hair_style", "person.hair_style (bare heads)", "person.glasses"]
+    followed = ["style", "place", "shirt", "hat", "expression"], ["hair", "glasses", "eyes"]
+    found = {f"reads {name}": 0.9 for name in names} | {f"cosine {which} identity": 0.5 for which in ("same", "other")}
+    found |= {
+        f"follows {kind}.{one}": 0.75 for kind, part in zip(("scene", "person"), followed, strict=True) for one in part
+    }
+    lines = tables.gates_table(found)
+    assert "| Samples follow the style named | ≥ 90 % | 75.0 % |" in lines and len(lines) == 16
+
+
+def test_a_base_needs_what_it_starts_from_only_at_its_beginning(tmp_path, monkeypatch):
+    def beginning(first: Path, unet: nn.Module) -> None:
+        raise FileNotFoundError(first)
+
+    tokenizer = build_tokenizer(sentences=500)
+    monkeypatch.setattr(encoders, "train", lambda folder, name: nn.Identity())
+    monkeypatch.setattr(base, "start_from", beginning)
+    with pytest.raises(FileNotFoundError):
+        base.build(tmp_path, "alone", tokenizer)
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / base.CHECKPOINT).touch()
+    assert base.build(tmp_path, "alone", tokenizer).unet is not None
