@@ -13,6 +13,7 @@ import tiny_pipeline as tiny
 import tiny_towers as towers
 from diffusers_nested import NestedAdapter, NestedAdapterError
 from diffusers_nested.cli import main
+from diffusers_nested.cli.train import _image_encoder
 from diffusers_nested.data import Triplet
 from diffusers_nested.training import TrainingConfig, train_adapter
 from diffusers_nested.vision import ImageEncoder, ImageEncoders, load_vision_tower
@@ -184,6 +185,14 @@ def without_registers(folder: Path) -> None:
     towers.save(folder, "dinov2", 2, width=DINO)
 
 
+def without_a_count(folder: Path) -> None:
+    change_config(folder, image_feature_count=[5, None])
+
+
+def without_preprocessing(folder: Path) -> None:
+    shutil.rmtree(folder / "feature_extractor_2")
+
+
 def as_one(folder: Path) -> None:
     change_config(folder, image_feature_dim=CLIP, image_feature_count="leave out", image_encoder_type="leave out")
 
@@ -207,6 +216,8 @@ WRONG = {
     of_another_size: r"image_encoder_2 gives 10 features .*, but the adapter reads 5: .*the same preprocessing",
     without_registers: "image_encoder_2 is a 'dinov2', but the adapter reads a 'dinov2_with_registers'",
     as_one: "do not match its config.json",
+    without_a_count: r"image_feature_count is \[5, None\], expected a list of 2 numbers",
+    without_preprocessing: r"There is no feature_extractor_2/ beside .*224 x 224|gives 785 features",
     without_counts: r"image_feature_count is None, expected a list of 2",
     of_three: "image_encoder_type has 3 values, but image_feature_dim has 2",
     of_no_kind: "image_encoder_type must be one of clip_vision_model, dinov2, .*got",
@@ -225,17 +236,31 @@ def test_other_towers_are_refused_before_anything_changes(change, folder, pipeli
 def test_a_folder_for_each_tower(folder, pipeline):
     (folder / "image_encoder").rename(folder / "mine")
     (folder / "image_encoder_2").rename(folder / "mine_2")
-    expected = NestedAdapter.from_pretrained(folder)
     with pytest.raises(NestedAdapterError, match=r"without an image encoder"):
         pipeline.load_nested_adapter(folder)
-    with pytest.raises(NestedAdapterError, match=r"has 1 folders, but the adapter reads 2 vision towers"):
-        pipeline.load_nested_adapter(folder, image_encoder_folder=["mine"])
+    for wrong in (["mine"], ["mine", None], []):
+        with pytest.raises(
+            NestedAdapterError, match=r"image_encoder_folder is \[.*but the adapter reads 2 vision towers"
+        ):
+            pipeline.load_nested_adapter(folder, image_encoder_folder=wrong)
     for given in ("mine", ["mine", "mine_2"]):
         pipeline.load_nested_adapter(folder, image_encoder_folder=given)
         names = pipeline.unet._nested_adapter_state.loaded["person"].encoder_names
         assert names == (str(folder / "mine"), str(folder / "mine_2"))
         pipeline.unload_nested_adapter()
-    assert expected.config["image_feature_dim"] == [CLIP, DINO]
+
+
+def test_a_numbered_folder_has_the_preprocessing_of_its_number(folder, pipeline):
+    pipeline.load_nested_adapter(folder)
+    expected = generate(pipeline)
+    pipeline.unload_nested_adapter()
+    other = towers.FAMILIES["dinov2"][2](**towers.CROP, image_mean=[0.1] * 3)
+    other.save_pretrained(folder / "feature_extractor_2")
+    swap(folder)
+    pipeline.load_nested_adapter(folder, image_encoder_folder=["image_encoder_2", "image_encoder"])
+    first, second = pipeline.unet._nested_adapter_state.loaded["person"].encoder.parts
+    assert list(second.processor.image_mean) == [0.1] * 3 and list(first.processor.image_mean) != [0.1] * 3
+    assert not (generate(pipeline) == expected).all()
 
 
 @pytest.mark.parametrize("settings", [{"subject_encoder": "resampler"}, {"subject_encoder": "image_projection"}])
@@ -310,11 +335,15 @@ def test_command_line(folder, tmp_path, capsys, monkeypatch):
     config = NestedAdapter.from_pretrained("run").config
     assert config["image_encoder"] == both and config["image_feature_dim"] == [CLIP, DINO]
     assert config["image_features"] == ["last", "pooled"] and config["image_feature_count"] == [5, 1]
-    assert main(["train", *flags, "--start_from", "run", "--output_dir", "second"]) == 0
-    assert NestedAdapter.from_pretrained("second").config["image_features"] == ["last", "pooled"]
+    begun = NestedAdapter.from_unet(tiny.components()["unet"], start_from="run")
+    encoder, named = _image_encoder(None, begun)  # those of the adapter to start from
+    assert named == both and begun.config["image_features"] == ["last", "pooled"]
+    assert [part.kind for part in encoder.parts] == ["clip_vision_model", "dinov2_with_registers"]
     capsys.readouterr()
     assert main(["train", *flags, "--start_from", "run", "--image_encoder", both[0], "--output_dir", "third"]) == 2
     assert "reads 2 vision towers, but the image encoder has 1" in capsys.readouterr().err
+    assert main(["train", *flags, "--start_from", "run", "--image_features", "last", "--output_dir", "third"]) == 2
+    assert "--image_features is 'last', but the adapter to start from reads last pooled" in capsys.readouterr().err
     assert main(["inspect", "run"]) == 0
     out = capsys.readouterr().out
     assert f"image encoder   {both[0]}; clip_vision_model, last features of width {CLIP}\n" in out

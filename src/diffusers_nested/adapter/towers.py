@@ -37,11 +37,11 @@ def check_towers(config: Mapping[str, Any]) -> None:
             )
     if count == 1:
         return
-    if not isinstance(config.get("image_feature_count"), list):
+    counts = config.get("image_feature_count")
+    if not isinstance(counts, list) or None in counts:
         raise NestedAdapterError(
-            f"image_feature_count is {config.get('image_feature_count')!r}, expected a list of {count}: the number of "
-            "features of an image that each vision tower gives. Build the adapter with "
-            "**image_encoder.adapter_settings()."
+            f"image_feature_count is {counts!r}, expected a list of {count} numbers: how many features of an image "
+            "each vision tower gives. Build the adapter with **image_encoder.adapter_settings()."
         )
     if isinstance(config["image_encoder"], str):
         raise NestedAdapterError(

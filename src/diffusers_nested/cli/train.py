@@ -181,15 +181,15 @@ def _adapter(
 
     names = ("num_queries", "subject_token", "mechanism", "alpha", "projection_rank")
     given = {name: value for name, value in vars(arguments).items() if name in names}
+    wanted: Any = arguments.image_features
+    wanted = wanted[0] if wanted is not None and len(wanted) == 1 else wanted
     if start is not None:
+        _check_features(wanted, start, "the adapter to start from")
         return NestedAdapter.from_unet(unet, start_from=start, image_encoder=image_encoder, **given)
     settings = {**_DEFAULTS, **given}
     if arguments.pretrained_adapter_name_or_path is None:
-        features: Any = arguments.image_features or "last"
-        features = features[0] if len(features) == 1 else features
-        return NestedAdapter.from_unet(
-            unet, image_encoder=image_encoder, **encoder.adapter_settings(features), **settings
-        )
+        reads = encoder.adapter_settings(wanted or "last")
+        return NestedAdapter.from_unet(unet, image_encoder=image_encoder, **reads, **settings)
     adapter = NestedAdapter.from_pretrained(arguments.pretrained_adapter_name_or_path, unet=unet)
     different = [
         f"{name} {adapter.config.get(name)!r}" for name, value in settings.items() if adapter.config.get(name) != value
@@ -199,7 +199,21 @@ def _adapter(
             f"{arguments.pretrained_adapter_name_or_path} has {', '.join(different)}, which differs from the flags. "
             "Pass the adapter's own values."
         )
+    _check_features(wanted, adapter, arguments.pretrained_adapter_name_or_path)
     return adapter
+
+
+def _check_features(wanted: Any, adapter: "NestedAdapter", name: str) -> None:
+    """Raise if other features are asked for than an adapter reads."""
+    from ..vision import each_tower
+    from ..vision.several import each_of
+
+    count = len(each_tower(adapter.config))
+    reads = each_of(adapter.image_features, count)
+    if wanted is not None and each_of(wanted, count) != reads:
+        raise NestedAdapterError(
+            f"--image_features is {wanted!r}, but {name} reads {' '.join(reads)}. Leave it out, or start a new adapter."
+        )
 
 
 def _descriptions() -> dict[str, str]:

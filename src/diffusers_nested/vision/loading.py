@@ -69,7 +69,7 @@ def _processor(tower: Tower, stored: Path | None) -> Any:
         return kind.processor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     processor = kind.processor(**kind.preprocessing) if stored is None else read_processor(stored, kind.processor)
     where = f"There is no {tower.preprocessing}/ beside {tower.place}: the default" if stored is None else str(stored)
-    check_processor_fits(processor, tower.config, where, kind.any_size)
+    check_processor_fits(processor, tower.config, where, kind.any_size, tower.preprocessing)
     return processor
 
 

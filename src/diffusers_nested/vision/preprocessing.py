@@ -27,7 +27,9 @@ def read_processor(path: Path, kind: type[Any]) -> Any:
     return kind(**known_settings({**raw, **sizes}, _RULES, str(path), AdapterLoadError))
 
 
-def check_processor_fits(processor: Any, config: Any, where: str, any_size: bool = False) -> None:
+def check_processor_fits(
+    processor: Any, config: Any, where: str, any_size: bool = False, folder: str = "feature_extractor"
+) -> None:
     """Raise unless the preprocessing turns photos of any shape into pictures that the tower can read.
 
     Args:
@@ -35,6 +37,7 @@ def check_processor_fits(processor: Any, config: Any, where: str, any_size: bool
         config: The tower's configuration.
         where: Where the preprocessing comes from, for the message.
         any_size: Whether the tower takes pictures of other sizes than its ``image_size``.
+        folder: Name of the folder for it beside the tower.
 
     Raises:
         AdapterLoadError: The sizes differ; the message gives both.
@@ -46,12 +49,12 @@ def check_processor_fits(processor: Any, config: Any, where: str, any_size: bool
     if not any_size:
         raise AdapterLoadError(
             f"{where} makes {what}, but the image encoder expects {side} x {side}. Put the preprocessing that it "
-            "was trained with into feature_extractor/ beside it, with a crop_size equal to its image_size."
+            f"was trained with into {folder}/ beside it, with a crop_size equal to its image_size."
         )
     if made is None or min(made) < patch or not fits_memory(config, made):
         raise AdapterLoadError(
             f"{where} makes {what}, but the image encoder expects all of one size, of 1 to {MAX_PATCHES} patches of "
-            f"{patch} x {patch}. Put the preprocessing that it was trained with into feature_extractor/ beside it."
+            f"{patch} x {patch}. Put the preprocessing that it was trained with into {folder}/ beside it."
         )
 
 

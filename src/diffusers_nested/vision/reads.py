@@ -58,11 +58,12 @@ def check_count(config: Mapping[str, Any], encoder: ImageEncoder, features: str,
         AdapterLoadError: The tower has no such features, or another number of them; the message gives both.
     """
     wanted, count = config.get("image_feature_count"), encoder.count_of(features)
+    encoder.width_of(features)  # raises if it has none
     if wanted not in (None, count):
+        titles = TITLES[features] if count > 1 else TITLES[features].removesuffix("s")
         raise AdapterLoadError(
-            f"{what} gives {count} {TITLES[features]} of an image, but the adapter reads {wanted}: its pictures or its "
-            "patches have another size. Use the image encoder that the adapter was trained with, and the same "
-            "preprocessing."
+            f"{what} gives {count} {titles} of an image, but the adapter reads {wanted}: its pictures or its patches have "
+            "another size. Use the image encoder that the adapter was trained with, and the same preprocessing."
         )
 
 

@@ -14,7 +14,7 @@ from .tower_files import read_tower_config
 
 OWN_FOLDER = "image_encoder"
 PREPROCESSING = "feature_extractor"
-_NUMBERED = re.compile(rf"{OWN_FOLDER}_(\d+)")
+_NUMBERED = re.compile(rf"{OWN_FOLDER}(?:_(\d+))?")
 
 
 def numbered(name: str, number: int) -> str:
@@ -31,13 +31,13 @@ class Tower:
         folder: Its folder, relative to the top of the source.
         is_of_ip_adapter: Whether it belongs to an IP-Adapter's file. Without preprocessing of its own beside it, photos
             are then prepared as in diffusers, by the defaults for its input size.
-        number: Its number among the towers of the adapter that its folder belongs to; by default its folder says so.
+        number: Its number among the towers that the adapter reads.
     """
 
     source: Source
     folder: str
     is_of_ip_adapter: bool = False
-    number: int | None = None
+    number: int = 1
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class Tower:
     def preprocessing(self) -> str:
         """The name of the folder beside it that has its preprocessing."""
         named = _NUMBERED.fullmatch(self.folder.split("/")[-1])
-        return numbered(PREPROCESSING, self.number or (int(named[1]) if named else 1))
+        return numbered(PREPROCESSING, self.number if named is None else int(named[1] or 1))
 
     def path_of(self, name: str) -> str:
         """Path of one of its files, relative to the top of the source."""

@@ -71,10 +71,10 @@ def each_folder(folder: Any, count: int) -> list[str]:
     if not isinstance(folder, list | tuple):
         first = plain_path(folder, "image_encoder_folder") or ""
         return [numbered(first, number) for number in range(1, count + 1)]
-    if len(folder) != count:
+    if len(folder) != count or None in folder:
         raise NestedAdapterError(
-            f"image_encoder_folder has {len(folder)} folders, but the adapter reads {count} vision "
-            f"tower{'s' * (count > 1)}. Give one for each, in the same order."
+            f"image_encoder_folder is {list(folder)}, but the adapter reads {count} vision tower{'s' * (count > 1)}. "
+            "Give the name of a folder for each, in the same order."
         )
     return list(folder)
 
