@@ -62,8 +62,8 @@ def check_count(config: Mapping[str, Any], encoder: ImageEncoder, features: str,
     if wanted not in (None, count):
         titles = TITLES[features] if count > 1 else TITLES[features].removesuffix("s")
         raise AdapterLoadError(
-            f"{what} gives {count} {titles} of an image, but the adapter reads {wanted}: its pictures or its patches have "
-            "another size. Use the image encoder that the adapter was trained with, and the same preprocessing."
+            f"{what} gives {count} {titles} of an image, but the adapter reads {wanted}: its pictures or its patches "
+            "have another size. Use the image encoder that the adapter was trained with, and the same preprocessing."
         )
 
 
