@@ -13,7 +13,7 @@ import tiny_pipeline as tiny
 import tiny_towers as towers
 from diffusers_nested import NestedAdapter, NestedAdapterError
 from diffusers_nested.cli import main
-from diffusers_nested.cli.train import _image_encoder
+from diffusers_nested.cli.train import _check_features, _image_encoder
 from diffusers_nested.data import Triplet
 from diffusers_nested.training import TrainingConfig, train_adapter
 from diffusers_nested.vision import ImageEncoder, ImageEncoders, load_vision_tower
@@ -339,11 +339,11 @@ def test_command_line(folder, tmp_path, capsys, monkeypatch):
     encoder, named = _image_encoder(None, begun)  # those of the adapter to start from
     assert named == both and begun.config["image_features"] == ["last", "pooled"]
     assert [part.kind for part in encoder.parts] == ["clip_vision_model", "dinov2_with_registers"]
+    with pytest.raises(NestedAdapterError, match="reads 2 vision towers, but the image encoder has 1"):
+        _image_encoder(both[:1], begun)
+    with pytest.raises(NestedAdapterError, match="--image_features is 'last', but run reads last pooled"):
+        _check_features("last", begun, "run")
     capsys.readouterr()
-    assert main(["train", *flags, "--start_from", "run", "--image_encoder", both[0], "--output_dir", "third"]) == 2
-    assert "reads 2 vision towers, but the image encoder has 1" in capsys.readouterr().err
-    assert main(["train", *flags, "--start_from", "run", "--image_features", "last", "--output_dir", "third"]) == 2
-    assert "--image_features is 'last', but the adapter to start from reads last pooled" in capsys.readouterr().err
     assert main(["inspect", "run"]) == 0
     out = capsys.readouterr().out
     assert f"image encoder   {both[0]}; clip_vision_model, last features of width {CLIP}\n" in out
