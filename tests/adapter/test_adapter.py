@@ -402,7 +402,7 @@ BAD_SETTINGS: dict[str, list[Any]] = {
     "subject_token": ["", "  ", None, 3, ["person"], "a" * 257, "per\x1b[2Json", "\ud800"],
     "alpha": [0, -1.0, float("nan"), float("inf"), "2", True, [2.0], 1001, 10**4000],
     "mechanism": ["", "nestled", None, ["nested"]],
-    "image_encoder": ["", 3, ["h94/IP-Adapter"], "a" * 257],
+    "image_encoder": ["", 3, ["a/b", "a/c"], "a" * 257],
     "base_family": ["", None, 1],
     "format_version": [*NOT_A_SIZE, 2],
 }

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessorPil
 
 import tiny_pipeline as tiny
+import tiny_towers as towers
 from diffusers_nested import AdapterLoadError, NestedAdapter, NestedAdapterError, Subject
 from diffusers_nested.adapter.ip_adapter import IMPORTED_MECHANISM
 from diffusers_nested.files.source import Source
@@ -131,6 +132,18 @@ def test_where_the_folder_of_a_tower_is(tmp_path, given, expected):
     else:
         tower = find_image_encoder(config, source, given, is_ip_adapter=True)
         assert tower.folder == expected
+
+
+def test_a_tower_of_another_family_is_refused(folder, pipeline, tmp_path):
+    """Even if its features are as wide."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "models" / "image_encoder")
+    towers.model("siglip", width=SMALL[0]).save_pretrained(tmp_path / "models" / "image_encoder")
+    with pytest.raises(
+        AdapterLoadError, match=r"is a 'siglip_vision_model', but the adapter reads a 'clip_vision_model'"
+    ):
+        pipeline.load_nested_adapter(tmp_path, **PLUS, **FROM_TOP)
+    assert not pipeline.nested_adapters
 
 
 def test_a_second_load_is_from_the_cache_and_a_forced_one_is_not(hub, folder, pipeline, cache):

@@ -246,7 +246,7 @@ def test_train_starts_from_a_file(folder, tmp_path, capsys):
     shutil.copytree(folder / "sdxl_models" / "image_encoder", "other/image_encoder")
     tiny.image_processor().save_pretrained("other/feature_extractor")
     assert main(["train", *flags, "--image_encoder_name_or_path", "other/image_encoder"]) == 2
-    assert "gives features of width 20, but the adapter to start from reads 16" in capsys.readouterr().err
+    assert "gives pooled features of width 20, the adapter reads 16" in capsys.readouterr().err
     assert main(["train", *flags, "--pretrained_adapter_name_or_path", "run"]) == 2
     assert "Give one of them" in capsys.readouterr().err
     assert not Path("run").exists()

@@ -314,7 +314,7 @@ def card_with(facts, value: str) -> ModelCard:
             load_keywords=dict.fromkeys(("subfolder", "revision", "variant"), value),
             evaluation=check_evaluation({"results": results}, "evaluation"),
             pictures=[f"samples/{value}.png"],
-            has_image_encoder=False,
+            own_encoders=(),
             license=value,
         )
     )

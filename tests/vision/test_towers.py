@@ -214,4 +214,4 @@ def test_an_adapter_in_memory_knows_its_folder_elsewhere(pipeline, saved_adapter
     monkeypatch.chdir(tmp_path)
     pipeline.load_nested_adapter(made)
     (loaded,) = pipeline.unet._nested_adapter_state.loaded.values()
-    assert loaded.encoder_name == str(saved_adapter / "image_encoder")
+    assert loaded.encoder_names == (str(saved_adapter / "image_encoder"),)

@@ -24,7 +24,9 @@ from ..files.limits import (
 )
 from ..files.rules import Rule, check_settings, number, one_of, whole, word
 from ..mechanisms import MECHANISMS, Mechanism, get_mechanism
+from ..vision.several import each_of
 from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS, SubjectEncoder
+from .towers import RULES, check_towers
 
 FORMAT_VERSION = 1
 DEFAULT_ALPHA = 2.0
@@ -43,6 +45,8 @@ def check_config(config: Mapping[str, Any]) -> None:
     """
     check_settings(config, _SETTINGS)
     check_settings(config, encoder_of(config).settings)
+    check_towers(config)
+    _check_reads(config)
     mechanism, alpha = get_mechanism(config["mechanism"]), config["alpha"]
     if alpha is not None and not mechanism.has_norm:
         raise NestedAdapterError(
@@ -56,6 +60,26 @@ def check_config(config: Mapping[str, Any]) -> None:
             f"The configuration asks for about {parameters:.2e} parameters, more than {MAX_PARAMETERS:.0e}. "
             "Reduce num_queries, layers, token_dim or the sizes of the subject encoder."
         )
+
+
+def _check_reads(config: Mapping[str, Any]) -> None:
+    """Raise if IP-Adapter's encoders should read other features than their own, or several towers."""
+    kind, several = config.get("subject_encoder", DEFAULT_ENCODER), isinstance(config["image_feature_dim"], list)
+    if kind != DEFAULT_ENCODER and (several or config.get("image_features") is not None):
+        what = "several vision towers" if several else f"image_features={config['image_features']!r}"
+        raise NestedAdapterError(
+            f"The subject encoder {kind!r} cannot read {what}: it reads the features of one vision tower that "
+            f"IP-Adapter reads. Leave them out, or use {DEFAULT_ENCODER!r}."
+        )
+
+
+def features_of(config: Mapping[str, Any]) -> str | tuple[str, ...]:
+    """Which features of its vision tower an adapter reads, or of each of several; see ``ImageEncoder``."""
+    own = encoder_of(config).features
+    several, chosen = isinstance(config["image_feature_dim"], list), config.get("image_features") or own
+    if not several:
+        return chosen
+    return tuple(one or own for one in each_of(chosen, len(config["image_feature_dim"])))
 
 
 def _check_rank(config: Mapping[str, Any], mechanism: Mechanism) -> None:
@@ -224,9 +248,8 @@ _SETTINGS: dict[str, Rule] = {
     "alpha": number(0, MAX_ALPHA, above=True).or_none(),
     "subject_token": word(MAX_TEXT),
     "mechanism": word(MAX_TEXT, "the name of a mechanism"),
-    "image_encoder": word(MAX_TEXT, "a repository id").or_none(),
     "token_dim": _SIZE,
-    "image_feature_dim": _SIZE,
+    **RULES,
     "num_queries": whole(1, MAX_QUERIES),
     "projection_rank": _SIZE.or_none(),
     "image_preparation": one_of(ALIGNED_FACE).or_none(),

@@ -11,8 +11,7 @@ from ..files.source import Source
 from ..files.write_whole import write_whole
 from ..publishing import save_parts
 from ..publishing.quoting import markdown_text
-from ..vision import ImageEncoder, find_image_encoder, load_image_encoder, locate_image_encoder
-from ..vision.towers import OWN_FOLDER
+from ..vision import OWN_FOLDER, ImageEncoder, find_image_encoders, load_image_encoder, locate_image_encoder
 from .locate import find_ip_adapter
 from .model import NestedAdapter
 
@@ -97,7 +96,7 @@ def _image_encoder(adapter: NestedAdapter, source: Source, folder: str) -> Image
         return None
     if tower.source is not source:
         return None  # the published one that fits, which need not be at hand
-    tower = find_image_encoder(adapter.config, source, folder, adapter.image_features, is_ip_adapter=True)
+    (tower,) = find_image_encoders(adapter.config, source, folder, adapter.image_features, is_ip_adapter=True)
     adapter.register_to_config(image_encoder=None if source.is_folder else tower.place)
     return load_image_encoder(tower) if source.is_folder else None
 

@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import AdapterLoadError, DownloadError, Remedy
 from ..files import CONFIG_NAME, TensorInfo, read_header
 from ..files.listing import file_sizes, remote_header
 from ..files.source import Source
-from ..vision import Tower, check_width, locate_image_encoder
+from ..vision import OWN_FOLDER, Tower, check_fits, each_tower, locate_image_encoder, numbered
+from ..vision.several import each_of
 from .locate import checked_name, find_ip_adapter, is_configured, no_file
 from .model import NestedAdapter
 
@@ -37,15 +39,20 @@ class Inspection:
     Attributes:
         adapter: The adapter on the meta device, with its ``config`` and tensors that take no memory.
         files: Its weight files, including those of an image encoder in the same source.
-        image_encoder: The image encoder that would be loaded: its own ``image_encoder/``, the place of another one,
-            or why none can be determined.
+        image_encoders: For each vision tower the one that would be loaded: its own ``image_encoder/``, the place of
+            another one, or why none can be determined.
         is_complete: Whether ``files`` lists everything in the source, not just what has been downloaded.
     """
 
     adapter: NestedAdapter
     files: tuple[WeightFile, ...]
-    image_encoder: str
+    image_encoders: tuple[str, ...]
     is_complete: bool
+
+    @property
+    def image_encoder(self) -> str:
+        """The image encoders, in one line."""
+        return "; ".join(self.image_encoders)
 
 
 def inspect_adapter(source: Source, weight_name: str | None = None) -> Inspection:
@@ -65,22 +72,22 @@ def inspect_adapter(source: Source, weight_name: str | None = None) -> Inspectio
     source, config_file = source.pinned(source.within(CONFIG_NAME), Remedy.CONFIG)
     top = config_file.parents[source.within(CONFIG_NAME).count("/")]
     adapter = NestedAdapter.from_config_file(config_file, source.location)
-    tower, image_encoder = _image_encoder(adapter, source)
-    folders = [source.within("")] + ([tower.folder] if tower is not None and tower.source is source else [])
+    towers, encoders = _image_encoders(adapter, source)
+    folders = [source.within("")] + [tower.folder for tower in towers if tower is not None and tower.source is source]
     if source.is_folder:
-        return Inspection(adapter, _files_in(top, folders, source), image_encoder, is_complete=True)
+        return Inspection(adapter, _files_in(top, folders, source), encoders, is_complete=True)
     try:
-        return Inspection(adapter, _files_on_hub(folders, source), image_encoder, is_complete=True)
+        return Inspection(adapter, _files_on_hub(folders, source), encoders, is_complete=True)
     except DownloadError:  # the config came from the cache: list what else is cached
-        return Inspection(adapter, _files_in(top, folders, source), image_encoder, is_complete=False)
+        return Inspection(adapter, _files_in(top, folders, source), encoders, is_complete=False)
 
 
 def _inspect_ip_adapter(
     source: Source, weight_name: str, size: int | None, header: Mapping[str, TensorInfo], is_complete: bool
 ) -> Inspection:
     adapter = NestedAdapter.from_ip_header(header, f"{source.location}: {weight_name}")
-    _, image_encoder = _image_encoder(adapter, source)
-    return Inspection(adapter, (WeightFile(weight_name, size, _count(header)),), image_encoder, is_complete)
+    _, encoders = _image_encoders(adapter, source)
+    return Inspection(adapter, (WeightFile(weight_name, size, _count(header)),), encoders, is_complete)
 
 
 def _read_ip_adapter(source: Source, weight_name: str) -> tuple[int | None, Mapping[str, TensorInfo], bool] | None:
@@ -104,12 +111,25 @@ def _read_ip_adapter(source: Source, weight_name: str) -> tuple[int | None, Mapp
     return None if found is None else (found[1].stat().st_size, read_header(found[1]), source.is_folder)
 
 
-def _image_encoder(adapter: NestedAdapter, source: Source) -> tuple[Tower | None, str]:
-    """The tower and its description."""
+def _image_encoders(adapter: NestedAdapter, source: Source) -> tuple[list[Tower | None], tuple[str, ...]]:
+    """The towers and their descriptions."""
+    towers = each_tower(adapter.config)
+    reads = each_of(adapter.image_features, len(towers))
+    found = [
+        _image_encoder(one, source, features, adapter.is_ip_adapter, number)
+        for number, (one, features) in enumerate(zip(towers, reads, strict=True), 1)
+    ]
+    return [tower for tower, _ in found], tuple(text for _, text in found)
+
+
+def _image_encoder(
+    config: Mapping[str, Any], source: Source, features: str, is_ip_adapter: bool, number: int
+) -> tuple[Tower | None, str]:
+    """A tower and its description."""
     try:
-        tower = locate_image_encoder(adapter.config, source, is_ip_adapter=adapter.is_ip_adapter)
-        if tower is not None and tower.source is source and adapter.is_ip_adapter:
-            check_width(adapter.config, tower, adapter.image_features)
+        tower = locate_image_encoder(config, source, numbered(OWN_FOLDER, number), is_ip_adapter, number)
+        if tower is not None and tower.source is source and is_ip_adapter:
+            check_fits(config, tower, features)
     except AdapterLoadError as error:
         return None, f"cannot be determined: {error}"
     if tower is None:

@@ -13,19 +13,29 @@ from ..compat import has_child
 from ..errors import NestedAdapterError
 from ..mechanisms import get_mechanism, lower_rank
 from ..publishing import Publishable
+from ..vision.registry import DEFAULT_KIND
 from .cast_once import cast_once
-from .checks import DEFAULT_ALPHA, DEFAULT_WORD, FORMAT_VERSION, check_config, check_subject_encoder, encoder_of
+from .checks import (
+    DEFAULT_ALPHA,
+    DEFAULT_WORD,
+    FORMAT_VERSION,
+    check_config,
+    check_subject_encoder,
+    encoder_of,
+    features_of,
+)
 from .locate import named_source
 from .low_rank import LowRankModel, copy_own_weights, take_over
 from .start import settings_from
 from .subject_encoders import DEFAULT_ENCODER, SUBJECT_ENCODERS
+from .towers import OPTIONAL, expected_shape, tower_settings
 
 # The tower of IP-Adapter's "plus" checkpoints, which most users of diffusers already have.
 DEFAULT_IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"
 
 
 _IF_GIVEN = ("projection_rank", "image_preparation")
-_OF_ENCODERS = [name for kind in SUBJECT_ENCODERS.values() for name in kind.settings]
+_OF_ENCODERS = [*OPTIONAL, *(name for kind in SUBJECT_ENCODERS.values() for name in kind.settings)]
 
 
 class NestedAdapter(Publishable, LowRankModel):
@@ -37,7 +47,8 @@ class NestedAdapter(Publishable, LowRankModel):
     Args:
         layers: Path of every cross-attention layer -> its inner width (heads · d).
         token_dim: Width of a subject token; the width of the UNet's prompt embeddings.
-        image_feature_dim: Width of the vision tower's features.
+        image_feature_dim: Width of the vision tower's features; a list for an adapter that reads several towers. Such
+            settings are then lists with a value for each tower. ``load_vision_tower(...).adapter_settings()`` has them.
         num_queries: N, the number of subject tokens per image (paper: 1024 for faces, 256 for pets).
         subject_token: The word in the prompt that stands for the subject by default.
         alpha: Norm of a subject's value relative to the word's own value (paper: 2). None leaves the norm as it is,
@@ -49,6 +60,10 @@ class NestedAdapter(Publishable, LowRankModel):
         qformer_intermediate_size: Width of the Q-Former's feed-forward layers.
         image_encoder: The vision tower on the Hub, ``user/repo`` or ``user/repo/sub/folder``, for adapters that come
             without one. An adapter that stays on this machine may give the absolute path of a folder.
+        image_encoder_type: Family of the vision tower, by the ``model_type`` of its configuration.
+        image_features: Which features of the tower are read: ``"last"``, ``"penultimate"`` or ``"pooled"``, see
+            ``ImageEncoder``; None for those that the subject encoder is made for.
+        image_feature_count: How many features of an image the tower gives; None leaves it open for a single tower.
         base_family: Family of UNets that the adapter is made for.
         format_version: Version of the configuration's format.
         subject_encoder: Kind of encoder from image features to subject tokens: ``"qformer"``, or one of IP-Adapter's,
@@ -73,7 +88,7 @@ class NestedAdapter(Publishable, LowRankModel):
         self,
         layers: dict[str, int],
         token_dim: int,
-        image_feature_dim: int,
+        image_feature_dim: int | list[int],
         num_queries: int = 256,
         subject_token: str = DEFAULT_WORD,
         alpha: float | None = DEFAULT_ALPHA,
@@ -82,10 +97,13 @@ class NestedAdapter(Publishable, LowRankModel):
         qformer_num_layers: int = 6,
         qformer_num_heads: int = 12,
         qformer_intermediate_size: int = 3072,
-        image_encoder: str | None = DEFAULT_IMAGE_ENCODER,
+        image_encoder: str | list[str | None] | None = DEFAULT_IMAGE_ENCODER,
         base_family: str = BASE_FAMILY,
         format_version: int = FORMAT_VERSION,
         subject_encoder: str = DEFAULT_ENCODER,
+        image_encoder_type: str | list[str] = DEFAULT_KIND,
+        image_features: str | list[str] | None = None,
+        image_feature_count: int | list[int] | None = None,
         resampler_hidden_size: int = 1280,
         resampler_num_layers: int = 4,
         resampler_num_heads: int = 20,
@@ -94,6 +112,7 @@ class NestedAdapter(Publishable, LowRankModel):
     ) -> None:
         super().__init__()
         given = locals()
+        self.register_to_config(**tower_settings(given))
         check_subject_encoder(subject_encoder)
         if subject_encoder != DEFAULT_ENCODER:
             self.register_to_config(subject_encoder=subject_encoder)
@@ -127,7 +146,7 @@ class NestedAdapter(Publishable, LowRankModel):
         cls,
         unet: nn.Module,
         *,
-        image_feature_dim: int | None = None,
+        image_feature_dim: int | list[int] | None = None,
         start_from: "NestedAdapter | str | Path | None" = None,
         **config: Any,
     ) -> "NestedAdapter":
@@ -135,7 +154,8 @@ class NestedAdapter(Publishable, LowRankModel):
 
         Args:
             unet: The UNet that the adapter is for; it is not changed.
-            image_feature_dim: Width of the vision tower's features; may be left out with ``start_from``.
+            image_feature_dim: Width of the vision tower's features, or a list of those of several towers; may be left
+                out with ``start_from``.
             start_from: Begin with a copy of another adapter's encoder and projections, for example an IP-Adapter's: a
                 ``NestedAdapter``, a folder, a repository, or an IP-Adapter's file by its path or as
                 ``user/repo/sub/folder/file.safetensors``. Other settings are then its own by default, apart from the
@@ -215,16 +235,18 @@ class NestedAdapter(Publishable, LowRankModel):
         """Encode image features into subject tokens (section 3.3).
 
         Args:
-            image_features: Features of the vision tower before pooling, (batch, L, image_feature_dim).
+            image_features: Features of the vision tower before pooling, (batch, L, image_feature_dim); of several
+                towers, as ``load_vision_tower([...])`` gives them: one after another, narrow ones padded with zeros.
 
         Returns:
             (batch, num_queries, token_dim).
         """
-        width = self.config["image_feature_dim"]
-        if image_features.ndim != 3 or image_features.shape[-1] != width:
+        count, width = expected_shape(self.config)
+        is_right = image_features.ndim == 3 and image_features.shape[-1] == width
+        if not is_right or image_features.shape[1] != (count or image_features.shape[1]):
             raise NestedAdapterError(
-                f"Image features have shape {tuple(image_features.shape)}; expected (batch, tokens, {width}), the "
-                "features of the vision tower that the adapter was trained with."
+                f"Image features have shape {tuple(image_features.shape)}; expected (batch, {count or 'tokens'}, "
+                f"{width}), the features of the vision tower that the adapter was trained with."
             )
         return self.encoder(image_features)
 
@@ -258,9 +280,9 @@ class NestedAdapter(Publishable, LowRankModel):
         return self.project(self.encode(image_features))
 
     @property
-    def image_features(self) -> str:
-        """Which features of the vision tower the adapter reads; see ``ImageEncoder``."""
-        return encoder_of(self.config).features
+    def image_features(self) -> str | tuple[str, ...]:
+        """Which features of the vision tower the adapter reads, or of each of several; see ``ImageEncoder``."""
+        return features_of(self.config)
 
     @property
     def reads_empty_image(self) -> bool:

@@ -11,6 +11,7 @@ from ..errors import NestedAdapterError
 from ..files.limits import MAX_ATTENTION, MAX_BLOCKS, MAX_HEADS, MAX_WIDTH
 from ..files.rules import Rule, whole
 from ..vision.kinds import LAST
+from .tower_join import TowerJoin
 
 
 class QFormer(nn.Module):
@@ -34,6 +35,7 @@ class QFormer(nn.Module):
         num_layers: int,
         num_heads: int,
         intermediate_size: int,
+        towers: TowerJoin | None = None,
     ) -> None:
         super().__init__()
         config = Blip2QFormerConfig(
@@ -49,12 +51,17 @@ class QFormer(nn.Module):
         self.queries = nn.Parameter(torch.randn(1, num_queries, hidden_size) * 0.02)
         self.qformer = Blip2QFormerModel(config)
         self.to_tokens = nn.Sequential(nn.Linear(hidden_size, token_dim), nn.LayerNorm(token_dim))
+        self.towers = towers
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "QFormer":
         """Build the encoder for an adapter's configuration."""
         own = {name.removeprefix("qformer_"): value for name, value in config.items() if name.startswith("qformer_")}
-        return cls(config["image_feature_dim"], config["num_queries"], config["token_dim"], **own)
+        width, towers = config["image_feature_dim"], None
+        if isinstance(width, list):
+            towers = TowerJoin(width, config["image_feature_count"], own["hidden_size"])
+            width = own["hidden_size"]
+        return cls(width, config["num_queries"], config["token_dim"], **own, towers=towers)
 
     @staticmethod
     def check_config(config: Mapping[str, Any]) -> None:
@@ -76,13 +83,18 @@ class QFormer(nn.Module):
     def estimated_parameters(config: Mapping[str, Any]) -> int:
         """Estimate the parameters without building the encoder: an upper bound that is close for large ones."""
         hidden, inner = config["qformer_hidden_size"], config["qformer_intermediate_size"]
+        width, joins = config["image_feature_dim"], 0
+        if isinstance(width, list):
+            width, joins = hidden, TowerJoin.parameters_of(width, hidden)
         # in each block: self-attention 4 h², attention to the image 2 h² + 2 h f, two linear layers 2 h i, or twice two
-        block = 6 * hidden**2 + 2 * hidden * config["image_feature_dim"] + 4 * hidden * inner + 32 * (hidden + inner)
+        block = 6 * hidden**2 + 2 * hidden * width + 4 * hidden * inner + 32 * (hidden + inner)
         tokens = hidden * (config["num_queries"] + config["token_dim"]) + 4 * config["token_dim"]
-        return config["qformer_num_layers"] * block + tokens
+        return config["qformer_num_layers"] * block + tokens + joins
 
     def forward(self, image_features: Tensor) -> Tensor:
-        """Image features (B, L, image_feature_dim) -> subject tokens (B, N, token_dim)."""
+        """Image features (B, L, image_feature_dim), or those of several towers -> subject tokens (B, N, token_dim)."""
+        if self.towers is not None:
+            image_features = self.towers(image_features)
         queries = self.queries.expand(len(image_features), -1, -1)
         read = self.qformer(query_embeds=queries, encoder_hidden_states=image_features)
         return self.to_tokens(read.last_hidden_state)

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .flags import add_adapter_flags
@@ -45,7 +45,7 @@ def describe(name: str, found: Any) -> str:
         "parameters": f"{_millions(_count(adapter))}: {_millions(_count(adapter.encoder))} in the encoder, "
         f"{_millions(_count(adapter.projections))} in the layers",
         **_rank(adapter),
-        "image encoder": f"{found.image_encoder}; features of width {config['image_feature_dim']}",
+        **_towers(config, found.image_encoders),
         **({} if is_file else {"format version": config["format_version"]}),
     }
     lines = [f"{label:<16}{value}" for label, value in rows.items()]
@@ -54,6 +54,19 @@ def describe(name: str, found: Any) -> str:
     )
     lines += [_describe_file(file) for file in found.files] or ["  none"]
     return "\n".join(lines) + "\n"
+
+
+def _towers(config: Mapping[str, Any], places: Sequence[str]) -> dict[str, str]:
+    """A row for each vision tower."""
+    from ..vision import each_tower, numbered
+
+    rows = {}
+    for number, (one, place) in enumerate(zip(each_tower(config), places, strict=True), 1):
+        kind = f"{one['image_encoder_type']}, " if one.get("image_encoder_type") else ""
+        kinds = f"{one['image_features']} features" if one.get("image_features") else "features"
+        label = numbered("image encoder", number).replace("_", " ")
+        rows[label] = f"{place}; {kind}{kinds} of width {one['image_feature_dim']}"
+    return rows
 
 
 def _rank(adapter: Any) -> dict[str, str]:

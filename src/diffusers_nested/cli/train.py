@@ -18,7 +18,7 @@ from .values import number_or_none, whole_or_none
 if TYPE_CHECKING:
     from ..adapter import NestedAdapter
     from ..training import Memory
-    from ..vision import ImageEncoder
+    from ..vision import ImageEncoder, ImageEncoders
 
 HELP = "Train an adapter; start it with `accelerate launch -m diffusers_nested.cli train` on GPUs."
 IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"  # the package's default and its mechanisms, without torch
@@ -35,8 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--image_encoder_name_or_path",
-        help="CLIP vision tower, user/repo/sub/folder or a folder (default: that of --start_from, else "
-        f"{IMAGE_ENCODER})",
+        nargs="+",
+        help="vision tower, user/repo/sub/folder or a folder, or several that are read together (default: that of "
+        f"--start_from, else {IMAGE_ENCODER})",
+    )
+    parser.add_argument(
+        "--image_features",
+        nargs="+",
+        choices=("last", "penultimate", "pooled"),
+        help="features of the vision tower that the adapter reads, or of each of several; pooled is one feature for "
+        "the whole picture, such as a recogniser's embedding (default: that of --start_from, else last)",
     )
     parser.add_argument(
         "--pretrained_adapter_name_or_path",
@@ -128,9 +136,9 @@ def run(arguments: argparse.Namespace) -> None:
     start = _start(arguments.start_from, pipeline.unet)
     encoder, named = _image_encoder(arguments.image_encoder_name_or_path, start)
     torch.manual_seed(config.seed)
-    adapter = _adapter(arguments, pipeline.unet, start, encoder.feature_dim, named)
+    adapter = _adapter(arguments, pipeline.unet, start, encoder, named)
     if arguments.dry_run:
-        check_training(pipeline, adapter, dataset, config, arguments.validation_images)
+        check_training(pipeline, encoder, adapter, dataset, config, arguments.validation_images)
         sys.stdout.write(memory_table(estimate_memory(pipeline, encoder, adapter, config), config))
         return
     train_adapter(pipeline, encoder, adapter, dataset, config, arguments.validation_images)
@@ -164,44 +172,63 @@ def _start(name: str | None, unet: Any) -> "NestedAdapter | None":
     return None if name is None else NestedAdapter.from_any_source(*named_source(name), unet=unet)
 
 
-def _image_encoder(name: str | None, start: "NestedAdapter | None") -> tuple["ImageEncoder", str]:
-    """The image encoder of this name, or the one of the adapter to start from; and its name for a config."""
+def _image_encoder(
+    names: Sequence[str] | None, start: "NestedAdapter | None"
+) -> tuple["ImageEncoder | ImageEncoders", list[str]]:
+    """The image encoder of these names, or the one of the adapter to start from; and its names for a config."""
     from ..files import is_folder
-    from ..vision import find_image_encoder, load_image_encoder, load_vision_tower
+    from ..vision import find_image_encoders, load_image_encoder, load_vision_tower, together
 
-    if name is None and start is not None:
+    if names is None and start is not None:
         try:
-            tower = find_image_encoder(
+            towers = find_image_encoders(
                 start.config, start.origin, features=start.image_features, is_ip_adapter=start.is_ip_adapter
             )
         except AdapterLoadError as error:
             raise AdapterLoadError(f"{error} Here it is --image_encoder_name_or_path.") from error
-        return load_image_encoder(tower), tower.name if tower.source.is_folder else tower.place
-    name = IMAGE_ENCODER if name is None else name
-    encoder = load_vision_tower(name)
-    if start is not None and encoder.width_of(start.image_features) != start.config["image_feature_dim"]:
-        raise NestedAdapterError(
-            f"--image_encoder_name_or_path {name} gives features of width {encoder.width_of(start.image_features)}, "
-            f"but the adapter to start from reads {start.config['image_feature_dim']}. Name the one that it was "
-            "trained with, or leave it out."
-        )
+        named = [tower.name if tower.source.is_folder else tower.place for tower in towers]
+        return together([load_image_encoder(tower) for tower in towers]), named
+    names = [IMAGE_ENCODER] if names is None else names
+    encoder = load_vision_tower(names)
+    if start is not None:
+        _check_start(start, encoder, names)
     # a relative name in a config would be the Hub's
-    return encoder, str(Path(name).resolve()) if is_folder(name) else name
+    return encoder, [str(Path(name).resolve()) if is_folder(name) else name for name in names]
+
+
+def _check_start(start: "NestedAdapter", encoder: "ImageEncoder | ImageEncoders", names: Sequence[str]) -> None:
+    from ..vision import check_encoder
+
+    try:
+        check_encoder(start.config, start.image_features, encoder)
+    except NestedAdapterError as error:
+        raise NestedAdapterError(
+            f"--image_encoder_name_or_path {' '.join(names)} does not fit the adapter to start from: {error} Here, you "
+            "can leave it out."
+        ) from error
 
 
 def _adapter(
-    arguments: argparse.Namespace, unet: Any, start: "NestedAdapter | None", feature_dim: int, image_encoder: str
+    arguments: argparse.Namespace,
+    unet: Any,
+    start: "NestedAdapter | None",
+    encoder: "ImageEncoder | ImageEncoders",
+    image_encoder: list[str],
 ) -> "NestedAdapter":
     """A new adapter with the given settings, or an earlier one that matches them."""
     from ..adapter import NestedAdapter
 
     names = ("num_queries", "subject_token", "mechanism", "alpha", "projection_rank", "image_preparation")
     given = {name: value for name, value in vars(arguments).items() if name in names}
+    wanted: Any = arguments.image_features
+    wanted = wanted[0] if wanted is not None and len(wanted) == 1 else wanted
     if start is not None:
+        _check_features(wanted, start, "the adapter to start from")
         return NestedAdapter.from_unet(unet, start_from=start, image_encoder=image_encoder, **given)
     settings = {**_DEFAULTS, **given}
     if arguments.pretrained_adapter_name_or_path is None:
-        return NestedAdapter.from_unet(unet, image_feature_dim=feature_dim, image_encoder=image_encoder, **settings)
+        reads = encoder.adapter_settings(wanted or "last")
+        return NestedAdapter.from_unet(unet, image_encoder=image_encoder, **reads, **settings)
     adapter = NestedAdapter.from_pretrained(arguments.pretrained_adapter_name_or_path, unet=unet)
     different = [
         f"{name} {adapter.config.get(name)!r}" for name, value in settings.items() if adapter.config.get(name) != value
@@ -211,7 +238,21 @@ def _adapter(
             f"{arguments.pretrained_adapter_name_or_path} has {', '.join(different)}, which differs from the flags. "
             "Pass the adapter's own values."
         )
+    _check_features(wanted, adapter, arguments.pretrained_adapter_name_or_path)
     return adapter
+
+
+def _check_features(wanted: Any, adapter: "NestedAdapter", name: str) -> None:
+    """Raise if other features are asked for than an adapter reads."""
+    from ..vision import each_tower
+    from ..vision.several import each_of
+
+    count = len(each_tower(adapter.config))
+    reads = each_of(adapter.image_features, count)
+    if wanted is not None and each_of(wanted, count) != reads:
+        raise NestedAdapterError(
+            f"--image_features is {wanted!r}, but {name} reads {' '.join(reads)}. Leave it out, or start a new adapter."
+        )
 
 
 def _descriptions() -> dict[str, str]:

@@ -18,6 +18,7 @@ MAX_TEXT = 256  # characters of a word, a layer's path or a repository's name
 
 # Computation: even a small file can ask for a lot of it
 MAX_ATTENTION = 2**29  # heads · tokens² of one block (12 heads, 1024 tokens: 2²³; 32 heads, 4096 tokens: 2²⁹)
+MAX_TOWERS = 4  # that an adapter reads (1)
 MAX_PATCHES = 4096  # of one picture in a vision tower (256; ViT-bigG at 448 pixels: 1024)
 MAX_SIDE = 2048  # pixels per side of a tower's input, and of the shorter side before cropping (224 to 448)
 MAX_RESIZED_PIXELS = 2**26  # of a photo after its shorter side has been resized for the tower

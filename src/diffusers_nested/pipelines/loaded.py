@@ -15,8 +15,9 @@ from ..errors import SubjectError
 from ..injection import Dial, Kind, ProjectedSubject, Read, Storage, split_heads
 from ..mechanisms import Mechanism
 from ..subjects import ResolvedSubject
-from ..vision import ImageEncoder, check_encoded
+from ..vision import ImageEncoder, ImageEncoders, check_encoded, joined
 from ..vision.kinds import POOLED
+from ..vision.several import each_of
 from .cache import CacheKey, SubjectCache, SubjectReading, computing_state, digest_of, weights_state
 from .photo_warnings import warn_of_photos
 
@@ -29,7 +30,7 @@ class LoadedAdapter:
         name: The name under which it is loaded.
         adapter: The adapter.
         encoder: Its image encoder; None if it was loaded without one.
-        encoder_name: Where the image encoder comes from; adapters with the same name share it.
+        encoder_names: Where its vision towers come from; adapters share those of the same name.
         subject_token: The word that stands for its subjects by default.
         mechanism: How its subjects enter a layer.
         alpha: Norm of a subject's value in units of the word's own.
@@ -39,8 +40,8 @@ class LoadedAdapter:
 
     name: str
     adapter: NestedAdapter
-    encoder: ImageEncoder | None
-    encoder_name: str | None
+    encoder: ImageEncoder | ImageEncoders | None
+    encoder_names: tuple[str, ...]
     subject_token: str
     mechanism: Mechanism
     alpha: float | None
@@ -61,7 +62,7 @@ class LoadedAdapter:
             NestedAdapterError: The image encoder or the adapter gives NaN or infinite values.
         """
         encoder = self._require_encoder()
-        return self._encode(pipeline, encoder, encoder.pixels(images))
+        return self._encode(pipeline, encoder, _pixels(encoder, images))
 
     @torch.no_grad()
     def project(
@@ -72,10 +73,11 @@ class LoadedAdapter:
         Raises:
             NestedAdapterError: The images cannot be encoded, or what the layers would read is not finite.
         """
-        given, encoder = subject.embeds, None
-        if given is None:
+        if subject.embeds is not None:
+            encoder, given = None, [subject.embeds]
+        else:
             encoder = self._require_encoder()
-            given = encoder.pixels(subject.images)
+            given = _pixels(encoder, subject.images)
         key = None if cache.is_off else self._cache_key(pipeline, given, encoder, storage)
         reading = None if key is None else cache.get(key)
         if reading is None:
@@ -85,7 +87,7 @@ class LoadedAdapter:
                 cache.put(key, reading)
         return self._projected(subject, reading, execution_device(pipeline))
 
-    def _require_encoder(self) -> ImageEncoder:
+    def _require_encoder(self) -> ImageEncoder | ImageEncoders:
         if self.encoder is None:
             raise SubjectError(
                 f"The adapter {self.name!r} was loaded without an image encoder. Pass `nested_adapter_image_embeds`, "
@@ -94,21 +96,23 @@ class LoadedAdapter:
         return self.encoder
 
     def _cache_key(
-        self, pipeline: Any, given: Tensor, encoder: ImageEncoder | None, storage: Storage
+        self, pipeline: Any, given: Sequence[Tensor], encoder: ImageEncoder | ImageEncoders | None, storage: Storage
     ) -> CacheKey | None:
         """What a subject's reading follows from; None if it cannot be told."""
         # with the empty image, the encoder counts for subjects that are given as embeddings, too
-        models = [self.adapter, *([self.encoder.model] if self.encoder and (encoder or self._reads_empty) else ())]
-        states = [weights_state(model) for model in models]
+        parts = self.encoder.parts if self.encoder and (encoder or self._reads_empty) else ()
+        states = [weights_state(model) for model in (self.adapter, *(part.model for part in parts))]
         if None in states:
             return None
         computing = computing_state(execution_device(pipeline))
         state = (*states, self.mechanism.name, self.adapter.dtype, pipeline.unet.dtype, storage, computing)
-        return CacheKey(self.name, state, (encoder is None, digest_of(given)))
+        return CacheKey(self.name, state, (encoder is None, *map(digest_of, given)))
 
-    def _read(self, pipeline: Any, given: Tensor, encoder: ImageEncoder | None, storage: Storage) -> SubjectReading:
-        """What the layers read of pixels (images, 3, H, W), or of embeddings if there is no encoder."""
-        embeds = given if encoder is None else self._encode(pipeline, encoder, given)
+    def _read(
+        self, pipeline: Any, given: Sequence[Tensor], encoder: ImageEncoder | ImageEncoders | None, storage: Storage
+    ) -> SubjectReading:
+        """What the layers read of each tower's pixels (images, 3, H, W), or of embeddings if there is no encoder."""
+        embeds = given[0] if encoder is None else self._encode(pipeline, encoder, given)
         nothing = self._empty_features(pipeline) if self._reads_empty else None
         with _on_device(self.adapter, pipeline) as device:
             layers = self._layers(embeds, device, pipeline.unet.dtype, storage)
@@ -118,11 +122,14 @@ class LoadedAdapter:
                 empty = SubjectReading(self._layers(tokens, device, pipeline.unet.dtype, storage), tokens.shape[1])
         return SubjectReading(layers, embeds.shape[:2].numel(), empty)
 
-    def _encode(self, pipeline: Any, encoder: ImageEncoder, pixels: Tensor) -> Tensor:
-        with _on_device(encoder.model, pipeline):
-            features = encoder.read(pixels, self.adapter.image_features)
+    def _encode(self, pipeline: Any, encoder: ImageEncoder | ImageEncoders, pixels: Sequence[Tensor]) -> Tensor:
+        read = []
+        wanted = each_of(self.adapter.image_features, len(encoder.parts))
+        for part, given, features in zip(encoder.parts, pixels, wanted, strict=True):
+            with _on_device(part.model, pipeline):  # one tower after another, so that no more than one is there
+                read.append(part.read(given, features))
         with _on_device(self.adapter, pipeline) as device:
-            return self._tokens(features, device)
+            return self._tokens(joined(read), device)
 
     def _tokens(self, features: Tensor, device: torch.device) -> Tensor:
         """Features (images, L, D) as subject tokens, (images, N, token_dim)."""
@@ -177,10 +184,11 @@ class LoadedAdapter:
             return torch.zeros(1, 1, self.adapter.config["image_feature_dim"])
         if self.encoder is None:
             return None
-        state = weights_state(self.encoder.model)
+        (encoder,) = self.encoder.parts  # encoders that read an empty image read a single tower
+        state = weights_state(encoder.model)
         if state is None or self._empty is None or self._empty[0] != state:
-            with _on_device(self.encoder.model, pipeline):
-                self._empty = state, self.encoder.empty(wanted)
+            with _on_device(encoder.model, pipeline):
+                self._empty = state, encoder.empty(str(wanted))
         return self._empty[1]
 
     def _kind(self, subject: ResolvedSubject, num_tokens: int) -> Kind:
@@ -205,6 +213,11 @@ class LoadedAdapter:
     def _reads_empty(self) -> bool:
         """Whether rows of negative prompts read an empty image."""
         return self.mechanism.reads_empty_image and self.adapter.reads_empty_image
+
+
+def _pixels(encoder: ImageEncoder | ImageEncoders, images: Sequence[Any]) -> list[Tensor]:
+    """What each tower is given of the images."""
+    return [part.pixels(images) for part in encoder.parts]
 
 
 @contextmanager

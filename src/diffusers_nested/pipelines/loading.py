@@ -15,7 +15,16 @@ from ..errors import AdapterLoadError, NestedAdapterError, Remedy
 from ..files import is_folder
 from ..files.source import Source
 from ..mechanisms import get_mechanism
-from ..vision import ImageEncoder, find_image_encoder, load_image_encoder
+from ..vision import (
+    ImageEncoder,
+    ImageEncoders,
+    check_count,
+    each_tower,
+    find_image_encoders,
+    load_image_encoder,
+    together,
+)
+from ..vision.several import each_of
 from .loaded import LoadedAdapter
 from .refused import check_pipeline
 from .state import CHANGING, NestedState, create_state, inner_unet, state_of
@@ -31,7 +40,7 @@ def load_all(
     subfolders: Any,
     weight_names: Any,
     variant: str | None,
-    image_encoder_folder: str | None,
+    image_encoder_folder: str | Sequence[str] | None,
     torch_dtype: torch.dtype | None,
     hub: Mapping[str, Any],
     subject_tokens: Any = None,
@@ -65,15 +74,13 @@ def load_all(
             adapter, source = _load(item, subfolder, hub, unet, mechanism=mechanism, subject_token=word, **keywords)
         word = adapter.config["subject_token"] if word is None else word
         name = _free_name(name or word, state, loaded)
-        encoder, encoder_name = None, None
+        encoder, encoder_names = None, ()
         if image_encoder_folder is not None:
-            reads = (adapter.image_features, adapter.is_ip_adapter)
-            tower = find_image_encoder(adapter.config, source, image_encoder_folder, *reads)
-            # towers whose photos are prepared differently are not shared
-            encoder_name = f"{tower.name}{', as in IP-Adapter' * tower.is_of_ip_adapter}"
-            encoder = _shared(encoder_name, state, loaded) or load_image_encoder(tower, unet.dtype)
+            encoder, encoder_names = _encoder(
+                adapter, source, image_encoder_folder, unet.dtype, _in_memory(state, loaded)
+            )
         acting = acting_mechanism(adapter.config, mechanism)
-        loaded.append(LoadedAdapter(name, adapter, encoder, encoder_name, word, *acting, heads))
+        loaded.append(LoadedAdapter(name, adapter, encoder, encoder_names, word, *acting, heads))
     return loaded
 
 
@@ -154,9 +161,28 @@ def _free_name(name: str, state: NestedState | None, loaded: Sequence[LoadedAdap
     return name
 
 
-def _shared(encoder_name: str, state: NestedState | None, loaded: Sequence[LoadedAdapter]) -> ImageEncoder | None:
-    """An image encoder that is already in memory, to be shared by adapters that use the same one."""
-    for one in (*loaded, *(state.loaded.values() if state else ())):
-        if one.encoder_name == encoder_name:
-            return one.encoder
-    return None
+def _encoder(
+    adapter: NestedAdapter,
+    source: Source | None,
+    folder: str | Sequence[str],
+    dtype: torch.dtype,
+    known: dict[str, ImageEncoder],
+) -> tuple[ImageEncoder | ImageEncoders, tuple[str, ...]]:
+    """What the adapter reads photos with, of towers that are in memory or loaded now, and the names of its towers."""
+    towers = find_image_encoders(adapter.config, source, folder, adapter.image_features, adapter.is_ip_adapter)
+    # towers whose photos are prepared differently are not shared
+    names = tuple(f"{tower.name}{', as in IP-Adapter' * tower.is_of_ip_adapter}" for tower in towers)
+    for name, tower in zip(names, towers, strict=True):
+        known[name] = known.get(name) or load_image_encoder(tower, dtype)
+    parts = [known[name] for name in names]
+    reads = each_of(adapter.image_features, len(parts))
+    for config, part, features, tower in zip(each_tower(adapter.config), parts, reads, towers, strict=True):
+        check_count(config, part, features, f"The image encoder {tower.name}")
+    return together(parts), names
+
+
+def _in_memory(state: NestedState | None, loaded: Sequence[LoadedAdapter]) -> dict[str, ImageEncoder]:
+    """The vision towers that are already in memory, to be shared by adapters that use the same ones."""
+    having = [*loaded, *(state.loaded.values() if state else ())]
+    named = [(one.encoder_names, one.encoder.parts) for one in having if one.encoder is not None]
+    return {name: part for names, parts in named for name, part in zip(names, parts, strict=False)}

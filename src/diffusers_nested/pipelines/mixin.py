@@ -39,7 +39,7 @@ class NestedAdapterMixin:
         pretrained: "str | Path | NestedAdapter | Sequence[str | Path | NestedAdapter]",
         subfolder: str | Sequence[str | None] | None = None,
         weight_name: str | Sequence[str | None] | None = None,
-        image_encoder_folder: str | None = "image_encoder",
+        image_encoder_folder: str | Sequence[str] | None = "image_encoder",
         *,
         adapter_name: str | Sequence[str] | None = None,
         subject_token: str | Sequence[str] | None = None,
@@ -62,9 +62,11 @@ class NestedAdapterMixin:
                 next two can be passed by position, as in ``load_ip_adapter``.
             weight_name: Name of the weights file, if it is not diffusers' default; one for all, or one each.
             image_encoder_folder: Folder of the image encoder, beside the adapter's config.json or at the top; by
-                default image_encoder/ if it is there, else the one that the config names. None loads none: subjects
-                are then given as embeddings. For an IP-Adapter it is as in ``load_ip_adapter``: a name without a slash
-                is a folder within ``subfolder``, one with a slash counts from the top.
+                default image_encoder/ if it is there, else the one that the config names. For an adapter that reads
+                several vision towers, a list, or the name of the first: image_encoder_2/ is the second then, and so on.
+                None loads none: subjects are then given as embeddings. For an IP-Adapter it is as in
+                ``load_ip_adapter``: a name without a slash is a folder within ``subfolder``, one with a slash counts
+                from the top.
             adapter_name: Name of the adapter, one per adapter for a list; by default its ``subject_token``.
             subject_token: The word that stands for its subjects by default, one per adapter for a list; by default the
                 one in its config, "person" for an IP-Adapter.

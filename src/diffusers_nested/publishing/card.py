@@ -1,7 +1,7 @@
 """The model card of a published adapter: written from scratch, or completed from the author's own."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from ..backbones import BACKBONES, Backbone
 from ..errors import PublishError
 from ..files import shown
+from ..vision import OWN_FOLDER, each_tower, numbered
 from .card_metadata import complete_data, fill_in, parse_card
 from .own_files import decoded
 from .quoting import markdown_text, python_literal
@@ -31,7 +32,7 @@ class CardFacts:
         config: The adapter's configuration.
         parameters: Number of the adapter's parameters.
         weights_size: Bytes of its weights on disk.
-        has_image_encoder: Whether it comes with its own.
+        own_encoders: The numbers of the vision towers that it comes with.
         load_keywords: Keywords that ``load_nested_adapter`` needs besides the name, such as ``subfolder``.
         pictures: Paths of sample pictures, relative to the card.
         evaluation: See ``read_evaluation``.
@@ -43,7 +44,7 @@ class CardFacts:
     config: Mapping[str, Any]
     parameters: int
     weights_size: int
-    has_image_encoder: bool
+    own_encoders: Collection[int]
     load_keywords: Mapping[str, str]
     pictures: Sequence[str] = ()
     evaluation: Mapping[str, Any] | None = None
@@ -186,7 +187,6 @@ def _evaluation(evaluation: Mapping[str, Any] | None) -> str:
 
 def _details(facts: CardFacts) -> str:
     config = facts.config
-    encoder = "in `image_encoder/`" if facts.has_image_encoder else markdown_text(str(config["image_encoder"]))
     rows = {
         "Word": markdown_text(config["subject_token"]),
         "Subject tokens per photo": config["num_queries"],
@@ -195,7 +195,20 @@ def _details(facts: CardFacts) -> str:
         "Base family": f"{markdown_text(config['base_family'])}, {len(config['layers'])} layers",
         "Parameters": f"{facts.parameters / 1e6:.1f} M",
         "Weights": f"{facts.weights_size / 1e6:.1f} MB",
-        "Image encoder": f"{encoder}, features of width {config['image_feature_dim']}",
+        **_towers(facts),
         "Format version": config["format_version"],
     }
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+
+
+def _towers(facts: CardFacts) -> dict[str, str]:
+    """A row for each vision tower."""
+    rows = {}
+    for number, config in enumerate(each_tower(facts.config), 1):
+        own = f"in `{numbered(OWN_FOLDER, number)}/`"
+        place = own if number in facts.own_encoders else markdown_text(str(config["image_encoder"]))
+        kind = f" ({markdown_text(named)})" if (named := config.get("image_encoder_type")) else ""
+        kinds = f"{chosen} features" if (chosen := config.get("image_features")) else "features"
+        label = numbered("Image encoder", number).replace("_", " ")
+        rows[label] = f"{place}{kind}, {markdown_text(kinds)} of width {config['image_feature_dim']}"
+    return rows

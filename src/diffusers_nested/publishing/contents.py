@@ -10,11 +10,9 @@ from typing import Any
 
 from ..errors import AdapterLoadError, PublishError
 from ..files import read_index
-from .names import CARD, FOLDERS, check_path, is_picture, is_published, names_a_folder, weights_variant
+from .names import CARD, ENCODERS, FOLDERS, check_path, is_picture, is_published, names_a_folder, weights_variant
 from .own_files import check_folder, own_file, read_own_json
 from .pictures import without_metadata
-
-_ENCODER_WEIGHTS = "image_encoder/model"
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,9 @@ class Contents:
     has_card: bool
 
     @property
-    def has_image_encoder(self) -> bool:
-        """Whether the adapter comes with its own image encoder."""
-        return "image_encoder/config.json" in self.files
+    def own_encoders(self) -> list[int]:
+        """The numbers of the vision towers that the adapter comes with."""
+        return [number for number, folder in enumerate(ENCODERS, 1) if f"{folder}/config.json" in self.files]
 
 
 def read_contents(folder: Path) -> Contents:
@@ -92,7 +90,6 @@ def _unused_weights(paths: Mapping[str, Path]) -> set[str]:
         variant = weights_variant(name)
         if variant is not None:
             groups.setdefault(variant, set()).add(name)
-    encoder = {name for name in paths if name.startswith(_ENCODER_WEIGHTS)}
     unused: set[str] = set()
     for variant, group in groups.items():
         stem = "diffusion_pytorch_model"
@@ -100,8 +97,11 @@ def _unused_weights(paths: Mapping[str, Path]) -> set[str]:
         if not variant:
             whole, index = f"{stem}.safetensors", f"{stem}.safetensors.index.json"
         unused |= group - _used(paths, whole, index)
-    whole = f"{_ENCODER_WEIGHTS}.safetensors"
-    return unused | encoder - _used(paths, whole, f"{whole}.index.json")
+    for folder in ENCODERS:
+        whole = f"{folder}/model.safetensors"
+        encoder = {name for name in paths if name.startswith(f"{folder}/model")}
+        unused |= encoder - _used(paths, whole, f"{whole}.index.json")
+    return unused
 
 
 def _used(paths: Mapping[str, Path], whole: str, index: str) -> set[str]:
@@ -129,8 +129,15 @@ def _for_others(path: Path) -> Path | bytes:
     if not isinstance(values, dict):
         return path
     kept = {name: value for name, value in values.items() if name != "_name_or_path"}
-    named = kept.get("image_encoder")
-    if isinstance(named, str) and names_a_folder(named):
-        kept["image_encoder"] = named = None
-    is_same = kept.keys() == values.keys() and named is values.get("image_encoder")
+    if "image_encoder" in kept:
+        named = kept["image_encoder"]
+        kept["image_encoder"] = (
+            list(map(_name_for_others, named)) if isinstance(named, list) else _name_for_others(named)
+        )
+    is_same = kept == values
     return path if is_same else (json.dumps(kept, indent=2) + "\n").encode()
+
+
+def _name_for_others(name: Any) -> Any:
+    """The name of an image encoder, if it is not a folder of this machine."""
+    return None if isinstance(name, str) and names_a_folder(name) else name

@@ -7,7 +7,8 @@ Relative to the adapter's folder, locally and in the repository, these files are
   ``diffusion_pytorch_model.safetensors.index[.VARIANT].json``;
 - ``image_encoder/``: ``config.json``, ``preprocessor_config.json``, ``model[-00001-of-00002].safetensors`` and
   ``model.safetensors.index.json``;
-- ``feature_extractor/preprocessor_config.json``.
+- ``feature_extractor/preprocessor_config.json``;
+- the same in ``image_encoder_2/`` and ``feature_extractor_2/`` and so on, for adapters that read several vision towers.
 
 The author's files are ``README.md``, ``LICENSE`` (also ``.md`` and ``.txt``), and pictures beside the config and in
 ``samples/`` and ``images/``. They are uploaded with the adapter, but never removed because of their names.
@@ -18,19 +19,25 @@ import unicodedata
 
 from ..errors import AdapterLoadError, PublishError
 from ..files import shown
+from ..files.limits import MAX_TOWERS
+from ..vision import numbered
 from ..vision.tower_files import check_name
 from .scores import EVALUATION
 
 CARD = "README.md"
 CONFIG = "config.json"
 ENCODER, FEATURES = "image_encoder", "feature_extractor"
-FOLDERS = (ENCODER, FEATURES, "samples", "images")
+ENCODERS = tuple(numbered(ENCODER, number + 1) for number in range(MAX_TOWERS))
+_OF_TOWERS = (*ENCODERS, *(numbered(FEATURES, number + 1) for number in range(MAX_TOWERS)))
+FOLDERS = (*_OF_TOWERS, "samples", "images")
 _PICTURE = re.compile(r"((samples|images)/)?[^/]+\.(png|jpe?g|webp)", re.IGNORECASE | re.DOTALL)
 _WEIGHTS = re.compile(r"diffusion_pytorch_model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.safetensors")
 _INDEX = re.compile(r"diffusion_pytorch_model\.safetensors\.index(?:\.(?P<variant>\w+))?\.json")
+_NUMBER = f"(_[2-{MAX_TOWERS}])?"
 _OTHERS = re.compile(
-    rf"config\.json|{re.escape(EVALUATION)}|feature_extractor/preprocessor_config\.json"
-    r"|image_encoder/((preprocessor_)?config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json)"
+    rf"config\.json|{re.escape(EVALUATION)}|feature_extractor{_NUMBER}/preprocessor_config\.json"
+    rf"|image_encoder{_NUMBER}/((preprocessor_)?config\.json"
+    r"|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json)"
 )
 _AUTHORS = re.compile(rf"{re.escape(CARD)}|LICENSE(\.md|\.txt)?")
 
@@ -93,7 +100,7 @@ def check_subfolder(subfolder: str | None) -> None:
     if subfolder is None:
         return
     check_path(subfolder, "subfolder")
-    if {ENCODER, FEATURES} & set(subfolder.split("/")):
+    if set(_OF_TOWERS) & set(subfolder.split("/")):
         raise PublishError(
             f"subfolder {subfolder!r} is reserved for an adapter's image encoder. Give the adapter a folder of its own."
         )

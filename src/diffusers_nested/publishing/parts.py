@@ -9,13 +9,13 @@ from PIL import Image
 
 from ..errors import PublishError, SubjectError
 from ..images import open_photo, to_pil
-from ..vision import ImageEncoder, load_vision_tower
+from ..vision import ImageEncoder, ImageEncoders, load_vision_tower
 from .scores import EVALUATION, check_evaluation
 
 
 def save_parts(
     folder: Path,
-    image_encoder: ImageEncoder | str | Path | None,
+    image_encoder: Any,
     evaluation: Mapping[str, Any] | None,
     sample_images: Sequence[Any],
 ) -> None:
@@ -26,7 +26,7 @@ def save_parts(
         AdapterLoadError: The image encoder cannot be loaded.
     """
     if image_encoder is not None:
-        _save_encoder(image_encoder, folder)
+        _save_encoders(image_encoder, folder)
     if evaluation is not None:
         (folder / EVALUATION).write_text(_as_json(evaluation), encoding="utf-8")
     _save_pictures(sample_images, folder / "samples")
@@ -42,10 +42,12 @@ def _as_json(evaluation: Mapping[str, Any]) -> str:
         ) from error
 
 
-def _save_encoder(image_encoder: ImageEncoder | str | Path, folder: Path) -> None:
-    encoder = image_encoder if isinstance(image_encoder, ImageEncoder) else load_vision_tower(str(image_encoder))
-    encoder.model.save_pretrained(folder / "image_encoder")
-    encoder.processor.save_pretrained(folder / "feature_extractor")
+def _save_encoders(image_encoder: Any, folder: Path) -> None:
+    """One tower or several, in memory, by name, or a list of these."""
+    given = image_encoder if isinstance(image_encoder, list | tuple) else [image_encoder]
+    loaded = [one if isinstance(one, ImageEncoder | ImageEncoders) else load_vision_tower(str(one)) for one in given]
+    for number, part in enumerate((part for one in loaded for part in one.parts), 1):
+        part.save_pretrained(folder, number)
 
 
 def _save_pictures(images: Sequence[Any], folder: Path) -> None:

@@ -11,7 +11,8 @@ from huggingface_hub import ModelCard
 from ..errors import PublishError
 from ..files import is_folder, shown
 from ..files.source import Source
-from ..vision import find_image_encoder, load_image_encoder
+from ..vision import OWN_FOLDER, check_count, each_tower, find_image_encoder, load_image_encoder, numbered
+from ..vision.several import each_of
 from .card import CardFacts, write_card
 from .card_metadata import is_repository, parse_card
 from .contents import Contents, read_contents
@@ -103,7 +104,7 @@ def prepare_publication(
         adapter.config,
         parameters=sum(parameter.numel() for parameter in adapter.parameters()),
         weights_size=_weights_size(contents),
-        has_image_encoder=contents.has_image_encoder,
+        own_encoders=contents.own_encoders,
         load_keywords={name: value for name, value in keywords.items() if value is not None},
         pictures=contents.pictures,
         evaluation=read_evaluation(Path(folder, EVALUATION)),
@@ -136,16 +137,30 @@ def _load_all(folder: Path, contents: Contents, load: Load) -> Any:
     """Load each variant of the weights and the image encoder, and return the adapter."""
     source = Source(str(folder))
     adapter, *_ = [load(source, variant=variant) for variant in contents.variants or [None]]
-    named = adapter.config["image_encoder"]
-    if contents.has_image_encoder:
-        load_image_encoder(find_image_encoder(adapter.config, source, "image_encoder", adapter.image_features))
-    elif not named or names_a_folder(named):
+    towers = each_tower(adapter.config)
+    for number, features in enumerate(each_of(adapter.image_features, len(towers)), 1):
+        _check_tower(folder, contents, towers[number - 1], features, number)
+    unread = [numbered(OWN_FOLDER, number) for number in contents.own_encoders if number > len(towers)]
+    if unread:
         raise PublishError(
-            f"{folder} has no image_encoder/, and its config.json names "
-            f"{repr(named) + ', a folder on this machine' if named else 'none on the Hub'}. Save the vision tower as "
-            "image_encoder/ and its preprocessing as feature_extractor/ beside the adapter."
+            f"{folder} has {unread[0]}/, but its adapter reads {len(towers)} vision tower{'s' * (len(towers) > 1)}. "
+            f"Remove {unread[0]}/."
         )
     return adapter
+
+
+def _check_tower(folder: Path, contents: Contents, config: Mapping[str, Any], features: str, number: int) -> None:
+    """Load the adapter's own vision tower, or see that its config names one for everybody."""
+    named, own = config["image_encoder"], numbered(OWN_FOLDER, number)
+    if number in contents.own_encoders:
+        tower = find_image_encoder(config, Source(str(folder)), own, features, number=number)
+        check_count(config, load_image_encoder(tower), features, f"The image encoder {tower.name}")
+    elif not named or names_a_folder(named):
+        raise PublishError(
+            f"{folder} has no {own}/, and its config.json names "
+            f"{repr(named) + ', a folder on this machine' if named else 'none on the Hub'}. Save the vision tower as "
+            f"{own}/ and its preprocessing as {numbered('feature_extractor', number)}/ beside the adapter."
+        )
 
 
 def _weights_size(contents: Contents) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import PublishError
 from ..files import shown
-from ..vision import ImageEncoder
+from ..vision import ImageEncoder, ImageEncoders
 from .names import weights_variant
 from .parts import save_parts
 from .publication import prepare_publication
@@ -94,7 +94,7 @@ class Publishable:
         variant: str | None = None,
         subfolder: str | None = None,
         *,
-        image_encoder: ImageEncoder | str | Path | None = None,
+        image_encoder: ImageEncoder | ImageEncoders | str | Path | Sequence[ImageEncoder | str | Path] | None = None,
         revision: str | None = None,
         evaluation: Mapping[str, Any] | None = None,
         sample_images: Sequence[Any] = (),
@@ -116,8 +116,8 @@ class Publishable:
                 variants in the repository are removed; to publish several, save them into one folder and ``publish``
                 that.
             subfolder: The adapter's folder in the repository; by default its top.
-            image_encoder: The vision tower that it reads, in memory or as a name for ``load_vision_tower``. It may be
-                left out if the adapter's config names one on the Hub.
+            image_encoder: The vision tower that it reads, in memory or as a name for ``load_vision_tower``, or a list
+                of several. It may be left out if the adapter's config names one on the Hub.
             revision: The branch, created if necessary; main by default.
             evaluation: Results of an evaluation; see ``evaluation.json`` in the documentation.
             sample_images: Pictures for the card, as images or paths.

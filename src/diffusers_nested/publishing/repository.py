@@ -12,7 +12,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..errors import PublishError
 from .card import shown_pictures
-from .names import CARD, CONFIG, ENCODER, is_adapters, is_picture
+from .names import CARD, CONFIG, ENCODERS, is_adapters, is_picture
 
 _KIND = "NestedAdapter"
 
@@ -104,17 +104,30 @@ def check_shared_encoder(api: HfApi, published: Published, outdated: Collection[
     Raises:
         PublishError: Names the adapter.
     """
-    files, encoder = published.all_files, f"{ENCODER}/{CONFIG}"
-    if published.prefix or encoder not in outdated:
+    files = published.all_files
+    gone = [number for number, encoder in enumerate(ENCODERS) if f"{encoder}/{CONFIG}" in outdated]
+    if published.prefix or not gone:
         return
-    folders = {name.removesuffix(CONFIG) for name in files if name.endswith(f"/{CONFIG}")}
-    for folder in sorted(folder for folder in folders if folder + encoder not in files):
-        config = _config(api, published, folder + CONFIG)
-        if config.get("_class_name") == _KIND and config.get("image_encoder") is None:
+    folders = sorted(name.removesuffix(CONFIG) for name in files if name.endswith(f"/{CONFIG}"))
+    for folder in folders:
+        lacking = [number for number in gone if f"{folder}{ENCODERS[number]}/{CONFIG}" not in files]
+        config = _config(api, published, folder + CONFIG) if lacking else {}
+        shared = [ENCODERS[number] for number in lacking if _shares(config, number)]
+        if shared:
             raise PublishError(
-                f"The adapter in {folder} of {published.repo_id} needs the {ENCODER}/ that this would remove. Publish "
-                f"that adapter with an {ENCODER}/ of its own first."
+                f"The adapter in {folder} of {published.repo_id} needs the {shared[0]}/ that this would remove. "
+                f"Publish that adapter with an {shared[0]}/ of its own first."
             )
+
+
+def _shares(config: dict[str, Any], number: int) -> bool:
+    """Whether a configuration is that of an adapter that names no tower in this place, counted from 0."""
+    if config.get("_class_name") != _KIND:
+        return False
+    widths, named = config.get("image_feature_dim"), config.get("image_encoder")
+    count = len(widths) if isinstance(widths, list) else 1
+    names = named if isinstance(named, list) else [named] * count
+    return number < min(count, len(names)) and names[number] is None
 
 
 def _existing_branch(api: HfApi, repo_id: str, revision: str | None) -> str | None:

@@ -21,7 +21,7 @@ from ..backbones import backbone_of
 from ..data import Triplets, each
 from ..errors import NestedAdapterError
 from ..pipelines.state import inner_unet
-from ..vision import ImageEncoder
+from ..vision import ImageEncoder, ImageEncoders, numbered
 from .config import NOT_OF_A_RUN, TrainingConfig
 from .noise import training_scheduler
 
@@ -35,7 +35,7 @@ _INCIDENTAL = {"transformers_version", "dtype", "torch_dtype", "architectures", 
 
 def settings_of(
     pipeline: Any,
-    image_encoder: ImageEncoder,
+    image_encoder: ImageEncoder | ImageEncoders,
     adapter: NestedAdapter,
     dataset: Triplets,
     validation_dataset: Triplets | None,
@@ -52,7 +52,9 @@ def settings_of(
     unet = inner_unet(pipeline)
     backbone = backbone_of(unet)
     models = {"unet": unet, "vae": pipeline.vae, **backbone.text_encoders_of(pipeline)}
-    models["image_encoder"] = image_encoder.model
+    towers = {number: part for number, part in enumerate(image_encoder.parts, 1)}
+    models |= {numbered("image_encoder", number): part.model for number, part in towers.items()}
+    processors = {numbered("image_processor", number): part.processor for number, part in towers.items()}
     tokenizers = dict(zip(backbone.tokenizers, backbone.tokenizers_of(pipeline), strict=True))
     return {
         **{field.name: _plain(getattr(config, field.name)) for field in fields(config) if _is_of_run(field.name)},
@@ -60,7 +62,7 @@ def settings_of(
         **{f"adapter.{name}": value for name, value in adapter.config.items() if not name.startswith("_")},
         **{name: _model(model) for name, model in models.items()},
         **{name: _digest(one.get_vocab()) for name, one in tokenizers.items() if one is not None},
-        "image_processor": _digest(_content(_values(image_encoder.processor))),
+        **{name: _digest(_content(_values(one))) for name, one in processors.items()},
         "noise_schedule": _noise_schedule(pipeline),
         "force_zeros_for_empty_prompt": bool(pipeline.config.get("force_zeros_for_empty_prompt", True)),
         "dataset": _triplets(dataset),

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..backbones import backbone_of
 from ..errors import NestedAdapterError
 from ..pipelines.state import inner_unet
-from ..vision import ImageEncoder
+from ..vision import ImageEncoder, ImageEncoders, read_images
 
 
 class FrozenModels:
@@ -17,7 +17,7 @@ class FrozenModels:
 
     Args:
         pipeline: A pipeline; its models are moved, cast, frozen and set to evaluation mode.
-        image_encoder: The vision tower of the adapter.
+        image_encoder: The vision towers of the adapter.
         feature_dim: Width of the features that the adapter reads.
         device: Where to compute.
         dtype: Of the weights.
@@ -30,11 +30,11 @@ class FrozenModels:
     def __init__(
         self,
         pipeline: Any,
-        image_encoder: ImageEncoder,
+        image_encoder: ImageEncoder | ImageEncoders,
         feature_dim: int,
         device: torch.device,
         dtype: torch.dtype,
-        features: str = "last",
+        features: str | Sequence[str] = "last",
     ) -> None:
         self.pipeline = pipeline
         self.unet = pipeline.unet
@@ -51,7 +51,8 @@ class FrozenModels:
                 "Train with the text-to-image model of its family; the adapter may fit both."
             )
         encoders = self.backbone.text_encoders_of(pipeline).values()
-        for model in (self.unet, self._vae, image_encoder.model, *encoders):
+        towers = [part.model for part in image_encoder.parts]
+        for model in (self.unet, self._vae, *towers, *encoders):
             _cast(model.to(device), dtype)  # pyright: ignore[reportArgumentType]
             model.requires_grad_(False).eval()
 
@@ -94,7 +95,7 @@ class FrozenModels:
         Raises:
             NestedAdapterError: The adapter needs another vision tower.
         """
-        features = self._tower(images, self._features)
+        features = read_images(self._tower, images, self._features)
         if features.shape[-1] != self._feature_dim:
             raise NestedAdapterError(
                 f"The image encoder gives features of width {features.shape[-1]}, the adapter reads "
@@ -105,7 +106,8 @@ class FrozenModels:
 
     def no_image(self) -> Tensor:
         """Features of an empty image, (1, L, D)."""
-        return self._tower.empty(self._features)
+        (tower,) = self._tower.parts  # encoders that read an empty image read a single tower
+        return tower.empty(str(self._features))
 
 
 def _cast(model: Any, dtype: torch.dtype) -> None:

@@ -16,7 +16,8 @@ from ..environment.processes import launched_processes
 from ..injection import NestedInjector
 from ..mechanisms import low_rank_parts
 from ..pipelines.state import inner_unet
-from ..vision import ImageEncoder
+from ..vision import ImageEncoder, ImageEncoders
+from ..vision.several import each_of
 from .config import TrainingConfig
 from .counted import CountedMemory
 from .fingerprint import DTYPES
@@ -70,7 +71,7 @@ class Sizes:
 
 @torch.no_grad()
 def estimate_memory(
-    pipeline: Any, image_encoder: ImageEncoder, adapter: NestedAdapter, config: TrainingConfig
+    pipeline: Any, image_encoder: ImageEncoder | ImageEncoders, adapter: NestedAdapter, config: TrainingConfig
 ) -> Memory:
     """Count what a run of ``train_adapter`` with these needs on each GPU.
 
@@ -79,7 +80,7 @@ def estimate_memory(
 
     Args:
         pipeline: As for ``train_adapter``; it is not moved or changed.
-        image_encoder: The vision tower.
+        image_encoder: The vision tower, or several.
         adapter: The adapter.
         config: Settings of the run.
     """
@@ -88,15 +89,17 @@ def estimate_memory(
     encoded = pipeline.encode_prompt(prompt="", num_images_per_prompt=1, do_classifier_free_guidance=False)
     words, pooled = backbone.text(encoded)  # (1, T, D), (1, P)
     side = config.resolution // pipeline.vae_scale_factor
-    features = image_encoder.empty(adapter.image_features)  # (1, L, F)
+    parts = list(zip(image_encoder.parts, each_of(adapter.image_features, len(image_encoder.parts)), strict=True))
     sizes = Sizes(
         (unet.config.in_channels, side, side),
         (words.shape[1], words.shape[2]),
         pooled.shape[1],
-        (features.shape[1], features.shape[2]),
+        # of several towers, one after another
+        (sum(part.count_of(one) for part, one in parts), max(part.width_of(one) for part, one in parts)),
     )
     width = torch.finfo(DTYPES[config.mixed_precision]).bits // 8
-    models = (unet, pipeline.vae, image_encoder.model, *backbone.text_encoders_of(pipeline).values())
+    towers = [part.model for part in image_encoder.parts]
+    models = (unet, pipeline.vae, *towers, *backbone.text_encoders_of(pipeline).values())
     frozen = width * sum(_count(model) for model in models)
     step = count_step(type(unet), unet.config, pipeline.scheduler, adapter.config, sizes, config)
     weights = 4 * sum(x.numel() for x in adapter.parameters())

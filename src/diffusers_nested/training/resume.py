@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NestedAdapterError
+from ..files.limits import MAX_TOWERS
 from ..files.write_whole import write_whole
+from ..vision import numbered
 from .checkpoints import find_checkpoints, is_complete, load_checkpoint, tidy
 from .config import MAY_CHANGE, TrainingConfig
 from .folder import holds_adapter
@@ -17,7 +19,8 @@ logger = logging.getLogger(__name__)
 
 Changes = dict[str, tuple[Any, Any]]
 _GONE = "not there"
-_MODELS = ("unet", "vae", "text_encoder", "text_encoder_2", "image_encoder")
+_TOWERS = [numbered("image_encoder", number + 1) for number in range(MAX_TOWERS)]
+_MODELS = ("unet", "vae", "text_encoder", "text_encoder_2", *_TOWERS)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..adapter import NestedAdapter
+from ..adapter.towers import expected_shape
 from ..backbones import backbone_of
 from ..data import Triplets, caption_positions, each
 from ..environment.processes import join_processes, launched_processes
@@ -17,7 +18,7 @@ from ..files.lock import held
 from ..injection import NestedInjector
 from ..mechanisms import get_mechanism
 from ..pipelines.state import inner_unet, state_of
-from ..vision import ImageEncoder
+from ..vision import ImageEncoder, ImageEncoders, check_encoder
 from .config import TrainingConfig
 from .fingerprint import DTYPES, settings_of
 from .frozen import FrozenModels
@@ -31,7 +32,7 @@ _PATIENCE = 10.0  # seconds: workers of a killed run hold its lock until they no
 
 def train_adapter(
     pipeline: Any,
-    image_encoder: ImageEncoder,
+    image_encoder: ImageEncoder | ImageEncoders,
     adapter: NestedAdapter,
     dataset: Triplets,
     config: TrainingConfig,
@@ -45,7 +46,7 @@ def train_adapter(
 
     Args:
         pipeline: Text-to-image, of a base family; its models move to accelerate's device and ``mixed_precision``.
-        image_encoder: The vision tower that the adapter reads.
+        image_encoder: The vision tower that the adapter reads, or several, from ``load_vision_tower([...])``.
         adapter: From ``NestedAdapter.from_unet``, or one that is trained already.
         dataset: A list of triplets, a ``TripletFolder``, or another dataset of ``Triplet``.
         config: Settings of the run.
@@ -58,7 +59,7 @@ def train_adapter(
     Raises:
         NestedAdapterError: Something does not fit together; nothing has been trained then.
     """
-    positions = check_training(pipeline, adapter, dataset, config, validation_images, validation_dataset)
+    positions = check_training(pipeline, image_encoder, adapter, dataset, config, validation_images, validation_dataset)
     adapter.read_base(inner_unet(pipeline))  # of this one, as loading will take them from the pipeline's, too
     accelerator = _accelerator(config)
     processes = accelerator.num_processes
@@ -75,6 +76,7 @@ def train_adapter(
 
 def check_training(
     pipeline: Any,
+    image_encoder: ImageEncoder | ImageEncoders,
     adapter: NestedAdapter,
     dataset: Triplets,
     config: TrainingConfig,
@@ -90,6 +92,7 @@ def check_training(
         NestedAdapterError: Something does not fit together.
     """
     _check(pipeline, adapter, dataset, config, validation_images)
+    check_encoder(adapter.config, adapter.image_features, image_encoder)
     return _word_positions(pipeline, adapter, [dataset, validation_dataset or []], config)
 
 
@@ -113,14 +116,14 @@ def _held(config: TrainingConfig, accelerator: Any) -> AbstractContextManager[An
 
 def _encoder(
     pipeline: Any,
-    image_encoder: ImageEncoder,
+    image_encoder: ImageEncoder | ImageEncoders,
     adapter: NestedAdapter,
     positions: dict[str, tuple[int, ...]],
     config: TrainingConfig,
     accelerator: Any,
 ) -> SampleEncoder:
     """The frozen models, on their device, and what they make of the examples."""
-    width, dtype = adapter.config["image_feature_dim"], DTYPES[config.mixed_precision]
+    (_, width), dtype = expected_shape(adapter.config), DTYPES[config.mixed_precision]
     frozen = FrozenModels(pipeline, image_encoder, width, accelerator.device, dtype, adapter.image_features)
     return SampleEncoder(frozen, positions, config.resolution)
 

@@ -13,7 +13,7 @@ from ..adapter import NestedAdapter
 from ..data import load_image
 from ..injection import NestedInjector
 from ..pipelines.state import require_state
-from ..vision import ImageEncoder
+from ..vision import ImageEncoder, ImageEncoders, read_images
 from .config import TrainingConfig
 
 
@@ -29,7 +29,7 @@ class Validation:
     """
 
     pipeline: Any
-    image_encoder: ImageEncoder
+    image_encoder: ImageEncoder | ImageEncoders
     images: Sequence[Any]
     injector: NestedInjector
 
@@ -56,7 +56,7 @@ class Validation:
 def validation_sheet(
     pipeline: Any,
     adapter: NestedAdapter,
-    image_encoder: ImageEncoder,
+    image_encoder: ImageEncoder | ImageEncoders,
     images: Sequence[Any],
     prompts: Sequence[str],
     resolution: int,
@@ -64,7 +64,7 @@ def validation_sheet(
 ) -> Image.Image:
     """A sheet with a row per image: the image itself, then one picture per prompt, all from the same noise."""
     opened = [load_image(image) for image in images]
-    tokens = adapter.encode(image_encoder(opened, adapter.image_features).to(adapter.dtype))
+    tokens = adapter.encode(read_images(image_encoder, opened, adapter.image_features).to(adapter.dtype))
     rows = []
     pipeline.load_nested_adapter(adapter, image_encoder_folder=None)
     pipeline.set_nested_adapter_cache(0)  # the next time, the adapter is another one

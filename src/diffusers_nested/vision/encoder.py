@@ -1,6 +1,7 @@
 """From images to features: a frozen vision tower and its preprocessing (arXiv 2501.01407, section 3.3)."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,10 +9,13 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..errors import NestedAdapterError, SubjectError
+from ..errors import AdapterLoadError, NestedAdapterError, SubjectError
 from ..files.limits import MAX_RESIZED_PIXELS
 from ..images import to_pil
-from .kinds import LAST, PENULTIMATE, POOLED, TOWER_KINDS, Features
+from .kinds import LAST, PENULTIMATE, POOLED, Features
+from .preprocessing import made_size
+from .registry import DEFAULT_KIND, TOWER_KINDS
+from .tower import OWN_FOLDER, PREPROCESSING, numbered
 
 
 class ImageEncoder:
@@ -27,6 +31,16 @@ class ImageEncoder:
         self.processor = processor
 
     @property
+    def parts(self) -> "tuple[ImageEncoder, ...]":
+        """The single towers: itself."""
+        return (self,)
+
+    @property
+    def kind(self) -> str:
+        """The family of the model, by its ``model_type``."""
+        return self.model.config.model_type
+
+    @property
     def feature_dim(self) -> int:
         """D, the width of the features of the last layer."""
         return self.width_of(LAST)
@@ -35,13 +49,36 @@ class ImageEncoder:
         """D, the width of these features."""
         return getattr(self.model.config, self._kind(features).width)
 
+    def count_of(self, features: str) -> int:
+        """L, the number of these features of an image."""
+        if features == POOLED:
+            return 1
+        patch, (height, width) = self.model.config.patch_size, self._size
+        return TOWER_KINDS[self.kind].tokens(self.model.config, (height // patch) * (width // patch))
+
+    def adapter_settings(self, features: str = LAST) -> dict[str, Any]:
+        """Settings of a new adapter that reads these features, for ``NestedAdapter.from_unet``.
+
+        They are what a tower is checked against when the adapter is loaded: width, family and number of features; of a
+        CLIP's last layer only the width, so that adapters for it stay as they always were.
+
+        Args:
+            features: Which ones; see ``__call__``.
+        """
+        settings: dict[str, Any] = {"image_feature_dim": self.width_of(features)}
+        if features != LAST:
+            settings["image_features"] = features
+        if self.kind != DEFAULT_KIND:
+            settings |= {"image_encoder_type": self.kind, "image_feature_count": self.count_of(features)}
+        return settings
+
     def __call__(self, images: Sequence[Any], features: str = LAST) -> Tensor:
         """Image features (B, L, D).
 
         Args:
             images: PIL images, arrays (H, W, C) or (H, W), or tensors (C, H, W); see ``to_pil``.
             features: Which ones: ``"last"`` for those of the last layer before pooling, including the class token,
-                ``"penultimate"`` for the layer before it, or ``"pooled"`` for the projected class token, with L = 1.
+                ``"penultimate"`` for the layer before it, or ``"pooled"`` for the whole picture's, with L = 1.
 
         Raises:
             SubjectError: One of them is not an image, or is so narrow that resizing it would take too much memory.
@@ -55,23 +92,46 @@ class ImageEncoder:
             _check_shape(image, self.processor)
         return self.processor(images=opened, return_tensors="pt").pixel_values
 
+    def save_pretrained(self, folder: str | Path, number: int = 1) -> None:
+        """Save the tower where an adapter in this folder has it: in ``image_encoder/`` and ``feature_extractor/``.
+
+        Args:
+            folder: The adapter's folder.
+            number: The tower's number, for adapters that read several: 2 is saved in ``image_encoder_2/``.
+        """
+        self.model.save_pretrained(Path(folder, numbered(OWN_FOLDER, number)))
+        self.processor.save_pretrained(Path(folder, numbered(PREPROCESSING, number)))
+
     @torch.no_grad()
     def read(self, pixels: Tensor, features: str = LAST) -> Tensor:
         """Image features (B, L, D) of prepared pixels; see ``__call__``."""
         pixels = pixels.to(self.model.device, self.model.dtype)
-        return self._kind(features).pick(self.model(pixels, output_hidden_states=features == PENULTIMATE))
+        output = self.model(pixels, output_hidden_states=features == PENULTIMATE)
+        return self._kind(features).pick(output, self.model.config)
 
     @torch.no_grad()
     def empty(self, features: str = LAST) -> Tensor:
         """What stands for "no image" in IP-Adapter: the features (1, L, D) of all-zero pixels, or zeros if pooled."""
         if features == POOLED:
             return torch.zeros(1, 1, self.width_of(POOLED), device=self.model.device, dtype=self.model.dtype)
+        return self.read(torch.zeros(1, 3, *self._size), features)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Height and width of what the tower is given."""
         side = self.model.config.image_size
-        return self.read(torch.zeros(1, 3, side, side), features)
+        return made_size(self.processor) or (side, side)
 
     def _kind(self, features: str) -> Features:
         # looked up each time: a pickled encoder does not hold functions
-        return TOWER_KINDS[self.model.config.model_type].features[features]
+        all_of_them = TOWER_KINDS[self.kind].features
+        given = [name for name, one in all_of_them.items() if one.is_given(self.model)]
+        if features not in given:
+            raise AdapterLoadError(
+                f"The image encoder is a {type(self.model).__name__} that gives no features of the kind {features!r}, "
+                f"only {', '.join(given)}. Use the image encoder that the adapter was trained with."
+            )
+        return all_of_them[features]
 
 
 def check_encoded(tokens: Tensor, features: Tensor) -> None:

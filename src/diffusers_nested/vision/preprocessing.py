@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import AdapterLoadError
 from ..files import read_json, shown
-from ..files.limits import MAX_CONFIG_BYTES, MAX_SIDE
+from ..files.limits import MAX_ATTENTION, MAX_CONFIG_BYTES, MAX_PATCHES, MAX_SIDE
 from ..files.rules import FLAG, Rule, known_settings, list_of, number, whole
 
 
@@ -27,30 +27,47 @@ def read_processor(path: Path, kind: type[Any]) -> Any:
     return kind(**known_settings({**raw, **sizes}, _RULES, str(path), AdapterLoadError))
 
 
-def check_processor_fits(processor: Any, side: int, where: str) -> None:
-    """Raise unless the preprocessing turns photos of any shape into pictures of the tower's input size.
+def check_processor_fits(
+    processor: Any, config: Any, where: str, any_size: bool = False, folder: str = "feature_extractor"
+) -> None:
+    """Raise unless the preprocessing turns photos of any shape into pictures that the tower can read.
 
     Args:
         processor: The image processor.
-        side: The tower's ``image_size``.
+        config: The tower's configuration.
         where: Where the preprocessing comes from, for the message.
+        any_size: Whether the tower takes pictures of other sizes than its ``image_size``.
+        folder: Name of the folder for it beside the tower.
 
     Raises:
         AdapterLoadError: The sizes differ; the message gives both.
     """
-    made = _made_size(processor)
-    if made != (side, side):
-        what = "pictures of the photo's own shape" if made is None else f"pictures of {made[0]} x {made[1]} pixels"
+    made, side, patch = made_size(processor), config.image_size, config.patch_size
+    if made == (side, side):
+        return
+    what = "pictures of the photo's own shape" if made is None else f"pictures of {made[0]} x {made[1]} pixels"
+    if not any_size:
         raise AdapterLoadError(
             f"{where} makes {what}, but the image encoder expects {side} x {side}. Put the preprocessing that it "
-            "was trained with into feature_extractor/ beside it, with a crop_size equal to its image_size."
+            f"was trained with into {folder}/ beside it, with a crop_size equal to its image_size."
         )
+    if made is None or min(made) < patch or not fits_memory(config, made):
+        raise AdapterLoadError(
+            f"{where} makes {what}, but the image encoder expects all of one size, of 1 to {MAX_PATCHES} patches of "
+            f"{patch} x {patch}. Put the preprocessing that it was trained with into {folder}/ beside it."
+        )
+
+
+def fits_memory(config: Any, size: tuple[int, int]) -> bool:
+    """Whether a tower may read pictures of this height and width; see ``files.limits``."""
+    patches = (size[0] // config.patch_size) * (size[1] // config.patch_size)
+    return patches <= MAX_PATCHES and config.num_attention_heads * (patches + 1) ** 2 <= MAX_ATTENTION
 
 
 _SIDE = whole(1, MAX_SIDE)
 
 
-def _made_size(processor: Any) -> tuple[int, int] | None:
+def made_size(processor: Any) -> tuple[int, int] | None:
     """(height, width) of preprocessed photos; None if it depends on the photo."""
     size: Any = None
     if processor.do_center_crop:

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from ..errors import AdapterLoadError
-from ..files import read_json, shown
+from ..files import read_header, read_json, shown
 from ..files.limits import MAX_ATTENTION, MAX_CONFIG_BYTES, MAX_PATCHES
 from ..files.rules import known_settings
-from ..files.weights import Files, load_weights
-from .kinds import TOWER_KINDS
+from ..files.weights import Files, Stored, load_weights
+from .kinds import TowerKind
+from .registry import TOWER_KINDS
 
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)+", re.ASCII)
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -53,11 +54,7 @@ def read_tower_config(path: Path) -> Any:
     raw = read_json(path, MAX_CONFIG_BYTES)
     model_type, values = _vision_part(raw)
     if model_type not in TOWER_KINDS or not isinstance(values, dict):
-        found = raw.get("model_type") if isinstance(raw, dict) else None
-        raise AdapterLoadError(
-            f"{path} does not configure a supported vision tower: its model_type is {shown(found)}, expected "
-            f"{' or '.join(map(repr, TOWER_KINDS))}. Use the image encoder that the adapter was trained with."
-        )
+        raise _unsupported(raw, path)
     if "quantization_config" in raw:
         raise AdapterLoadError(f"{path} asks for quantised weights, which are not supported. Use the original weights.")
     kind = TOWER_KINDS[model_type]
@@ -81,12 +78,32 @@ def read_tower(config: Any, files: Files, where: str, torch_dtype: torch.dtype |
         AdapterLoadError: A file is damaged, does not match the configuration, or contains values that are not finite.
     """
     kind = TOWER_KINDS[config.model_type]
+    names = {name for file in files for name in read_header(file)}
+    known = {kind.stored(name).name: name for name in names}
     with torch.device("meta"):
-        model = kind.model(config)
-    # full models contain a text tower too, and older files store position_ids
-    load_weights(model, files, where, torch_dtype or config.dtype, allow_others=True)
+        model = kind.model(config, known)
+    stored = {name: Stored(name) if name in names else _other(kind, name, known) for name in model.state_dict()}
+    # full models contain a text tower or a classifier too, and older files store position_ids
+    load_weights(model, files, where, torch_dtype or config.dtype, allow_others=True, stored=stored)
     kind.complete(model)
     return model
+
+
+def _other(kind: TowerKind, name: str, known: Mapping[str, str]) -> Stored:
+    """Where files have a tensor under another name; if nowhere, its own name is the one that the error shows."""
+    stored = kind.stored(name)
+    return Stored(known[stored.name], stored.part, stored.parts) if stored.name in known else Stored(name)
+
+
+def _unsupported(raw: Any, path: Path) -> AdapterLoadError:
+    found = raw.get("model_type") if isinstance(raw, dict) else None
+    what = "the image encoder that the adapter was trained with"
+    if found in ("siglip2", "siglip2_vision_model"):
+        what = "a SigLIP2 with a fixed size of pictures, which is of the model_type 'siglip'"
+    return AdapterLoadError(
+        f"{path} does not configure a supported vision tower: its model_type is {shown(found)}, expected "
+        f"{' or '.join(map(repr, TOWER_KINDS))}. Use {what}."
+    )
 
 
 def _vision_part(raw: Any) -> tuple[Any, Any]:
@@ -94,7 +111,7 @@ def _vision_part(raw: Any) -> tuple[Any, Any]:
     if not isinstance(raw, dict):
         return None, None
     for model_type, kind in TOWER_KINDS.items():
-        if raw.get("model_type") == kind.part_of:
+        if kind.part_of is not None and raw.get("model_type") == kind.part_of:
             return model_type, raw.get("vision_config")
     named = raw.get("model_type")
     return named if isinstance(named, str) else None, raw

@@ -9,95 +9,74 @@ Loading, ``inspect`` and publishing follow the same rule. The first tower that e
    local folder of that name; an absolute path is accepted only from adapters in a folder of this machine;
 4. ``image_encoder/`` at the top of the repository, for adapters in subfolders that name no tower.
 
+For each tower of an adapter that reads several, the folders are those with its number: ``image_encoder_2/`` and so on.
+
 For the file of an IP-Adapter, the folder in 1 and 2 is where diffusers looks for it: a name without a slash is a
 folder within ``subfolder``, one with a slash counts from the top. 3 is the published tower that fits the file.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..errors import AdapterLoadError, DownloadError, Remedy
+from ..errors import AdapterLoadError, NestedAdapterError, Remedy
 from ..files import CONFIG_NAME, is_download, is_folder, plain_path, shown
-from ..files.damage import damaged_downloads
 from ..files.source import Source
-from ..files.weights import check_dtype, find_weights
-from .encoder import ImageEncoder
-from .kinds import LAST, PENULTIMATE, POOLED, TOWER_KINDS
-from .preprocessing import check_processor_fits, read_processor
-from .tower_files import check_name, read_tower, read_tower_config
+from .kinds import LAST
+from .reads import TITLES, check_kind, each_tower
+from .registry import TOWER_KINDS
+from .several import each_of
+from .tower import OWN_FOLDER, Tower, numbered
+from .tower_files import check_name
 
-OWN_FOLDER = "image_encoder"
-_PREPROCESSING = "feature_extractor"
-_WEIGHTS = "model.safetensors"
-_TITLES = {LAST: "features", PENULTIMATE: "features", POOLED: "pooled features"}
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Tower:
-    """The place of a vision tower; its configuration is read on first use.
+def find_image_encoders(
+    config: Mapping[str, Any],
+    source: Source | None,
+    folder: str | Sequence[str] = OWN_FOLDER,
+    features: str | Sequence[str] = LAST,
+    is_ip_adapter: bool = False,
+) -> list[Tower]:
+    """All vision towers that an adapter reads; see ``find_image_encoder``.
 
-    Attributes:
-        source: The source that contains it.
-        folder: Its folder, relative to the top of the source.
-        is_of_ip_adapter: Whether it belongs to an IP-Adapter's file. Without preprocessing of its own beside it, photos
-            are then prepared as in diffusers, by the defaults for its input size.
+    Args:
+        config: Configuration of the adapter.
+        source: Where the adapter comes from; None if it was created in this process.
+        folder: The user's ``image_encoder_folder``, without number, or a list with that of each tower.
+        features: Which features the adapter reads, of all towers or of each.
+        is_ip_adapter: Whether the adapter is the file of an IP-Adapter.
+
+    Raises:
+        NestedAdapterError: The list of folders has another length.
+        AdapterLoadError: As for ``find_image_encoder``.
     """
+    towers = each_tower(config)
+    rows = zip(towers, each_folder(folder, len(towers)), each_of(features, len(towers)), strict=True)
+    return [
+        find_image_encoder(one, source, where, wanted, is_ip_adapter, number)
+        for number, (one, where, wanted) in enumerate(rows, 1)
+    ]
 
-    source: Source
-    folder: str
-    is_of_ip_adapter: bool = False
 
-    @property
-    def name(self) -> str:
-        """A name that identifies the tower, however it was referred to."""
-        if self.source.is_folder:
-            return str(Path(self.source.location, self.folder).resolve())
-        return f"{self.place}@{self.source.revision}"
+def each_folder(folder: Any, count: int) -> list[str]:
+    """The folder of each tower, from a list of them or the first one's name.
 
-    @property
-    def place(self) -> str:
-        """Its place, in the form that configurations use."""
-        return "/".join(filter(None, (self.source.location, self.folder)))
-
-    def path_of(self, name: str) -> str:
-        """Path of one of its files, relative to the top of the source."""
-        return "/".join(filter(None, (self.folder, name)))
-
-    @cached_property
-    def found(self) -> Path | None:
-        """Local path of its config.json; None if there is no such tower."""
-        return self.source.find(self.path_of(CONFIG_NAME))
-
-    @property
-    def local_folder(self) -> Path:
-        """The local folder of its config.json.
-
-        Raises:
-            AdapterLoadError: There is no config.json, or it cannot be read.
-        """
-        if self.found is None:
-            raise AdapterLoadError(
-                f"The image encoder is incomplete: {self.place} has no {CONFIG_NAME}. Save it again."
-            )
-        return self.found.parent
-
-    @cached_property
-    def config(self) -> Any:
-        """Its configuration.
-
-        Raises:
-            AdapterLoadError: It is missing or belongs to another model, or a value is out of range.
-        """
-        folder = self.local_folder
-        with damaged_downloads(folder):
-            return read_tower_config(folder / CONFIG_NAME)
+    Raises:
+        NestedAdapterError: The list has another length.
+    """
+    if not isinstance(folder, list | tuple):
+        first = plain_path(folder, "image_encoder_folder") or ""
+        return [numbered(first, number) for number in range(1, count + 1)]
+    if len(folder) != count or None in folder:
+        raise NestedAdapterError(
+            f"image_encoder_folder is {list(folder)}, but the adapter reads {count} vision tower{'s' * (count > 1)}. "
+            "Give the name of a folder for each, in the same order."
+        )
+    return list(folder)
 
 
 def find_image_encoder(
@@ -106,126 +85,104 @@ def find_image_encoder(
     folder: str = OWN_FOLDER,
     features: str = LAST,
     is_ip_adapter: bool = False,
+    number: int = 1,
 ) -> Tower:
     """The vision tower that an adapter reads, according to this module's rule.
 
     Args:
-        config: Configuration of the adapter.
+        config: Configuration of the adapter, as that of one with a single tower.
         source: Where the adapter comes from; None if it was created in this process.
-        folder: The user's ``image_encoder_folder``.
+        folder: The folder in the user's ``image_encoder_folder``.
         features: Which of its features the adapter reads.
         is_ip_adapter: Whether the adapter is the file of an IP-Adapter.
+        number: The number of the tower among those that the adapter reads.
 
     Raises:
-        AdapterLoadError: There is no tower, it cannot be read, or its features do not have the adapter's width.
+        AdapterLoadError: There is no tower, it cannot be read, is of another family than the adapter was trained with,
+            or its features do not have the adapter's width.
     """
-    tower = locate_image_encoder(config, source, folder, is_ip_adapter)
+    tower = locate_image_encoder(config, source, folder, is_ip_adapter, number)
     if tower is None:
+        which = "an image encoder" if number == 1 else f"its image encoder {number}"
         raise AdapterLoadError(
-            "The adapter comes without an image encoder, and its config names none. Pass image_encoder_folder=None and "
-            "give `nested_adapter_image_embeds`, or load it from a folder or repository that contains image_encoder/."
+            f"The adapter comes without {which}, and its config names none. Pass image_encoder_folder=None and "
+            "give `nested_adapter_image_embeds`, or load it from a folder or repository that contains "
+            f"{numbered(OWN_FOLDER, number)}/."
         )
     if tower.source is not source:
         logger.info("the adapter's config names the image encoder %s", tower.place)  # it may belong to somebody else
         tower = _pinned_by_name(tower, source)
-    check_width(config, tower, features)
+    check_fits(config, tower, features)
     return replace(tower, is_of_ip_adapter=is_ip_adapter)
 
 
 def locate_image_encoder(
-    config: Mapping[str, Any], source: Source | None, folder: str = OWN_FOLDER, is_ip_adapter: bool = False
+    config: Mapping[str, Any],
+    source: Source | None,
+    folder: str = OWN_FOLDER,
+    is_ip_adapter: bool = False,
+    number: int = 1,
 ) -> Tower | None:
     """Like ``find_image_encoder``, without contacting the repository that a config names; None if there is no tower.
 
     Args:
         config: Configuration of the adapter.
         source: Where the adapter comes from; None if it was created in this process.
-        folder: The user's ``image_encoder_folder``.
+        folder: The folder in the user's ``image_encoder_folder``.
         is_ip_adapter: Whether the adapter is the file of an IP-Adapter.
+        number: The number of the tower among those that the adapter reads.
 
     Raises:
         AdapterLoadError: The user's folder does not exist, the config's name is invalid, or the source cannot be read.
     """
     folder = plain_path(folder, "image_encoder_folder") or ""
-    is_given = folder != OWN_FOLDER
+    is_given = folder != numbered(OWN_FOLDER, number)
     places = [] if source is None else _places(source, folder, is_ip_adapter)
-    first = _first_tower(source, places if is_given else places[:1])
+    first = _first_tower(source, places if is_given else places[:1], number)
     if first is not None:
         return first
     if is_given:
         raise _no_tower(source, folder, places or [folder])
     if config["image_encoder"]:
         return _named_tower(config["image_encoder"], source)
-    return _first_tower(source, places[1:])
+    return _first_tower(source, places[1:], number)
 
 
-def check_width(config: Mapping[str, Any], tower: Tower, features: str) -> None:
-    """Raise unless a tower's features have the width that an adapter reads.
+def check_fits(config: Mapping[str, Any], tower: Tower, features: str) -> None:
+    """Raise unless a tower is of the family, and its features of the width, that an adapter reads.
 
     Args:
-        config: Configuration of the adapter.
+        config: Configuration of the adapter, as that of one with a single tower.
         tower: The tower.
         features: Which of its features the adapter reads.
 
     Raises:
-        AdapterLoadError: The widths differ; the message gives both.
+        AdapterLoadError: They differ; the message gives both.
     """
+    named = config["image_encoder"]
+    known = f", {named}" if named and named != tower.place else ""
+    check_kind(config, tower.config.model_type, f"The image encoder {tower.name}", known)
     width = getattr(tower.config, TOWER_KINDS[tower.config.model_type].features[features].width)
     if width != config["image_feature_dim"]:
-        named = config["image_encoder"]
-        known = f", {named}" if named and named != tower.place else ""
         within = f"{tower.source.location}/"
         here = f", here {named.removeprefix(within)!r}." if known and named.startswith(within) else ""
         raise AdapterLoadError(
-            f"The image encoder {tower.name} gives {_TITLES[features]} of width {width}, but the adapter reads "
+            f"The image encoder {tower.name} gives {TITLES[features]} of width {width}, but the adapter reads "
             f"{config['image_feature_dim']}. Use the image encoder that the adapter was trained with{known}: give its "
             f"folder as image_encoder_folder=...{here}"
         )
 
 
-def load_image_encoder(tower: Tower, torch_dtype: torch.dtype | None = None) -> ImageEncoder:
-    """Load a vision tower with its preprocessing.
-
-    Args:
-        tower: The tower.
-        torch_dtype: Type of its weights; by default the one they are stored in.
+def named_by_user(name: str) -> Tower:
+    """The tower in a folder, or in ``user/repo`` or ``user/repo/sub/folder`` on the Hub at its current commit.
 
     Raises:
-        AdapterLoadError: It is incomplete, cannot be read, or its preprocessing does not match its input size.
+        AdapterLoadError: There is no such tower.
     """
-    check_dtype(torch_dtype)
-    config = tower.config
-    stored = _stored_preprocessing(tower)
-    with damaged_downloads(tower.local_folder, *([] if stored is None else [stored.parent])):
-        processor = _processor(tower, stored)
-        files = find_weights(tower.source, tower.folder, _WEIGHTS, f"{_WEIGHTS}.index.json")
-        return ImageEncoder(read_tower(config, files, tower.place, torch_dtype), processor)
-
-
-def _processor(tower: Tower, stored: Path | None) -> Any:
-    kind, side = TOWER_KINDS[tower.config.model_type].processor, tower.config.image_size
-    if tower.is_of_ip_adapter and stored is None:
-        return kind(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-    processor = kind() if stored is None else read_processor(stored, kind)
-    where = f"There is no {_PREPROCESSING}/ beside {tower.place}: the default" if stored is None else str(stored)
-    check_processor_fits(processor, side, where)
-    return processor
-
-
-def load_vision_tower(name_or_path: str, torch_dtype: torch.dtype | None = None) -> ImageEncoder:
-    """Load a vision tower by itself, for example to train an adapter.
-
-    Args:
-        name_or_path: A folder, or ``user/repo`` or ``user/repo/sub/folder`` on the Hub.
-        torch_dtype: Type of its weights; by default the one they are stored in.
-
-    Raises:
-        AdapterLoadError: There is no such tower, or it cannot be read.
-    """
-    if is_folder(name_or_path):
-        return load_image_encoder(_tower_of_folder(name_or_path), torch_dtype)
-    check_name(name_or_path)
-    return load_image_encoder(_pinned(_tower_of_hub(name_or_path, None)), torch_dtype)
+    if is_folder(name):
+        return _tower_of_folder(name)
+    check_name(name)
+    return _pinned(_tower_of_hub(name, None))
 
 
 def _places(source: Source, folder: str, is_ip_adapter: bool) -> list[str]:
@@ -235,8 +192,8 @@ def _places(source: Source, folder: str, is_ip_adapter: bool) -> list[str]:
     return list(dict.fromkeys([source.within(folder), folder]))
 
 
-def _first_tower(source: Source | None, folders: Sequence[str]) -> Tower | None:
-    towers = [] if source is None else [Tower(source, folder) for folder in folders]
+def _first_tower(source: Source | None, folders: Sequence[str], number: int) -> Tower | None:
+    towers = [] if source is None else [Tower(source, folder, number=number) for folder in folders]
     return next((tower for tower in towers if tower.found is not None), None)
 
 
@@ -285,15 +242,3 @@ def _pinned_by_name(tower: Tower, source: Source | None) -> Tower:
         raise AdapterLoadError(
             f"The adapter's image encoder {tower.place!r} cannot be loaded. {error}{here} {Remedy.NO_IMAGE_ENCODER}"
         ) from error
-
-
-def _stored_preprocessing(tower: Tower) -> Path | None:
-    """A tower's preprocessor_config.json: in feature_extractor/ beside it, else in its own folder."""
-    beside = "/".join([*tower.folder.split("/")[:-1], _PREPROCESSING])
-    places = ["/".join(filter(None, (folder, "preprocessor_config.json"))) for folder in (beside, tower.folder)]
-    try:
-        return next(filter(None, map(tower.source.find, places)), None)
-    except DownloadError:
-        if not tower.is_of_ip_adapter:
-            raise
-        return None  # diffusers has downloaded the tower, and does not ask for preprocessing
