@@ -160,5 +160,6 @@ def test_saved_copied_and_pickled_it_is_the_same(saved, unet, tmp_path):
         assert all(torch.equal(value, adapter.state_dict()[name]) for name, value in other.state_dict().items())
         assert torch.equal(other.encode(features), adapter.encode(features))
     again = NestedAdapter.from_config(adapter.config)
-    assert dict(again.config) == dict(adapter.config) and type(again.encoder) is type(adapter.encoder)
+    settings = [{name: one.config[name] for name in one.config if name[0] != "_"} for one in (again, adapter)]
+    assert settings[0] == settings[1] and type(again.encoder) is type(adapter.encoder)
     assert not loaded.is_ip_adapter and deepcopy(adapter).is_ip_adapter

@@ -33,7 +33,6 @@ from .towers import OPTIONAL, expected_shape, tower_settings
 # The tower of IP-Adapter's "plus" checkpoints, which most users of diffusers already have.
 DEFAULT_IMAGE_ENCODER = "h94/IP-Adapter/models/image_encoder"
 
-
 _IF_GIVEN = ("projection_rank", "image_preparation")
 _OF_ENCODERS = [*OPTIONAL, *(name for kind in SUBJECT_ENCODERS.values() for name in kind.settings)]
 
