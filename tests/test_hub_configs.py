@@ -123,7 +123,7 @@ def phases_of(folder: str) -> list[tuple[int, argparse.Namespace, TrainingConfig
         config = build(folder).config
         given = (arguments.subject_token, arguments.num_queries, arguments.alpha)
         assert given == (config["subject_token"], config["num_queries"], config["alpha"])
-        assert arguments.image_encoder_name_or_path == config["image_encoder"]
+        assert arguments.image_encoder_name_or_path == [config["image_encoder"]]
         assert all(config["subject_token"] in prompt for prompt in arguments.validation_prompts)
         front = yaml.safe_load(card(folder).split("---\n", 2)[1])
         assert arguments.pretrained_model_name_or_path == front["base_model"]

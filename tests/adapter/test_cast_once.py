@@ -65,3 +65,8 @@ def test_other_types_stay_with_autocast(dtype):
     tokens = torch.zeros(1, 2, 3, dtype=dtype)
     with torch.autocast("cpu", torch.bfloat16):
         assert cast_once(tokens)() is tokens
+
+
+def test_without_a_device_nothing_is_cast():
+    tokens = torch.zeros(1, 2, 3, device="meta")
+    assert cast_once(tokens)() is tokens

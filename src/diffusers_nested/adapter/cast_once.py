@@ -33,7 +33,8 @@ def cast_once(tokens: Tensor) -> Callable[[], Tensor]:
         A function that gives the tokens for one layer: as they are without autocast.
     """
     device = tokens.device.type
-    if not torch.is_autocast_enabled(device) or tokens.dtype != torch.float32:
+    is_on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if not is_on or tokens.dtype != torch.float32:
         return lambda: tokens
     cast = tokens.detach().to(torch.get_autocast_dtype(device))
     return lambda: _Cast.apply(tokens, cast)  # pyright: ignore[reportReturnType]

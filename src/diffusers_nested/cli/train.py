@@ -104,6 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dry_run",
+        "--dry-run",
         action="store_true",
         help="load and check everything, count the memory that a step needs on each GPU, and stop (default: no)",
     )
