@@ -132,12 +132,15 @@ def test_processes_on_cpus_train_one_adapter_together(data: Path):
     assert max((together[name] - by_one[name]).abs().mean() for name in by_one) < 5e-6
 
 
-def test_a_dry_run_counts_and_writes_nothing(data: Path, capsys: pytest.CaptureFixture):
+def test_a_dry_run_counts_and_writes_nothing(
+    data: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("diffusers_nested.training.memory.count_step", lambda *_: 12_000_000)  # tested beside it
     assert train(data, "--num_queries", "4", "--dry_run") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Counted for each GPU: batch 2, 32 pixels, mixed precision no, without")
     parts = {line[:28].strip(): float(line[28:].split()[0]) for line in lines[1:]}
-    assert list(parts) == ["frozen models", "adapter", "optimizer", "a step", "in all"]
+    assert list(parts) == ["frozen models", "adapter", "optimizer", "a step", "in all"] and parts["a step"] == 0.012
     assert parts["in all"] == pytest.approx(sum(parts.values()) - parts["in all"], abs=0.003)
     assert not (data.parent / "run").exists()
 
