@@ -6,6 +6,7 @@ of samples to the folder. Every number is a share of pictures, on identities nev
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import Person, Scene, random_person, random_scene
 
 from .recogniser import draw_views
+
+Following = Callable[[Any, Recogniser], tuple[dict[str, float], Image.Image]]
 
 READ = ("person.skin", "person.hair", "person.hair_style", "person.glasses")
 COUNT = 200
@@ -83,8 +86,8 @@ def following(pipeline: Any, recogniser: Recogniser) -> tuple[dict[str, float], 
     return result, make_image_grid(first, rows=4, cols=10)
 
 
-def check(folder: Path) -> dict[str, float]:
-    """Measure everything, write the results, and return them."""
+def check(folder: Path, following: Following = following) -> dict[str, float]:
+    """Measure everything, write the results, and return them; ``following`` reads samples."""
     recogniser = Recogniser.from_pretrained(folder / "recogniser").eval()
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder / "pipeline", add_watermarker=False)
     pipeline.set_progress_bar_config(disable=True)

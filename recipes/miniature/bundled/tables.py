@@ -11,7 +11,7 @@ folders are brought in first::
 import argparse
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,15 @@ _SHORT = {
     "text shirt": "shirt as in the prompt",
     "text expression": "expression as in the prompt",
 }
-_GATES = (
+Gate = tuple[str, float | None, str]  # title, what is wanted, and key of the result
+_READS: tuple[Gate, ...] = (
     ("Recogniser reads skin", 0.9, "reads person.skin"),
     ("… hair colour", 0.9, "reads person.hair"),
     ("… hair style", 0.9, "reads person.hair_style"),
     ("… hair style of bare heads", None, "reads person.hair_style (bare heads)"),
     ("… glasses", 0.9, "reads person.glasses"),
+)
+_FOLLOWS: tuple[Gate, ...] = (
     ("Samples follow the hair colour named", 0.75, "follows person.hair"),
     ("… the glasses", 0.75, "follows person.glasses"),
     ("… the shirt", 0.9, "follows scene.shirt"),
@@ -60,10 +63,10 @@ def fill(page: str, results: Path) -> str:
     return _PLACE.sub(table, page)
 
 
-def gates_table(values: Mapping[str, float]) -> list[str]:
-    """Lines of the table of gates."""
+def gates_table(values: Mapping[str, float], follows: Sequence[Gate] = _FOLLOWS) -> list[str]:
+    """Lines of the table of gates: the recogniser's, and those on what samples follow."""
     lines = ["| Gate | Wanted | Measured |", "|---|---|---|"]
-    for title, wanted, key in _GATES:
+    for title, wanted, key in (*_READS, *follows):
         lines.append(f"| {title} | {f'≥ {wanted:.0%}' if wanted else ''} | {values[key]:.1%} |")
     same, other = (values[f"cosine {which} identity"] for which in ("same", "other"))
     lines.append(f"| Cosine of two pictures of one identity; of two identities | | {same:.3f}; {other:.3f} |")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diffusers import StableDiffusionXLPipeline
 from diffusers.utils import make_image_grid
 from PIL import Image
 
@@ -21,7 +20,7 @@ from diffusers_nested.miniature.recogniser import Recogniser, true_answers
 from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import Scene, random_person, random_scene
 
-from ..bundled.gates import COUNT, reading
+from ..bundled.gates import COUNT, check
 
 NAMED = {"hair": "hair|curls|mohawk|bun|pigtails", "glasses": "glasses|spectacles", "eyes": "eye"}  # in a caption
 COLOURED = ("person.hair", "person.glasses", "person.eyes", "scene.shirt", "scene.hat")
@@ -61,17 +60,5 @@ def following(pipeline: Any, recogniser: Recogniser) -> tuple[dict[str, float], 
     return result, make_image_grid(first, rows=4, cols=10)
 
 
-def check(folder: Path) -> dict[str, float]:
-    """Measure everything, write the results, and return them."""
-    recogniser = Recogniser.from_pretrained(folder / "recogniser").eval()
-    pipeline = StableDiffusionXLPipeline.from_pretrained(folder / "pipeline", add_watermarker=False)
-    pipeline.set_progress_bar_config(disable=True)
-    followed, samples = following(pipeline, recogniser)
-    result = {name: round(value, 4) for name, value in {**reading(recogniser), **followed}.items()}
-    (folder / "gates.json").write_text(json.dumps(result, indent=2) + "\n")
-    samples.save(folder / "gates.png")
-    return result
-
-
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(check(Path(sys.argv[1])), indent=2) + "\n")
+    sys.stdout.write(json.dumps(check(Path(sys.argv[1]), following), indent=2) + "\n")

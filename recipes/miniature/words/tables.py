@@ -11,12 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_GATES = (
-    ("Recogniser reads skin", 0.9, "reads person.skin"),
-    ("… hair colour", 0.9, "reads person.hair"),
-    ("… hair style", 0.9, "reads person.hair_style"),
-    ("… hair style of bare heads", None, "reads person.hair_style (bare heads)"),
-    ("… glasses", 0.9, "reads person.glasses"),
+from ..bundled import tables
+
+_FOLLOWS = (
     ("Samples follow the style named", 0.9, "follows scene.style"),
     ("… the place", 0.9, "follows scene.place"),
     ("… the shirt", 0.9, "follows scene.shirt"),
@@ -44,12 +41,7 @@ _WORDS = (  # title, what is known of Stable Diffusion, part of the results, and
 
 def gates_table(values: Mapping[str, float]) -> list[str]:
     """Lines of the table of gates."""
-    lines = ["| Gate | Wanted | Measured |", "|---|---|---|"]
-    for title, wanted, key in _GATES:
-        lines.append(f"| {title} | {f'≥ {wanted:.0%}' if wanted else ''} | {values[key]:.1%} |")
-    same, other = (values[f"cosine {which} identity"] for which in ("same", "other"))
-    lines.append(f"| Cosine of two pictures of one identity; of two identities | | {same:.3f}; {other:.3f} |")
-    return [line.replace("%", " %") for line in lines]
+    return tables.gates_table(values, _FOLLOWS)
 
 
 def words_table(bases: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -24,12 +24,7 @@ class DlibFaces:
     """
 
     def __init__(self) -> None:
-        try:
-            import dlib  # pyright: ignore[reportMissingImports]
-            import face_recognition_models as weights  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise missing_extra("Finding faces needs", "faces") from error
-        self._dlib: Any = dlib
+        self._dlib, weights = load_dlib()
         self._detector = self._dlib.get_frontal_face_detector()
         self._landmarks = self._dlib.shape_predictor(weights.pose_predictor_five_point_model_location())
         self._network = self._dlib.face_recognition_model_v1(weights.face_recognition_model_location())
@@ -60,3 +55,17 @@ class DlibFaces:
 
     def _largest(self, pixels: np.ndarray) -> Any:
         return max(self._detector(pixels, _UPSAMPLED), key=lambda one: one.area(), default=None)
+
+
+def load_dlib() -> tuple[Any, Any]:
+    """dlib, and the package that holds its weights.
+
+    Raises:
+        DependencyError: The extra ``faces`` is not installed.
+    """
+    try:
+        import dlib  # pyright: ignore[reportMissingImports]
+        import face_recognition_models  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise missing_extra("Finding faces needs", "faces") from error
+    return dlib, face_recognition_models

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..environment.requirements import missing_extra
 from ..errors import FaceNotFoundError
 from .addresses import open_address
 from .align import Landmarks, crop_square, face_square, side_of
+from .faces import load_dlib
 from .photos import to_pil
 
 _LONGEST = 1024  # pixels of the longer side in which faces are searched: dlib takes seconds for a whole photo
@@ -27,12 +27,7 @@ class FaceFinder:
     """
 
     def __init__(self) -> None:
-        try:
-            import dlib  # pyright: ignore[reportMissingImports]
-            import face_recognition_models as weights  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise missing_extra("Finding faces needs", "faces") from error
-        self._dlib: Any = dlib
+        self._dlib, weights = load_dlib()
         self._detector = self._dlib.get_frontal_face_detector()
         self._predictor = self._dlib.shape_predictor(weights.pose_predictor_model_location())
 
