@@ -34,11 +34,11 @@ def build_tokenizer(sentences: int = SENTENCES, size: int = VOCABULARY) -> CLIPT
     )
     every_letter = [" ".join([*letters, *(letter + "a" for letter in letters)])]  # also without the end-of-word mark
     model.train_from_iterator([*(_split(text) for text in texts), *every_letter], trainer)
-    learnt = json.loads(model.to_str())["model"]
-    vocab = dict(learnt["vocab"])
-    for special in (START, END):
-        vocab[special] = len(vocab)
-    return CLIPTokenizer(vocab=vocab, merges=[tuple(merge) for merge in learnt["merges"]], model_max_length=LENGTH)
+    merges = [tuple(merge) for merge in json.loads(model.to_str())["model"]["merges"]]
+    # The trainer numbers letters that end a word in another order in every process; weights need them to stay.
+    tokens = [*sorted(letters), *(letter + "</w>" for letter in sorted(letters)), *(a + b for a, b in merges), START, END]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=LENGTH)
 
 
 def _split(text: str) -> str:
