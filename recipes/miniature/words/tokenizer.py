@@ -36,7 +36,13 @@ def build_tokenizer(sentences: int = SENTENCES, size: int = VOCABULARY) -> CLIPT
     model.train_from_iterator([*(_split(text) for text in texts), *every_letter], trainer)
     merges = [tuple(merge) for merge in json.loads(model.to_str())["model"]["merges"]]
     # The trainer numbers letters that end a word in another order in every process; weights need them to stay.
-    tokens = [*sorted(letters), *(letter + "</w>" for letter in sorted(letters)), *(a + b for a, b in merges), START, END]
+    tokens = [
+        *sorted(letters),
+        *(letter + "</w>" for letter in sorted(letters)),
+        *(a + b for a, b in merges),
+        START,
+        END,
+    ]
     vocab = {token: number for number, token in enumerate(tokens)}
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=LENGTH)
 
