@@ -48,7 +48,7 @@ def side_by_side(*pictures):
 # %%
 mira = miniature.example("mira")
 prompt = "a photo of a smiling person wearing a blue shirt in the snow"
-side_by_side(mira, draw(prompt), draw(prompt, nested_adapter_image=mira))
+side_by_side(mira, draw(prompt), draw(prompt, nested_adapter_image={"person": mira}))
 
 # %% [markdown]
 # ## The dial
@@ -59,7 +59,7 @@ side_by_side(mira, draw(prompt), draw(prompt, nested_adapter_image=mira))
 rows = []
 for scale in (0.0, 0.5, 1.0, 1.5):
     pipe.set_nested_adapter_scale(scale)
-    rows.append(draw(prompt, nested_adapter_image=mira))
+    rows.append(draw(prompt, nested_adapter_image={"person": mira}))
 pipe.set_nested_adapter_scale(1.0)
 side_by_side(*rows)
 

@@ -24,11 +24,10 @@ def test_they_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def run(code: str, namespace: dict) -> object:
     """What a notebook would show below the cell: the value of its last expression."""
-    *body, last = ast.parse(code).body
-    if not isinstance(last, ast.Expr):
-        body, last = [*body, last], ast.Expr(ast.Constant(None))
+    body = ast.parse(code).body
+    last = body.pop().value if isinstance(body[-1], ast.Expr) else None
     exec(compile(ast.Module(body, []), "<cell>", "exec"), namespace)
-    return eval(compile(ast.Expression(last.value), "<cell>", "eval"), namespace)
+    return None if last is None else eval(compile(ast.Expression(last), "<cell>", "eval"), namespace)
 
 
 def test_the_page_names_them_all():
