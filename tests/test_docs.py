@@ -20,7 +20,7 @@ from diffusers_nested import cli
 from hub.server import HubServer
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^(?P<mark><!-- test -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 OURS = "diffusers_nested"
 
@@ -132,6 +132,8 @@ def test_commands_exist(line: str, monkeypatch: pytest.MonkeyPatch):
         assert (ROOT / words[1]).is_file()
     elif words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    elif words[0] == "jupytext":
+        assert (ROOT / words[-1]).is_file()
     else:
         assert words[:2] == ["pip", "install"], f"what is {line!r}?"
 

@@ -50,7 +50,7 @@ def test_recipes_are_in_the_sdist_and_not_in_the_wheel():
     assert {"src", "tests", "recipes", "benchmarks"} <= set(targets["sdist"]["include"])
     assert targets["wheel"] == {"packages": ["src/diffusers_nested"]}
     users = [file for file in (ROOT / "src").rglob("*.py") if re.search(r"(from|import) recipes\b", file.read_text())]
-    users += [page for page in (ROOT / "docs").glob("*.md") if "from recipes" in page.read_text(encoding="utf-8")]
+    users += [page for page in (ROOT / "docs").rglob("*.md") if "from recipes" in page.read_text(encoding="utf-8")]
     assert not users
 
 

@@ -57,6 +57,14 @@ def test_subfolder(capsys: pytest.CaptureFixture):
     check(capsys.readouterr().out, str(FOLDER.parent))
 
 
+def test_how_photos_are_prepared(tmp_path: Path, capsys: pytest.CaptureFixture):
+    folder = shutil.copytree(FOLDER, tmp_path / "adapter")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "image_preparation": "aligned_face"}))
+    assert main(["inspect", str(folder)]) == 0
+    assert re.search(r"^photos +aligned faces, .*prepare_face", capsys.readouterr().out, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -96,7 +96,7 @@ def test_versions_are_said_with_what_is_needed():
 
 def test_nobody_is_sent_to_a_registry():
     """The package is in none: another's of the same name would be installed, or nothing."""
-    files = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("*.py")]
+    files = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]
     files += (ROOT / "hub_configs").rglob("*.md")
     said = re.compile(r"pip install [^`\n]*diffusers-nested(?!\.)")
     assert not [file.name for file in files if said.search(file.read_text(encoding="utf-8"))]

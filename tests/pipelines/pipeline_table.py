@@ -19,7 +19,7 @@ Cells = Mapping[tuple[str, str], str]
 
 @dataclass(frozen=True)
 class Contract:
-    """A column: its title, what it means, and the argument of the call that it is about."""
+    """A check: its title, what it means, and the argument of the call that it is about."""
 
     title: str
     meaning: str
@@ -52,24 +52,24 @@ def all_kept() -> Cells:
 
 
 def render(cells: Cells) -> str:
-    """The table with its notes."""
-    columns = contracts()
-    found = [cells[str(case), column.title] for case in CASES for column in columns]
-    reasons = list(dict.fromkeys(cell for cell in found if cell not in (KEPT, BROKEN)))
-    lines = [
-        "| Pipeline | " + " | ".join(column.title for column in columns) + " |",
-        "|---|" + ":-:|" * len(columns),
-    ]
+    """The table, a row per pipeline: what it keeps, and what cannot be asked of it."""
+    titles = [contract.title for contract in contracts()]
+    lines = [f"| Pipeline | Of {len(titles)} checks; what cannot be asked |", "|---|---|"]
     for case in map(str, CASES):
-        row = [cells[case, column.title] for column in columns]
-        marks = [cell if cell in (KEPT, BROKEN) else f"– ({reasons.index(cell) + 1})" for cell in row]
         name, _, label = case.partition(" ")
-        lines.append(f"| {' '.join([f'`{name}`', label]).strip()} | " + " | ".join(marks) + " |")
-    notes = [f"({i}) {reason}" for i, reason in enumerate(reasons, start=1)]
-    if notes:
-        lines += ["", "Cannot be asked of these pipelines: " + "; ".join(notes) + "."]
-    lines += ["", "The columns:", "", *(f"- **{column.title}**: {column.meaning}" for column in columns)]
+        verdict = _verdict({title: cells[case, title] for title in titles})
+        lines.append(f"| {' '.join([f'`{name}`', label]).strip()} | {verdict} |")
+    lines += ["", "The checks:", "", *(f"- **{contract.title}**: {contract.meaning}" for contract in contracts())]
     return "\n".join(lines) + "\n"
+
+
+def _verdict(found: Mapping[str, str]) -> str:
+    """All kept, or which are broken; and why some cannot be asked."""
+    broken = [title for title, cell in found.items() if cell == BROKEN]
+    reasons = dict.fromkeys(cell for cell in found.values() if cell not in (KEPT, BROKEN))
+    parts = [f"{KEPT} {sum(cell == KEPT for cell in found.values())}"]
+    parts += [f"{BROKEN} {', '.join(broken)}"] if broken else []
+    return ", ".join([*parts, *reasons])
 
 
 def read() -> str:

@@ -116,6 +116,15 @@ def test_the_example_names_what_is_needed_to_load(folder, keywords, loading):
     assert f"load_nested_adapter{loading}" in snippet(card_of(folder, **keywords).text)
 
 
+def test_photos_are_cropped_as_in_training(folder):
+    config = json.loads((folder / "config.json").read_text())
+    assert "prepare_face" not in card_of(folder).text
+    (folder / "config.json").write_text(json.dumps({**config, "image_preparation": "aligned_face"}))
+    text = card_of(folder).text
+    assert "photo = diffusers_nested.prepare_face(" in snippet(text)
+    assert "| Photos | aligned faces |" in text
+
+
 def test_sizes_and_pictures(folder):
     for name in ("samples/my cat.png", "front.jpg"):
         (folder / name).parent.mkdir(exist_ok=True)

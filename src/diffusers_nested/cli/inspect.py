@@ -33,12 +33,13 @@ def run(arguments: argparse.Namespace) -> None:
 def describe(name: str, found: Any) -> str:
     """An ``Inspection`` as text, one fact per line."""
     config, adapter = found.adapter.config, found.adapter
-    is_file = adapter.is_ip_adapter
+    is_file, prepared = adapter.is_ip_adapter, config.get("image_preparation")
     rows = {
         "adapter": name,
         **({"format": f"the file of an IP-Adapter, {_KINDS[config['subject_encoder']]}"} if is_file else {}),
         "word": config["subject_token"],
         "subject tokens": f"{config['num_queries']} per image, of width {config['token_dim']}",
+        **({"photos": "aligned faces, as diffusers_nested.prepare_face crops them"} if prepared else {}),
         "base family": f"{config['base_family']}, {len(config['layers'])} layers",
         "mechanism": f"{config['mechanism']}, alpha {config['alpha']}",
         **_encoder(config),

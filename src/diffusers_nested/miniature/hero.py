@@ -19,7 +19,9 @@ def hero(heading: str, columns: Sequence[str], rows: Sequence[Row], footer: str)
     The smallest letters are ``TEXT`` pixels high, which is at least 1/40 of the width for up to six columns.
     """
     line = 2 * TEXT
-    width = len(columns) * (CELL + GAP) + GAP
+    lines = [(heading, TEXT + 8), (footer, TEXT), *((label, TEXT) for label, _ in rows)]
+    longest = max(int(ImageFont.load_default(size).getlength(text)) for text, size in lines)
+    width = max(len(columns) * (CELL + GAP), longest + GAP) + GAP
     image = Image.new("RGB", (width, 3 * line + len(rows) * (line + CELL + GAP)), PAPER)
     draw = ImageDraw.Draw(image)
     draw.text((GAP, line // 2), heading, INK, ImageFont.load_default(TEXT + 8), anchor="lm")

@@ -170,13 +170,20 @@ if torch.cuda.is_available():
     pipe.to("cuda", torch.float16)
 pipe.load_nested_adapter({python_literal(facts.repo_id)}{keywords})
 
-photo = load_image("photo.png")  # of your subject
+{_photo(facts.config)}
 image = pipe({python_literal(f"a photo of {article} {word} on the beach")}, nested_adapter_image=photo).images[0]
 image.save("result.png")
 ```
 
 The prompt must contain the word "{markdown_text(word)}". `pipe.set_nested_adapter_scale(2.0)` gives the subject more \
 weight."""
+
+
+def _photo(config: Mapping[str, Any]) -> str:
+    """The line of the example that makes the photo what the adapter was trained on."""
+    if config.get("image_preparation"):
+        return 'photo = diffusers_nested.prepare_face(load_image("photo.png"))  # the largest face, aligned'
+    return 'photo = load_image("photo.png")  # of your subject'
 
 
 def _evaluation(evaluation: Mapping[str, Any] | None) -> str:
@@ -191,6 +198,7 @@ def _details(facts: CardFacts) -> str:
         "Word": markdown_text(config["subject_token"]),
         "Subject tokens per photo": config["num_queries"],
         "Mechanism": f"{markdown_text(config['mechanism'])}, α = {config['alpha']}",
+        **({"Photos": "aligned faces"} if config.get("image_preparation") else {}),
         **({"Rank of the projections": rank} if (rank := config.get("projection_rank")) else {}),
         "Base family": f"{markdown_text(config['base_family'])}, {len(config['layers'])} layers",
         "Parameters": f"{facts.parameters / 1e6:.1f} M",
