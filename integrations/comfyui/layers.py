@@ -3,9 +3,9 @@
 ComfyUI has a UNet's blocks in one list each for the way down and the way up, as its checkpoints do; adapters have the
 paths of diffusers, in which every resolution is a block of its own:
 
-    input_blocks.4.1.transformer_blocks.0.attn2    ("input", 4), 0    down_blocks.1.attentions.0.transformer_blocks.0.attn2
-    middle_block.1.transformer_blocks.3.attn2      ("middle", 0), 3   mid_block.attentions.0.transformer_blocks.3.attn2
-    output_blocks.0.1.transformer_blocks.9.attn2   ("output", 0), 9   up_blocks.0.attentions.0.transformer_blocks.9.attn2
+    ("input", 4), 0    input_blocks.4.1.transformer_blocks.0     down_blocks.1.attentions.0.transformer_blocks.0
+    ("middle", 0), 3   middle_block.1.transformer_blocks.3       mid_block.attentions.0.transformer_blocks.3
+    ("output", 0), 9   output_blocks.0.1.transformer_blocks.9    up_blocks.0.attentions.0.transformer_blocks.9
 """
 
 import re

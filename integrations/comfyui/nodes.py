@@ -11,7 +11,7 @@ from . import runtime
 from .layers import find_layers
 from .loading import AdapterFiles, Photos, check_alone, load_files, read_photos
 from .patches import apply_subjects
-from .positions import TAG, Prompt, tagged_prompt
+from .positions import TAG, Prompt, find_word
 from .subjects import KEY, ActingSubject, ActingSubjects
 
 _CATEGORY = "nested adapter"
@@ -27,7 +27,7 @@ class LoadNestedAdapter:
     DESCRIPTION = "Loads a nested adapter from models/nested_adapters, or from the Hub."
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         """What the node takes."""
         names = [_FROM_HUB, *runtime.folders()]
         hint = "A repository on the Hub, user/name or user/name/sub/folder; counts instead of the folder."
@@ -50,7 +50,7 @@ class NestedAdapterPrompt:
     DESCRIPTION = "In place of CLIP Text Encode: encodes a prompt, and notes where its words are."
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         """What the node takes."""
         hint = "Optional: embeddings of this very text that another node has made; only the words are then noted."
         return {
@@ -65,8 +65,10 @@ class NestedAdapterPrompt:
         """The conditioning of a text, or a given one, tagged with the text's tokens.
 
         Raises:
-            SubjectError: The given one has another length.
+            SubjectError: There is no CLIP, or the given conditioning has another length.
         """
+        if clip is None:
+            raise SubjectError("There is no CLIP, which reads the prompt: the checkpoint has none. Load one by itself.")
         prompt = Prompt.read(clip.tokenizer, text)
         if conditioning is None:
             conditioning = clip.encode_from_tokens_scheduled(clip.tokenize(text))
@@ -88,7 +90,7 @@ class ApplyNestedAdapter:
     DESCRIPTION = "Puts the subject of a photo at a word of the prompt. For several subjects, chain several nodes."
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         """What the node takes."""
         part = {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.001}
         return {
@@ -140,8 +142,7 @@ class ApplyNestedAdapter:
         layers = find_layers(model.model.diffusion_model)
         loaded = adapter.for_layers(layers)
         word = word.strip() or loaded.subject_token
-        prompts = tagged_prompt(positive, "The conditioning of 'Apply Nested Adapter'")
-        placed = tuple([(states, prompt.positions(word)) for states, prompt in prompts])
+        placed = find_word(word, positive)
         photos = photos if image is None else Photos.of_batch(image)
         assert photos is not None  # checked above
         tokens = read_photos(loaded, photos, model.load_device)
@@ -174,7 +175,7 @@ class BlendNestedAdapterPhotos:
     DESCRIPTION = "Gives photos weights. Chain several of these nodes for photos of several weights or sizes."
 
     @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
+    def INPUT_TYPES(cls) -> dict[str, Any]:
         """What the node takes."""
         return {
             "required": {

@@ -85,10 +85,11 @@ class ActInLayer:
 
     def _with_subjects(self, groups: Sequence[Any], out: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """The output with what the rows of subjects read in it."""
-        heads = [x.unflatten(-1, (self.layer.heads, -1)).transpose(1, 2) for x in (query, key, value)]  # (B, H, L, d)
-        change = attend(None, groups, *heads, None)
+        # (B, L, H · d) -> (B, H, L, d)
+        q, k, v = (x.unflatten(-1, (self.layer.heads, -1)).transpose(1, 2) for x in (query, key, value))
+        change = attend(None, groups, q, k, v, None)
         if self._before is not None:
-            change = change - F.scaled_dot_product_attention(*heads)
+            change = change - F.scaled_dot_product_attention(q, k, v)
         change = change.transpose(1, 2).flatten(2).to(out.dtype)  # (B, H, S, d) -> (B, S, H · d)
         out = out.clone()
         for group in groups:

@@ -15,6 +15,10 @@ from diffusers_nested import PromptTokenError
 TAG = "nested_adapter_prompt"  # what a conditioning calls the prompt that it was made of
 
 
+class MissingWordError(PromptTokenError):
+    """A word is not in a prompt."""
+
+
 class Token(NamedTuple):
     """A token of a prompt, apart from starts, ends and padding."""
 
@@ -50,8 +54,8 @@ class Prompt:
         """The positions of all pieces of all occurrences of a whole word or phrase, in ascending order.
 
         Raises:
-            PromptTokenError: The word is empty, is not in the prompt, or stands at different positions for different
-                tokenizers. The message shows the tokenised prompt.
+            PromptTokenError: The word is empty, is not in the prompt (a ``MissingWordError``), or stands at different
+                positions for different tokenizers. The message shows the tokenised prompt.
         """
         if not isinstance(word, str) or not word.strip():
             raise PromptTokenError(f"The word of a subject is {word!r}. Name a word of the prompt.")
@@ -66,7 +70,7 @@ class Prompt:
                 "as many pieces before the word in all texts."
             )
         if not first:
-            raise PromptTokenError(
+            raise MissingWordError(
                 f"The word {word!r} is not in the prompt. {self} Write it there as a whole word, or name a word that "
                 "is there."
             )
@@ -80,25 +84,39 @@ class Prompt:
         return list({tokens: (name, tokens) for name, tokens in reversed(self.readings.items())}.values())
 
 
-def tagged_prompt(conditioning: Sequence[Any], where: str) -> list[tuple[Tensor, Prompt]]:
-    """The embeddings (1, T, D) of a conditioning's entries, each with the prompt that they were made of.
+def find_word(word: str, conditioning: Sequence[Any]) -> tuple[tuple[Tensor, tuple[int, ...]], ...]:
+    """The embeddings (1, T, D) of a conditioning's entries that have the word, each with its positions.
 
-    Entries without a prompt are left out; they are areas without a subject.
+    The other entries are areas without the subject; one must have it.
 
     Raises:
-        PromptTokenError: No entry says which prompt it was made of.
+        PromptTokenError: No entry says which prompt it was made of, or none has the word; or see ``Prompt.positions``.
     """
+    placed, missing = [], None
+    for states, prompt in _tagged(conditioning):
+        try:
+            placed.append((states, prompt.positions(word)))
+        except MissingWordError as error:
+            missing = missing or error
+    if missing is not None and not placed:
+        raise missing
+    return tuple(placed)
+
+
+def _tagged(conditioning: Sequence[Any]) -> list[tuple[Tensor, Prompt]]:
     tagged = [(states, options[TAG]) for states, options in conditioning if TAG in options]
     if not tagged:
         raise PromptTokenError(
-            f"{where} does not say which prompt it was made of, so no word can be found in it. Make it with the node "
-            "'Nested Adapter Prompt' in place of 'CLIP Text Encode', or pass it through that node with its text."
+            "The conditioning of 'Apply Nested Adapter' does not say which prompt it was made of, so no word can be "
+            "found in it. Make it with the node 'Nested Adapter Prompt' in place of 'CLIP Text Encode', or pass it "
+            "through that node with its text."
         )
     for states, prompt in tagged:
         if len(states) != 1 or states.shape[1] < prompt.length:
             raise PromptTokenError(
-                f"{where} has embeddings of shape {tuple(states.shape)} for a prompt of {prompt.length} positions, "
-                "expected one row with all of them. Connect the conditioning of the node 'Nested Adapter Prompt'."
+                f"The conditioning of 'Apply Nested Adapter' has embeddings of shape {tuple(states.shape)} for a "
+                f"prompt of {prompt.length} positions, expected one row with all of them. Connect the conditioning of "
+                "the node 'Nested Adapter Prompt'."
             )
     return tagged
 

@@ -44,10 +44,11 @@ class KnownRows:
         return pictures
 
 
-def lengthened(states: Tensor, length: int) -> Tensor | None:
-    """Embeddings (1, t, D) as they are in a batch with T positions, (1, T, D); None if they cannot be there."""
-    times, rest = divmod(length, states.shape[1])
-    return None if rest else states.repeat(1, times, 1)
+def lengthened(states: Tensor, like: Tensor) -> Tensor | None:
+    """Embeddings (1, t, D) as they are in a batch (rows, T, D), (1, T, D); None if they cannot be there."""
+    times, rest = divmod(like.shape[1], states.shape[1])
+    fits = not rest and states.shape[2] == like.shape[2]
+    return states.to(like.device, like.dtype).repeat(1, times, 1) if fits else None
 
 
 def repeated(positions: Sequence[int], own: int, length: int) -> tuple[int, ...]:
@@ -55,21 +56,20 @@ def repeated(positions: Sequence[int], own: int, length: int) -> tuple[int, ...]
     return tuple(position + start for start in range(0, length, own) for position in positions)
 
 
-def find_rows(states: Tensor, prompts: Sequence[Tensor], kinds: Sequence[int]) -> list[int | None]:
+def find_rows(states: Tensor, prompts: Sequence[Tensor | None], kinds: Sequence[int]) -> list[int | None]:
     """The number of the prompt that each row holds, None for rows without one.
 
     If the positive prompt is also the negative one, only its rows on the positive side count.
 
     Args:
         states: What reaches the UNet, (rows, T, D).
-        prompts: Their embeddings (1, t, D).
+        prompts: Their embeddings as they are in this batch; see ``lengthened``.
         kinds: Of each chunk of the batch, 0 if it is of the positive side.
     """
     numbers: list[int | None] = [None] * len(states)
     for number, prompt in enumerate(prompts):
-        known = lengthened(prompt, states.shape[1]) if prompt.shape[2] == states.shape[2] else None
-        if known is not None:
-            same = (states == known.to(states.device, states.dtype)).flatten(1).all(dim=1).tolist()
+        if prompt is not None:
+            same = (states == prompt).flatten(1).all(dim=1).tolist()
             numbers = [number if fits and old is None else old for fits, old in zip(same, numbers, strict=True)]
     per_chunk = len(states) // max(len(kinds), 1)
     if not per_chunk:

@@ -1,4 +1,6 @@
-"""What is asked of ComfyUI itself, and what stands for a pipeline where there is none; imports ComfyUI only when used."""
+"""What is asked of ComfyUI itself, which is imported only then, and what stands for a pipeline where there is none."""
+
+# pyright: reportMissingImports=false
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

@@ -15,7 +15,7 @@ from diffusers_nested.pipelines.cache import SubjectCache
 from diffusers_nested.pipelines.loaded import LoadedAdapter
 from diffusers_nested.subjects import ResolvedSubject
 
-from .rows import KnownRows, find_rows, holds_any, repeated
+from .rows import KnownRows, find_rows, holds_any, lengthened, repeated
 from .runtime import Computer, make_room
 
 KEY = "nested_adapter"  # of the subjects among a model's transformer_options
@@ -38,6 +38,21 @@ class ActingSubject:
     sigmas: tuple[float, float]
 
 
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """The subjects in batches of one length and type.
+
+    Attributes:
+        prompts: The embeddings of the prompts there; None for those that cannot be there.
+        rows: Tells the placement which rows hold them.
+        placement: The subjects at their words.
+    """
+
+    prompts: tuple[Tensor | None, ...]
+    rows: KnownRows
+    placement: Placement
+
+
 class ActingSubjects:
     """All subjects of a model. Copies of the model share it, and one more subject makes another one.
 
@@ -57,7 +72,7 @@ class ActingSubjects:
                 self._stand(number, states, positions)
         self._state: object = None
         self._projected: list[ProjectedSubject] = []
-        self._placements: dict[int, tuple[Placement, KnownRows]] = {}
+        self._batches: dict[tuple[int, torch.dtype], _Batch] = {}
         self._last: tuple[Any, Groups] | None = None
 
     def __deepcopy__(self, memo: object) -> "ActingSubjects":
@@ -101,7 +116,7 @@ class ActingSubjects:
 
     def release(self) -> None:
         """Free what ``prepare`` and the calls of the UNet since then have computed."""
-        self._state, self._projected, self._placements, self._last = None, [], {}, None
+        self._state, self._projected, self._batches, self._last = None, [], {}, None
 
     def groups(self, states: Tensor, dtype: torch.dtype, options: Mapping[str, Any]) -> Groups:
         """Groups of rows for one call of the UNet, each with a flag per subject: whether it acts now.
@@ -118,31 +133,37 @@ class ActingSubjects:
         return self._last[1]
 
     def _groups(self, states: Tensor, options: Mapping[str, Any]) -> Groups:
-        numbers = find_rows(states, self._prompts, options.get("cond_or_uncond") or ())
+        batch = self._batch(states)
+        numbers = find_rows(states, batch.prompts, options.get("cond_or_uncond") or ())
         if numbers.count(None) == len(numbers):
             return []
-        placement, rows = self._placement(states.shape[1])
-        rows.numbers = numbers
-        latents = torch.empty(options["original_shape"], device="meta")
-        sigma = options.get("sigmas")
-        level = None if sigma is None else float(sigma.max())
-        found = placement.groups(latents, None, states)
-        return [(group, [self._acts(kind, level) for kind in group.kinds]) for group, _ in found]
+        batch.rows.numbers = numbers
+        found = batch.placement.groups(torch.empty(options["original_shape"], device="meta"), None, states)
+        sigma = self._sigma(options)
+        return [(group, [self._acts(kind, sigma) for kind in group.kinds]) for group, _ in found]
+
+    def _sigma(self, options: Mapping[str, Any]) -> float | None:
+        """The noise level, for which the device is waited for; None if all subjects act at all of them."""
+        sigmas = options.get("sigmas")
+        always = all([one.subject.steps == (0.0, 1.0) for one in self._subjects])
+        return None if always or sigmas is None else float(sigmas.max())
 
     def _acts(self, kind: Kind, sigma: float | None) -> bool:
         highest, lowest = next(one.sigmas for one in self._subjects if one.subject.steps == kind.steps)
         return sigma is None or lowest <= sigma <= highest
 
-    def _placement(self, length: int) -> tuple[Placement, KnownRows]:
-        """The subjects in batches with T positions."""
-        if length not in self._placements:
+    def _batch(self, states: Tensor) -> "_Batch":
+        """The subjects in batches like this one."""
+        length = states.shape[1]
+        if (length, states.dtype) not in self._batches:
             rows = KnownRows()
             prompts: list[Prompt] = [
-                [(self._projected[i], repeated(positions, states.shape[1], length)) for i, positions in standing]
-                for states, standing in zip(self._prompts, self._standing, strict=True)
+                [(self._projected[i], repeated(positions, known.shape[1], length)) for i, positions in standing]
+                for known, standing in zip(self._prompts, self._standing, strict=True)
             ]
-            self._placements[length] = Placement(prompts, rows), rows
-        return self._placements[length]
+            known = tuple([lengthened(one, states) for one in self._prompts])
+            self._batches[length, states.dtype] = _Batch(known, rows, Placement(prompts, rows))
+        return self._batches[length, states.dtype]
 
     def _stand(self, number: int, states: Tensor, positions: tuple[int, ...]) -> None:
         """Let a subject stand in a prompt."""

@@ -10,10 +10,10 @@ from typing import Any
 import comfyui_stand_in as comfyui
 import numpy as np
 import pytest
-import tiny_pipeline
 import torch
 from diffusers import StableDiffusionXLPipeline
 
+import tiny_pipeline
 from diffusers_nested import Subject
 from integrations.comfyui import NODE_CLASS_MAPPINGS, nodes
 
@@ -233,7 +233,7 @@ def test_a_subject_is_projected_once_per_sampling_and_released(world, step, monk
     out = comfyui.sample(model, positive, negative, steps)
     assert len(projected) == 1
     subjects = model.model_options["transformer_options"]["nested_adapter"]
-    assert subjects._projected == [] and subjects._placements == {} and subjects._last is None
+    assert subjects._projected == [] and subjects._batches == {} and subjects._last is None
     assert torch.equal(comfyui.sample(model, positive, negative, steps), out)
     assert len(projected) == 2
 
@@ -296,7 +296,7 @@ def test_bad_inputs_are_named(world, inputs, words):
 
 def test_a_word_belongs_to_one_subject_unless_masks_keep_them_apart(world):
     one = apply(world)
-    with pytest.raises(ValueError, match="'person'.*Give each its own word"):
+    with pytest.raises(ValueError, match=r"'person'.*Give each its own word"):
         apply(world, one)
     halves = torch.zeros(2, 1, 16, 24)
     halves[0, ..., :12], halves[1, ..., 12:] = 1, 1
@@ -323,13 +323,13 @@ def test_a_sampler_without_the_prompt_is_refused_before_its_first_step(world):
 def test_a_replacement_after_ours_is_refused(world):
     model = apply(world)
     model.set_model_attn2_replace(lambda q, k, v, options: q, "middle", 0, 0)
-    with pytest.raises(ValueError, match="1 of the model's layers.*after that node"):
+    with pytest.raises(ValueError, match=r"1 of the model's layers.*after that node"):
         comfyui.sample(model, world.prompt(PROMPT), [], lambda: pytest.fail("sampled"))
 
 
 def test_an_adapter_of_another_family_or_a_model_of_another_kind_is_refused(world, tmp_path):
     other = comfyui.ModelPatcher(tiny_pipeline.sd15_components()["unet"])
-    with pytest.raises(ValueError, match="width 40, but the model reads 16.*made for SDXL"):
+    with pytest.raises(ValueError, match=r"width 40, but the model reads 16.*made for SDXL"):
         apply(world, other)
     other.model = SimpleNamespace(diffusion_model=torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="is a Linear without cross-attention layers"):

@@ -3,6 +3,7 @@
 COMFYUI=/path/to/ComfyUI pytest tests/integrations/test_real_comfyui.py
 """
 
+# pyright: reportMissingImports=false
 import os
 import sys
 from collections.abc import Iterator
@@ -11,16 +12,16 @@ from typing import Any
 
 import comfyui_stand_in as stand_in
 import pytest
-import tiny_pipeline
 import torch
-from clip_vocabulary import sdxl_tokenizers
-from sdxl import sdxl_unet
 from test_comfyui import NEGATIVE, PROMPT, World, apply, image, run
 
+import tiny_pipeline
+from clip_vocabulary import sdxl_tokenizers
 from diffusers_nested.backbones import layer_heads, layer_levels, layer_widths
 from integrations.comfyui import nodes
 from integrations.comfyui.layers import find_layers
 from integrations.comfyui.positions import Prompt
+from sdxl import sdxl_unet
 
 CHECKOUT = os.environ.get("COMFYUI", "")
 pytestmark = [
