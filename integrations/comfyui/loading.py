@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusers_nested import AdapterLoadError, NestedAdapter, NestedAdapterError
+from diffusers_nested import AdapterLoadError, NestedAdapter, NestedAdapterError, SubjectError
 from diffusers_nested.adapter.locate import named_source
 from diffusers_nested.mechanisms import get_mechanism
 from diffusers_nested.pipelines.loaded import LoadedAdapter
@@ -34,7 +34,13 @@ class Photos:
 
     @classmethod
     def of_batch(cls, images: Tensor) -> "Photos":
-        """The photos of ComfyUI's batch (B, H, W, C)."""
+        """The photos of ComfyUI's batch (B, H, W, C).
+
+        Raises:
+            SubjectError: It is empty.
+        """
+        if images.ndim != 4 or 0 in images.shape:
+            raise SubjectError(f"image has shape {tuple(images.shape)}, expected (photos, height, width, channels).")
         return cls(tuple(images.movedim(-1, 1).float().clamp(0, 1)))
 
     def with_photos(self, other: "Photos") -> "Photos":

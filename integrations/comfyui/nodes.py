@@ -13,6 +13,7 @@ from .loading import AdapterFiles, Photos, check_alone, load_files, read_photos
 from .patches import apply_subjects
 from .positions import TAG, Prompt, find_word
 from .subjects import KEY, ActingSubject, ActingSubjects
+from .wording import in_words_of_nodes
 
 _CATEGORY = "nested adapter"
 _FROM_HUB = "(repository)"
@@ -36,6 +37,7 @@ class LoadNestedAdapter:
             "optional": {"repository": ("STRING", {"default": "", "tooltip": hint})},
         }
 
+    @in_words_of_nodes
     def load(self, adapter: str, repository: str = "") -> tuple[AdapterFiles]:
         """See ``load_files``."""
         return (load_files(adapter, runtime.folders(), repository, runtime.adapter_dtype()),)
@@ -61,6 +63,7 @@ class NestedAdapterPrompt:
             "optional": {"conditioning": ("CONDITIONING", {"tooltip": hint})},
         }
 
+    @in_words_of_nodes
     def encode(self, clip: Any, text: str, conditioning: Any = None) -> tuple[list[Any]]:
         """The conditioning of a text, or a given one, tagged with the text's tokens.
 
@@ -119,6 +122,7 @@ class ApplyNestedAdapter:
             },
         }
 
+    @in_words_of_nodes
     def apply(
         self,
         model: Any,

@@ -1,8 +1,10 @@
 """The nodes of ComfyUI act as our pipelines do, leave everything else as it is, and refuse what they cannot do."""
 
 import json
+import shutil
 from collections.abc import Iterator
-from functools import cache, cached_property
+from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +19,7 @@ import tiny_pipeline
 from diffusers_nested import Subject
 from diffusers_nested.mechanisms import MECHANISMS
 from integrations.comfyui import NODE_CLASS_MAPPINGS, nodes
+from integrations.comfyui.loading import Photos
 
 PROMPT = "a photo of a person walking a pet in the snow"
 NEGATIVE = "blurry low quality person"
@@ -35,6 +38,7 @@ class World:
         self.pipe.load_nested_adapter(self.folder)
         self.tokenizer = comfyui.Tokenizer(g=self.parts["tokenizer_2"], l=self.parts["tokenizer"])
         self.clip = comfyui.Clip(self.tokenizer, self.encode)
+        self.prompts: dict[str, Any] = {}
 
     def encode(self, text: str) -> torch.Tensor:
         return self.pipe.encode_prompt(text, device="cpu", do_classifier_free_guidance=False)[0]
@@ -42,9 +46,10 @@ class World:
     def model(self) -> comfyui.ModelPatcher:
         return comfyui.ModelPatcher(self.parts["unet"])
 
-    @cache
     def prompt(self, text: str) -> Any:
-        return nodes.NestedAdapterPrompt().encode(self.clip, text)[0]
+        if text not in self.prompts:
+            self.prompts[text] = nodes.NestedAdapterPrompt().encode(self.clip, text)[0]
+        return self.prompts[text]
 
     @cached_property
     def adapter(self) -> Any:
@@ -284,8 +289,10 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "negative scale": ({"scale": -1.0}, ["scale", "-1.0"]),
     "no steps": ({"start": 0.5, "end": 0.5}, ["start", "end"]),
     "no photo": ({"image": None}, ["Neither image nor photos"]),
+    "empty batch": ({"image": torch.rand(0, 4, 4, 3)}, ["(0, 4, 4, 3)"]),
+    "no weight": ({"image": None, "photos": Photos((torch.rand(3, 4, 4),), (0.0,))}, ["weight of 'Blend", "(0.0,)"]),
     "several masks": ({"mask": torch.ones(2, 4, 4)}, ["batch of 2"]),
-    "empty mask": ({"mask": torch.zeros(1, 4, 4)}, ["0 everywhere"]),
+    "empty mask": ({"mask": torch.zeros(1, 4, 4)}, ["mask of 'Apply Nested Adapter'", "0 everywhere"]),
 }
 
 
@@ -342,6 +349,10 @@ def test_an_adapter_of_another_family_or_a_model_of_another_kind_is_refused(worl
 
 def test_what_cannot_be_loaded_is_named(world, tmp_path):
     load = nodes.LoadNestedAdapter().load
+    alone = tiny_pipeline.save_adapter(tmp_path / "alone", tiny_pipeline.adapter(world.parts["unet"]))
+    shutil.rmtree(alone / "image_encoder")
+    with pytest.raises(ValueError, match=r"config names none\. Load it from"):
+        load("(repository)", str(alone))
     with pytest.raises(ValueError, match="no adapter 'pets'; found are humans"):
         load("pets")
     with pytest.raises(ValueError):
@@ -360,8 +371,8 @@ def test_nodes_name_their_inputs_as_comfyui_wants_them(world):
     for name, node in NODE_CLASS_MAPPINGS.items():
         inputs = node.INPUT_TYPES()
         given = {**inputs["required"], **inputs.get("optional", {})}
-        code = getattr(node, node.FUNCTION).__code__
-        assert set(given) == set(code.co_varnames[1 : code.co_argcount]), name
+        _, *taken = signature(getattr(node, node.FUNCTION)).parameters
+        assert list(given) == taken, name
         json.dumps(inputs)  # the frontend gets it as JSON
     assert NODE_CLASS_MAPPINGS["LoadNestedAdapter"].INPUT_TYPES()["required"]["adapter"][0] == [
         "(repository)",
