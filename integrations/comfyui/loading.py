@@ -79,13 +79,17 @@ class AdapterFiles:
         return LoadedAdapter(self.name, self.adapter, self.encoder, self.encoder_names, word, *acting, heads)
 
 
-def load_files(name: str, known: Mapping[str, Path], repository: str, dtype: torch.dtype) -> AdapterFiles:
+def load_files(
+    name: str, known: Mapping[str, Path], repository: str, image_encoder: str, dtype: torch.dtype
+) -> AdapterFiles:
     """Load an adapter from one of the known folders, or from the Hub.
 
     Args:
         name: Of a known folder; counts only without a repository.
         known: Folders by name.
-        repository: A repository on the Hub, ``user/name`` or ``user/name/sub/folder``, or a folder's path.
+        repository: A repository on the Hub, ``user/name`` or ``user/name/sub/folder``, a folder, or the file of an
+            IP-Adapter in one of these.
+        image_encoder: The folder of the vision tower there; empty for its usual place.
         dtype: Of the weights.
 
     Raises:
@@ -104,7 +108,7 @@ def load_files(name: str, known: Mapping[str, Path], repository: str, dtype: tor
         _check_can_act(adapter)
         assert adapter.origin is not None  # it has just been loaded
         source = replace(source, revision=adapter.origin.revision)
-        encoder, names = load_encoder(adapter, source, OWN_FOLDER, dtype, {})
+        encoder, names = load_encoder(adapter, source, image_encoder.strip() or OWN_FOLDER, dtype, {})
     return AdapterFiles(repository or name, adapter, encoder, names)
 
 

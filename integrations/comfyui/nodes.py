@@ -31,16 +31,23 @@ class LoadNestedAdapter:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         """What the node takes."""
         names = [_FROM_HUB, *runtime.folders()]
-        hint = "A repository on the Hub, user/name or user/name/sub/folder; counts instead of the folder."
+        repository = (
+            "A repository on the Hub, or a path; counts instead of the folder. user/name, user/name/sub/folder, or the "
+            "file of an IP-Adapter: user/name/sub/folder/file.safetensors."
+        )
+        encoder = "The folder of the image encoder there, if not image_encoder beside the adapter."
         return {
             "required": {"adapter": (names, {"tooltip": "A folder in models/nested_adapters."})},
-            "optional": {"repository": ("STRING", {"default": "", "tooltip": hint})},
+            "optional": {
+                "repository": ("STRING", {"default": "", "tooltip": repository}),
+                "image_encoder": ("STRING", {"default": "", "tooltip": encoder}),
+            },
         }
 
     @in_words_of_nodes
-    def load(self, adapter: str, repository: str = "") -> tuple[AdapterFiles]:
+    def load(self, adapter: str, repository: str = "", image_encoder: str = "") -> tuple[AdapterFiles]:
         """See ``load_files``."""
-        return (load_files(adapter, runtime.folders(), repository, runtime.adapter_dtype()),)
+        return (load_files(adapter, runtime.folders(), repository, image_encoder, runtime.adapter_dtype()),)
 
 
 class NestedAdapterPrompt:

@@ -19,6 +19,7 @@ _REMEDIES = {
 }
 _PHRASES = {
     "Pass image_encoder_folder=None and give `nested_adapter_image_embeds`, or load it": "Load it",
+    "image_encoder_folder": "image_encoder",
     "image_weights of nested_adapter_image": "weight of 'Blend Nested Adapter Photos'",
     "nested_adapter_image_embeds": "photos",
     "nested_adapter_image": "'Apply Nested Adapter'",

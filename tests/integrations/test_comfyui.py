@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
@@ -15,14 +16,18 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
+import ip_adapter_files
 import tiny_pipeline
 from diffusers_nested import Subject
-from diffusers_nested.mechanisms import MECHANISMS
+from diffusers_nested.backbones import BACKBONES
+from diffusers_nested.backbones.base import BaseModel, Transformers
 from integrations.comfyui import NODE_CLASS_MAPPINGS, nodes
 from integrations.comfyui.loading import Photos
 
 PROMPT = "a photo of a person walking a pet in the snow"
 NEGATIVE = "blurry low quality person"
+WORKFLOWS = Path(nodes.__file__).parent / "example_workflows"
+WIDGETS = ("STRING", "FLOAT")
 KEPT = ("text_embeds", "time_ids")
 
 
@@ -129,10 +134,8 @@ def test_acts_as_our_pipeline(world, inputs, ours):
     assert (run(world, world.model(), step) - step[4]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("mechanism", ["located", "global_value"])
-def test_other_mechanisms_act_as_in_our_pipeline_from_step_to_step(world, tmp_path, mechanism):
-    alpha = {} if MECHANISMS[mechanism].has_norm else {"alpha": None}
-    made = tiny_pipeline.adapter(world.parts["unet"], mechanism=mechanism, **alpha)
+def test_a_word_that_is_located_from_step_to_step_acts_as_in_our_pipeline(world, tmp_path):
+    made = tiny_pipeline.adapter(world.parts["unet"], mechanism="located", alpha=None)
     folder = tiny_pipeline.save_adapter(tmp_path / "adapter", made)
     world.pipe.load_nested_adapter(folder, adapter_name="other")
     try:
@@ -143,6 +146,34 @@ def test_other_mechanisms_act_as_in_our_pipeline_from_step_to_step(world, tmp_pa
     model = apply(world, adapter=nodes.LoadNestedAdapter().load("", str(folder))[0])
     for step in steps:
         torch.testing.assert_close(run(world, model, step), step[4], atol=1e-4, rtol=0)
+
+
+def test_an_ip_adapters_file_acts_at_a_word_as_in_our_pipeline(world, tmp_path, monkeypatch):
+    tiny = tuple(
+        Transformers(block, count, depth=1, width=width)
+        for block, count, width in (
+            ("down_blocks.0", 1, 32),
+            ("down_blocks.1", 1, 64),
+            ("up_blocks.0", 2, 64),
+            ("up_blocks.1", 2, 32),
+            ("mid_block", 1, 64),
+        )
+    )
+    # known by the shapes of the weights, as SDXL is
+    known = replace(BACKBONES["sdxl"], base_models=(BaseModel("Tiny SDXL", None, 40, tiny),))
+    monkeypatch.setitem(BACKBONES, "sdxl", known)
+    ip_adapter_files.repository(tmp_path, world.parts["unet"])
+    where = {"subfolder": "sdxl_models", "weight_name": "base.safetensors"}
+    world.pipe.load_nested_adapter(tmp_path, adapter_name="other", **where)
+    try:
+        subject = Subject(image=tiny_pipeline.photo(3), token="person", adapter_name="other", scale=0.8)
+        (step,) = world.recorded(nested_adapter_image=subject)
+    finally:
+        world.pipe.unload_nested_adapter("other")
+    file = tmp_path / "sdxl_models" / "base.safetensors"
+    adapter = nodes.LoadNestedAdapter().load("", str(file))[0]
+    model = apply(world, adapter=adapter, scale=0.8)
+    torch.testing.assert_close(run(world, model, step), step[4], atol=1e-4, rtol=0)
 
 
 @pytest.fixture(scope="module")
@@ -353,6 +384,8 @@ def test_what_cannot_be_loaded_is_named(world, tmp_path):
     shutil.rmtree(alone / "image_encoder")
     with pytest.raises(ValueError, match=r"config names none\. Load it from"):
         load("(repository)", str(alone))
+    with pytest.raises(ValueError, match=r"image_encoder is '\.\./here'"):
+        load("humans", "", "../here")
     with pytest.raises(ValueError, match="no adapter 'pets'; found are humans"):
         load("pets")
     with pytest.raises(ValueError):
@@ -378,3 +411,24 @@ def test_nodes_name_their_inputs_as_comfyui_wants_them(world):
         "(repository)",
         "humans",
     ]
+
+
+@pytest.mark.parametrize("file", sorted(WORKFLOWS.glob("*.json")), ids=lambda file: file.stem)
+def test_example_workflows_connect_what_the_nodes_have(world, file):
+    flow = json.loads(file.read_text(encoding="utf-8"))
+    links = {link[0]: link for link in flow["links"]}
+    for node in flow["nodes"]:
+        ours = NODE_CLASS_MAPPINGS.get(node["type"])
+        for name, socket in [(one["name"], one) for one in node["inputs"]]:
+            assert socket["link"] is None or links[socket["link"]][3] == node["id"], name
+            assert socket["link"] is None or links[socket["link"]][5] == socket["type"], name
+        if ours is None:
+            continue
+        inputs = ours.INPUT_TYPES()
+        kinds = {name: one[0] for name, one in {**inputs["required"], **inputs.get("optional", {})}.items()}
+        sockets = {name: kind for name, kind in kinds.items() if kind not in WIDGETS and isinstance(kind, str)}
+        assert {one["name"]: one["type"] for one in node["inputs"]} == sockets
+        assert len(node["widgets_values"]) == len(kinds) - len(sockets)
+        assert [one["type"] for one in node["outputs"]] == list(ours.RETURN_TYPES)
+        missing = [one["name"] for one in node["inputs"] if one["link"] is None and one["name"] in inputs["required"]]
+        assert not missing
