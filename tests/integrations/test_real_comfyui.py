@@ -12,7 +12,7 @@ from typing import Any
 import comfyui_stand_in as stand_in
 import pytest
 import torch
-from test_comfyui import NEGATIVE, PROMPT, World, apply, image, run
+from comfyui_world import NEGATIVE, PROMPT, World, apply, image, run
 
 from clip_vocabulary import sdxl_tokenizers
 from diffusers_nested.backbones import layer_heads, layer_levels, layer_widths
