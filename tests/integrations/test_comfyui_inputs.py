@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,6 +84,18 @@ def test_what_cannot_be_loaded_is_named(world, tmp_path):
     tiny_pipeline.save_adapter(tmp_path / "lower", lower)
     with pytest.raises(ValueError, match="Make them dense"):
         load("(repository)", str(tmp_path / "lower"))
+
+
+def test_comfyui_can_import_the_folder(monkeypatch):
+    """It makes a module of the folder by its path, wherever it lies."""
+    file = Path(nodes.__file__).with_name("__init__.py")
+    name = str(file.parent).replace(".", "_x_")
+    spec = spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    assert list(module.NODE_CLASS_MAPPINGS) == list(module.NODE_DISPLAY_NAME_MAPPINGS) == list(NODE_CLASS_MAPPINGS)
 
 
 def test_nodes_name_their_inputs_as_comfyui_wants_them(world):
