@@ -5,13 +5,15 @@ from .groups import RowGroup
 from .injector import NestedInjector
 from .placed import Dial, Kind, PlacedSubject, ProjectedSubject
 from .placement import Placement, Prompt
-from .rows import RowFinder
+from .processor import at_rows, attend
+from .rows import Finder, RowFinder
 from .scales import check_scale, expand_scale
 from .steps import StepCounter
 from .storage import Read, Storage, split_heads
 
 __all__ = [
     "Dial",
+    "Finder",
     "Gate",
     "Groups",
     "Kind",
@@ -25,6 +27,8 @@ __all__ = [
     "RowGroup",
     "StepCounter",
     "Storage",
+    "at_rows",
+    "attend",
     "check_scale",
     "current_call",
     "expand_scale",

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..errors import NestedAdapterError, RowsNotFoundError
 from .groups import RowGroup, Rows
 from .placed import Kind, PlacedSubject, ProjectedSubject
-from .rows import RowFinder
+from .rows import Finder
 from .steps import StepCounter
 from .word_maps import WordMaps
 
@@ -29,7 +29,7 @@ class Placement:
         counter: Tells which denoising step a UNet call belongs to; needed only if a subject acts in some steps.
     """
 
-    def __init__(self, prompts: Sequence[Prompt], finder: RowFinder, counter: StepCounter | None = None) -> None:
+    def __init__(self, prompts: Sequence[Prompt], finder: Finder, counter: StepCounter | None = None) -> None:
         self._prompts = list(prompts)
         self._finder = finder
         self._counter = counter

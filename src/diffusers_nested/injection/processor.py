@@ -46,10 +46,6 @@ class NestedAttnProcessor:
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, temb, **kwargs)
         check_batch(self.acting, encoder_hidden_states)
         heads = to_heads(attn, hidden_states, encoder_hidden_states, attention_mask)
-        # a compiler fuses what the plain form has more, and needs one graph for all scales
-        is_fast = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        is_fast = is_fast and all([group.is_fast for group in self.acting])
-        attend = attend_at_once if is_fast else attend_by_parts
         return project_out(attn, attend(attn, self.acting, *heads))
 
 
@@ -113,6 +109,31 @@ def check_batch(acting: Sequence[LayerGroup], text: Tensor) -> None:
             "splits the batch inside the UNet, such as a patched `unet.forward`, so the subjects' rows are unknown "
             "there. Split it outside, with one UNet call per part, or generate fewer pictures at once."
         )
+
+
+def attend(
+    attn: Any,
+    acting: Sequence[LayerGroup],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+) -> Tensor:
+    """What all rows read, with the subjects of the groups, in the form that is best here: (B, H, S, d).
+
+    Args:
+        attn: The layer; only mechanisms without projections of their own read with it, for others it may be None.
+        acting: The groups of rows in which subjects act, at least one.
+        query: (B, H, S, d).
+        key: Of the prompt, (B, H, T, d).
+        value: Of the prompt, (B, H, T, d).
+        mask: Added to the prompt's logits, broadcastable to (B, H, S, T).
+    """
+    # a compiler fuses what the plain form has more, and needs one graph for all scales
+    is_fast = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    is_fast = is_fast and all([group.is_fast for group in acting])
+    form = attend_at_once if is_fast else attend_by_parts
+    return form(attn, acting, query, key, value, mask)
 
 
 def attend_at_once(

@@ -7,7 +7,7 @@ embeddings themselves tell which row is which.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,31 @@ _INDISTINCT = (
     "A negative prompt has the same embeddings as a prompt: guidance between the two has no effect, and the subject's "
     "rows cannot be told apart. Change the negative prompt, or leave it out."
 )
+
+
+class Finder(Protocol):
+    """Tells which row of a UNet's batch holds which prompt."""
+
+    @property
+    def has_found(self) -> bool:
+        """Whether a row with a prompt has been found."""
+        ...
+
+    def add(self, positive: Tensor, num_prompts: int, negative: Tensor | None = None) -> None:
+        """Add prompts, numbered after those already known."""
+        ...
+
+    def find(self, encoder_hidden_states: Tensor, frames: int = 1) -> list[int | None]:
+        """The prompt number of every row, None for rows without a prompt."""
+        ...
+
+    def find_negative(self, encoder_hidden_states: Tensor, frames: int = 1) -> list[int | None]:
+        """Of every row, the prompt that its negative prompt belongs to."""
+        ...
+
+    def pictures(self, rows: Sequence[int | None]) -> list[int]:
+        """The picture that each row belongs to, given the prompts of the rows; -1 for rows without a prompt."""
+        ...
 
 
 class RowFinder:
@@ -44,7 +69,7 @@ class RowFinder:
     ) -> None:
         self._encoded: list[_Encoded] = []
         self._is_watched = is_watched
-        self.has_found = False
+        self.has_found: bool = False
         self._cache: dict[int, tuple[Tensor, int | None, _Found]] = {}
         self.add(positive, num_prompts, negative)
         if negative is not None and negative.shape[1:] == positive.shape[1:] and bool(_same(negative, positive).any()):

@@ -76,7 +76,7 @@ def load_all(
         name = _free_name(name or word, state, loaded)
         encoder, encoder_names = None, ()
         if image_encoder_folder is not None:
-            encoder, encoder_names = _encoder(
+            encoder, encoder_names = load_encoder(
                 adapter, source, image_encoder_folder, unet.dtype, _in_memory(state, loaded)
             )
         acting = acting_mechanism(adapter.config, mechanism)
@@ -161,7 +161,7 @@ def _free_name(name: str, state: NestedState | None, loaded: Sequence[LoadedAdap
     return name
 
 
-def _encoder(
+def load_encoder(
     adapter: NestedAdapter,
     source: Source | None,
     folder: str | Sequence[str],
