@@ -8,10 +8,12 @@ import torch
 from diffusers_nested import NestedAdapterError, PromptTokenError, SubjectError
 from diffusers_nested.data import (
     EndlessOrder,
+    Triplet,
     TripletFolder,
     caption_positions,
     read_lines,
     seeded_generator,
+    subject_positions,
     to_pixels,
 )
 from tiny_pipeline import photo, tokenizer
@@ -50,6 +52,58 @@ def test_folder_gives_paths_and_caption(tmp_path: Path):
 def test_bad_metadata_is_named(tmp_path: Path, lines: list, message: str):
     with pytest.raises(NestedAdapterError, match=message):
         TripletFolder(folder(tmp_path, *lines))
+
+
+A, B = {"word": "person", "file_name": "in.png"}, {"word": "child", "file_name": "out.png"}
+PAIR = {"subjects": [A, B], "file_name": "out.png", "text": "a person and a child"}
+ALONE = {"file_name": "out.png", "text": "a person"}
+
+
+def test_rows_of_several_subjects(tmp_path: Path):
+    triplets = TripletFolder(folder(tmp_path, PAIR, ROW))
+    assert triplets[0].photos == {"person": tmp_path / "in.png", "child": tmp_path / "out.png"}
+    assert triplets[1].photos == {None: tmp_path / "in.png"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({**PAIR, "subjects": []}, "has no subject.*would teach the adapter nothing"),
+        ({**ALONE, "input_file_name": None}, "line 1, has no subject"),
+        ({**ALONE, "subject": [A]}, "line 1, has no subject.*has file_name, text, subject;"),
+        ({**PAIR, "subjects": A}, "expected a list"),
+        ({**PAIR, "subjects": [A, {"wrod": "child", "file_name": "in.png"}]}, r"\{'wrod'.*expected one such as"),
+        ({**PAIR, "subjects": [A, {**B, "word": " "}]}, "expected one such as"),
+        ({**PAIR, "subjects": [A, {**B, "word": "Person"}]}, "two subjects with the word 'Person'"),
+        ({**PAIR, "subjects": [A, {**B, "file_name": "gone.png"}]}, "subjects names .*gone.png, which does not exist"),
+        ({**PAIR, "input_file_name": "in.png"}, "both input_file_name and subjects"),
+        ({**PAIR, "text": None}, "lacks text"),
+    ],
+)
+def test_bad_subjects_are_named(tmp_path: Path, row: dict, message: str):
+    with pytest.raises(NestedAdapterError, match=message):
+        TripletFolder(folder(tmp_path, row))
+
+
+def test_each_subject_stands_at_its_word():
+    pair = Triplet({"person": 1, "child": 2}, "a child and a person", 3)
+    found = subject_positions([pair, Triplet(1, pair.text, 3)], "person", (tokenizer(), tokenizer()))
+    assert found == {(pair.text, "person"): (5,), (pair.text, "child"): (2,), (pair.text, None): (5,)}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("person", "king"), r"Caption 0 .*'king' is not in the prompt"),
+        (("person", "Person"), "'person' and 'Person' of two subjects overlap"),
+        (("person", "a person"), "'person' and 'a person' of two subjects overlap"),
+        ((), "Triplet 0 has no subject"),
+    ],
+)
+def test_words_that_cannot_be_told_apart(words: tuple, message: str):
+    pair = Triplet(dict.fromkeys(words), "a child and a person", None)
+    with pytest.raises(NestedAdapterError, match=message):
+        subject_positions([pair], "person", (tokenizer(), tokenizer()))
 
 
 def test_folder_without_metadata(tmp_path: Path):

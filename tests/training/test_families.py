@@ -44,7 +44,7 @@ def test_validation_pictures(train, settings):
 
 def test_the_loss_is_the_error_of_the_prediction(pipeline, image_encoder, triplets):
     frozen = FrozenModels(pipeline, image_encoder, tiny.FEATURES, torch.device("cpu"), torch.float32)
-    captions = {triplet.text: (5,) for triplet in triplets}
+    captions = {(triplet.text, None): (5,) for triplet in triplets}
     raw = RawExamples(triplets, 16)
     samples = SampleEncoder(frozen, captions, 16).encode(*collate([raw[i] for i in range(2)]))
     objective = Objective(frozen, NestedInjector(frozen.unet), tiny.adapter(pipeline.unet), 16, dropped_share=0.5)

@@ -49,7 +49,7 @@ def objective(frozen, adapter):
 
 @pytest.fixture
 def samples(frozen, triplets) -> Samples:
-    positions = {"a photo of a person": (5,), "a watercolor of a person in the snow": (5,)}
+    positions = {(triplet.text, None): (5,) for triplet in triplets}
     raw = RawExamples(triplets, 16)
     samples = SampleEncoder(frozen, positions, 16).encode(*collate([raw[i] for i in range(4)]))
     # the random tower tells pictures of noise hardly apart

@@ -1,14 +1,16 @@
 """What an adapter learns from: triplets of input image, caption and target image."""
 
-from .captions import caption_positions
+from .captions import Positions, caption_positions, subject_positions
 from .folder import TripletFolder
 from .images import load_image, to_pixels
 from .lines import read_lines
 from .order import EndlessOrder, seeded_generator
-from .triplets import Triplet, Triplets, each
+from .triplets import Photos, Triplet, Triplets, each
 
 __all__ = [
     "EndlessOrder",
+    "Photos",
+    "Positions",
     "Triplet",
     "TripletFolder",
     "Triplets",
@@ -17,5 +19,6 @@ __all__ = [
     "load_image",
     "read_lines",
     "seeded_generator",
+    "subject_positions",
     "to_pixels",
 ]

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,34 +19,50 @@ _CHUNK = 32  # examples per call of the models
 _SLACK = 0.02  # tolerance for fp16 and the order of additions, in units of the largest entry
 
 Kept = dict[str, Tensor]
+_Item = TypeVar("_Item")
 
 
 def encode_all(triplets: Triplets, encoder: SampleEncoder, show_progress: bool = False) -> Kept:
     """Encode every example in fp16, and each caption once.
 
     Returns:
-        ``latents`` and ``features`` with a row per example, ``prompt_embeds``, ``pooled`` and ``positions`` with a row
-        per caption, and ``caption``, the row of each example's caption.
+        ``latents`` and ``counts``, the number of subjects, with a row per example; ``features`` with a row per subject;
+        ``prompt_embeds`` and ``pooled`` with a row per caption, and ``caption``, the row of each example's;
+        ``positions`` with a row per word in a caption, and ``word``, the row of each subject's.
     """
     raw = RawExamples(triplets, encoder.resolution)
-    latents, features, captions = [], [], []
+    latents, features, captions, photos = [], [], [], []
     for first in tqdm(range(0, len(raw), _CHUNK), desc="Caching features", disable=not show_progress):
         chosen = range(first, min(first + _CHUNK, len(raw)))
         part = collate([raw[i] for i in chosen])
         latents.append(_kept(encoder.frozen.latents(part[0])))
         captions += part[1]
-        features.append(_kept(encoder.frozen.features(part[2])))
+        photos += [tuple(each) for each in part[2]]
+        features.append(_kept(encoder.frozen.features([photo for each in part[2] for photo in each.values()])))
         check_finite({"latents": latents[-1], "features": features[-1]}, chosen)
-    distinct = list(dict.fromkeys(captions))
-    row = {caption: i for i, caption in enumerate(distinct)}
-    parts = [encoder.encode_captions(distinct[i : i + _CHUNK]) for i in range(0, len(distinct), _CHUNK)]
-    prompts = [_kept(torch.cat(column)) for column in zip(*parts, strict=True)]
     return {
         "latents": torch.cat(latents),
+        "counts": torch.tensor([len(words) for words in photos]),
         "features": torch.cat(features),
-        "caption": torch.tensor([row[caption] for caption in captions]),
-        **dict(zip(("prompt_embeds", "pooled", "positions"), prompts, strict=True)),
+        **_encode_captions(captions, photos, encoder),
     }
+
+
+def _encode_captions(captions: Sequence[str], words: Sequence[tuple[str | None, ...]], encoder: SampleEncoder) -> Kept:
+    """Each caption once, and each word in it."""
+    distinct, caption = _numbered(captions)
+    parts = [encoder.encode_captions(distinct[i : i + _CHUNK]) for i in range(0, len(distinct), _CHUNK)]
+    embeds, pooled = (torch.cat(column) for column in zip(*parts, strict=True))
+    placed, word = _numbered([(text, one) for text, each in zip(captions, words, strict=True) for one in each])
+    positions = encoder.positions(placed, embeds.shape[1])
+    kept = {"prompt_embeds": _kept(embeds), "pooled": _kept(pooled), "positions": _kept(positions)}
+    return {"caption": caption, "word": word, **kept}
+
+
+def _numbered(items: Sequence[_Item]) -> tuple[list[_Item], Tensor]:
+    """The distinct items, and the number of each item among them."""
+    row = {item: i for i, item in enumerate(dict.fromkeys(items))}
+    return list(row), torch.tensor([row[item] for item in items])
 
 
 def read_or_encode(file: Path, triplets: Triplets, encoder: SampleEncoder, is_main: bool) -> Kept:
@@ -62,7 +79,7 @@ def read_or_encode(file: Path, triplets: Triplets, encoder: SampleEncoder, is_ma
     Raises:
         NestedAdapterError: The file holds another training set, or one that other models encoded.
     """
-    digest = _digest([triplet.text for triplet in each(triplets)])
+    digest = _digest([line for triplet in each(triplets) for line in (triplet.text, *filter(None, triplet.photos))])
     if file.is_file():
         kept = _read(file)
         _check_same(file, kept, digest, triplets, encoder)
@@ -97,7 +114,7 @@ def _check_same(file: Path, kept: Kept, digest: Tensor, triplets: Triplets, enco
     if is_whole and torch.equal(kept["digest"], digest) and all(_is_close(first[name], kept[name]) for name in first):
         return
     raise NestedAdapterError(
-        f"{file} holds another training set, or was written with other models or another resolution. Delete it, or "
+        f"{file} holds another training set, or was written with other models, another resolution or another version of this package. Delete it, or "
         "name another cache_file."
     )
 
@@ -110,8 +127,8 @@ def _is_close(found: Tensor, expected: Tensor) -> bool:
     return not found.numel() or bool((found - expected).abs().max() <= _SLACK * expected.abs().max())
 
 
-def _digest(captions: Sequence[str]) -> Tensor:
-    found = hashlib.sha256("\n".join(captions).encode()).digest()
+def _digest(lines: Sequence[str]) -> Tensor:
+    found = hashlib.sha256("\n".join(lines).encode()).digest()
     return torch.frombuffer(bytearray(found), dtype=torch.uint8)
 
 

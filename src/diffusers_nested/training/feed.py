@@ -1,6 +1,7 @@
 """The examples of a run, batch by batch: encoded on the fly, or once and cached."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,24 @@ class SampleCache:
     def __init__(self, kept: Mapping[str, Tensor], encoder: SampleEncoder) -> None:
         self._kept = kept
         self._device = next(encoder.frozen.unet.parameters()).device
+        self._counts = kept["counts"].tolist()
+        self._ends = list(accumulate(self._counts))  # of the rows of each example's subjects
 
     def samples(self, indices: Sequence[int]) -> Samples:
         """The examples with these indices, on the models' device in float32."""
         chosen = torch.tensor(indices)
         caption = self._kept["caption"][chosen]
-        prompt = {name: self._ready(name, caption) for name in ("prompt_embeds", "pooled", "positions")}
-        return Samples(latents=self._ready("latents", chosen), features=self._ready("features", chosen), **prompt)
+        counts = tuple(self._counts[i] for i in indices)
+        ends = [self._ends[i] for i in indices]
+        subjects = torch.tensor([i for end, n in zip(ends, counts, strict=True) for i in range(end - n, end)])
+        return Samples(
+            latents=self._ready("latents", chosen),
+            prompt_embeds=self._ready("prompt_embeds", caption),
+            pooled=self._ready("pooled", caption),
+            positions=self._ready("positions", self._kept["word"][subjects]),
+            features=self._ready("features", subjects),
+            counts=counts,
+        )
 
     def _ready(self, name: str, rows: Tensor) -> Tensor:
         return self._kept[name].index_select(0, rows).to(self._device).float()

@@ -117,7 +117,8 @@ def _triplets(triplets: Triplets) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for number, triplet in enumerate(each(triplets)):
         digest.update(f"{len(triplet.text)} {triplet.text}".encode())
-        for image in (triplet.input_image, triplet.target_image):
+        digest.update("".join(f"{len(word)} {word}" for word in triplet.photos if word is not None).encode())
+        for image in (*triplet.photos.values(), triplet.target_image):
             try:
                 digest.update(_size(image))
                 for part in _picture(image) if number % step == 0 else ():
@@ -129,7 +130,10 @@ def _triplets(triplets: Triplets) -> str:
 
 def _size(image: Any) -> bytes:
     if isinstance(image, str | Path):
-        return str(Path(image).stat().st_size).encode()
+        size = Path(image).stat().st_size
+        if not size:
+            raise NestedAdapterError(f"{image} is an empty file. Give the picture, or leave its example out.")
+        return str(size).encode()
     if isinstance(image, Image.Image):
         return f"{image.mode} {image.size}".encode()
     return str(getattr(image, "shape", "")).encode()

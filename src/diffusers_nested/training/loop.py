@@ -111,7 +111,7 @@ class Run:
         drawn = self._objective.draw(samples, self._places("step", part, size, count))
         with self._accelerator.autocast():
             projected = self._learner.model(self._objective.features(samples, drawn))
-        with self._objective.acting(projected, self._objective.positions(samples, drawn)):
+        with self._objective.acting(projected, self._objective.positions(samples, drawn), samples.counts):
             # the frozen UNet is in the right type already; under autocast, its norms would keep copies in float32
             losses = self._objective.losses(samples, drawn)
             loss = self._objective.weigh(losses, drawn, self._config.snr_gamma)

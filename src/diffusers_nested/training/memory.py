@@ -166,6 +166,7 @@ def _example(sizes: Sizes, batch: int) -> tuple[Samples, Noise]:
         torch.empty(batch, sizes.pooled),
         torch.empty(batch, sizes.prompt[0]),
         torch.empty(batch, *sizes.features),
+        (1,) * batch,
     )
     nothing = torch.zeros(batch, dtype=torch.long)
     return samples, Noise(torch.empty_like(latents), nothing, nothing.bool())

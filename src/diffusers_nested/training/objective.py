@@ -1,6 +1,6 @@
 """The training objective: the error of the frozen UNet's prediction while subjects act in it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -8,10 +8,11 @@ from torch import Tensor
 
 from ..adapter import NestedAdapter
 from ..backbones import layer_heads
-from ..injection import Dial, Kind, NestedInjector, PlacedSubject, ProjectedSubject, RowGroup, split_heads
+from ..injection import Dial, Kind, NestedInjector, split_heads
 from ..mechanisms import get_mechanism
 from .frozen import FrozenModels
 from .noise import Noise, Places, draw_noise, min_snr_weights, prediction_target, training_scheduler
+from .placing import row_groups
 from .samples import Samples
 
 Projected = Mapping[str, tuple[Tensor, ...]]
@@ -61,28 +62,34 @@ class Objective:
         return draw_noise(samples.latents, steps, self._dropped_share, places)
 
     @contextmanager
-    def acting(self, projected: Projected, positions: Tensor) -> Iterator[None]:
-        """Let row i of the projected subjects act on row i of the batch, until after the backward pass.
+    def acting(self, projected: Projected, positions: Tensor, counts: Sequence[int] | None = None) -> Iterator[None]:
+        """Let projected subjects act on their rows of the batch, until after the backward pass.
 
         Gradient checkpointing recomputes the layers in the backward pass.
+
+        Args:
+            projected: All subjects, (M, …), those of the first row first.
+            positions: Where they act, (M, T).
+            counts: How many subjects each row has; None for one each.
         """
         dtype = self._unet.dtype  # what mechanisms without projections read is in float32
         projected = {path: tuple(x.to(dtype) for x in read) for path, read in projected.items()}
         if self._kind.mechanism.projection is not None:
             projected = {path: tuple(split_heads(read, self._heads[path])) for path, read in projected.items()}
-        subject = ProjectedSubject(self._kind, projected)
-        with self._injector.bound(RowGroup([PlacedSubject((subject,), positions)])):
+        with self._injector.bound(*row_groups(self._kind, projected, positions, counts or [1] * len(positions))):
             yield
 
     def features(self, samples: Samples, drawn: Noise) -> Tensor:
-        """Image features (B, L, F): an empty image's in rows whose prompt is dropped, if the adapter reads them."""
+        """Image features (M, L, F): an empty image's in rows whose prompt is dropped, if the adapter reads them."""
         if self._no_image is None:
             return samples.features
-        return torch.where(drawn.dropped[:, None, None], self._no_image, samples.features)
+        return torch.where(samples.of_subjects(drawn.dropped)[:, None, None], self._no_image, samples.features)
 
     def positions(self, samples: Samples, drawn: Noise) -> Tensor:
-        """Where the subjects act, (B, T): nowhere in rows whose prompt is dropped, unless they read an empty image."""
-        return samples.positions if self._no_image is not None else samples.positions * ~drawn.dropped[:, None]
+        """Where the subjects act, (M, T): nowhere in rows whose prompt is dropped, unless they read an empty image."""
+        if self._no_image is not None:
+            return samples.positions
+        return samples.positions * ~samples.of_subjects(drawn.dropped)[:, None]
 
     def losses(self, samples: Samples, drawn: Noise) -> Tensor:
         """Mean squared error of every example, (B,), in float32."""

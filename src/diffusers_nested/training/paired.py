@@ -50,7 +50,7 @@ class PairedLoss:
     def _loss(self, adapter: NestedAdapter, shift: int) -> torch.Tensor:
         with self._autocast():
             projected = adapter(self._samples.features.roll(shift, dims=0))
-        with self._objective.acting(projected, self._samples.positions):
+        with self._objective.acting(projected, self._samples.positions, self._samples.counts):
             return self._objective.losses(self._samples, self._drawn).mean()
 
 

@@ -9,7 +9,7 @@ import torch
 from ..adapter import NestedAdapter
 from ..adapter.towers import expected_shape
 from ..backbones import backbone_of
-from ..data import Triplets, caption_positions, each
+from ..data import Positions, Triplets, caption_positions, subject_positions
 from ..environment.processes import join_processes, launched_processes
 from ..environment.requirements import missing_extra
 from ..errors import NestedAdapterError
@@ -82,11 +82,11 @@ def check_training(
     config: TrainingConfig,
     validation_images: Sequence[Any] | None = None,
     validation_dataset: Triplets | None = None,
-) -> dict[str, tuple[int, ...]]:
+) -> Positions:
     """Check what a run is given, before anything changes.
 
     Returns:
-        Caption or prompt -> positions of the adapter's word.
+        Where the subjects' words stand in the captions.
 
     Raises:
         NestedAdapterError: Something does not fit together.
@@ -96,17 +96,12 @@ def check_training(
     return _word_positions(pipeline, adapter, [dataset, validation_dataset or []], config)
 
 
-def _word_positions(
-    pipeline: Any, adapter: NestedAdapter, sets: Sequence[Triplets], config: TrainingConfig
-) -> dict[str, tuple[int, ...]]:
-    """Where the adapter's word stands in all captions and prompts."""
-    captions = [triplet.text for triplets in sets for triplet in each(triplets)]
-    return caption_positions(
-        [*captions, *config.validation_prompts],
-        adapter.config["subject_token"],
-        backbone_of(inner_unet(pipeline)).tokenizers_of(pipeline),
-        pipeline.maybe_convert_prompt,
-    )
+def _word_positions(pipeline: Any, adapter: NestedAdapter, sets: Sequence[Triplets], config: TrainingConfig) -> Positions:
+    """Where the subjects' words stand in all captions; the validation prompts must have the adapter's, too."""
+    word, tokenizers = adapter.config["subject_token"], backbone_of(inner_unet(pipeline)).tokenizers_of(pipeline)
+    found = [subject_positions(triplets, word, tokenizers, pipeline.maybe_convert_prompt) for triplets in sets]
+    caption_positions(config.validation_prompts, word, tokenizers, pipeline.maybe_convert_prompt)
+    return {place: where for positions in found for place, where in positions.items()}
 
 
 def _held(config: TrainingConfig, accelerator: Any) -> AbstractContextManager[Any]:
@@ -118,7 +113,7 @@ def _encoder(
     pipeline: Any,
     image_encoder: ImageEncoder | ImageEncoders,
     adapter: NestedAdapter,
-    positions: dict[str, tuple[int, ...]],
+    positions: Positions,
     config: TrainingConfig,
     accelerator: Any,
 ) -> SampleEncoder:
