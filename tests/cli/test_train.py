@@ -29,6 +29,8 @@ def data(tmp_path: Path) -> Path:
     for name in ("mira", "otto"):
         miniature.example(name).save(folder / f"{name}.png")
         lines.append(json.dumps({"input_file_name": f"{name}.png", "file_name": f"{name}.png", "text": WORDS}))
+    both = [{"word": "person", "file_name": "mira.png"}, {"word": "dog", "file_name": "otto.png"}]
+    lines[1] = json.dumps({"subjects": both, "file_name": "otto.png", "text": "a photo of a dog and a person"})
     (folder / "metadata.jsonl").write_text("\n".join(lines))
     return folder
 

@@ -168,3 +168,13 @@ def test_other_vision_tower_is_refused(pipeline, image_encoder):
     models = FrozenModels(pipeline, image_encoder, 99, CPU, FLOAT)
     with pytest.raises(NestedAdapterError, match="image_feature_dim=24"):
         models.features([tiny.photo()])
+
+
+@each_mechanism
+def test_rows_without_a_subject_teach_nothing(by_mechanism, samples):
+    """Which is why examples without one are refused."""
+    adapter, objective = by_mechanism
+    drawn = drawn_for(objective, samples, [True] * 4)
+    with objective.acting(adapter(samples.features), objective.positions(samples, drawn)):
+        objective.losses(samples, drawn).mean().backward()
+    assert not any(parameter.grad.any() for parameter in adapter.parameters() if parameter.grad is not None)

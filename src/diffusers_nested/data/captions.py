@@ -86,7 +86,7 @@ def _check_apart(number: int, triplet: Triplet, found: Positions) -> None:
         for position in found[triplet.text, word]:
             if position in taken:
                 raise PromptTokenError(
-                    f"Caption {number} of the training set, {triplet.text!r}: the words {taken[position]!r} and {word!r} "
-                    "of two subjects overlap. Give each a word of its own."
+                    f"Caption {number} of the training set, {triplet.text!r}: the words {taken[position]!r} and "
+                    f"{word!r} of two subjects overlap. Give each a word of its own."
                 )
             taken[position] = word

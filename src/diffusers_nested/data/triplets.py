@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-
 # The photo of each subject by its word; None stands for the adapter's word.
 Photos = dict[str | None, Any]
 

@@ -114,8 +114,8 @@ def _check_same(file: Path, kept: Kept, digest: Tensor, triplets: Triplets, enco
     if is_whole and torch.equal(kept["digest"], digest) and all(_is_close(first[name], kept[name]) for name in first):
         return
     raise NestedAdapterError(
-        f"{file} holds another training set, or was written with other models, another resolution or another version of this package. Delete it, or "
-        "name another cache_file."
+        f"{file} holds another training set, or was written with other models, another resolution or another version "
+        "of the package. Delete it, or name another cache_file."
     )
 
 

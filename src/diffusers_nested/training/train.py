@@ -96,7 +96,9 @@ def check_training(
     return _word_positions(pipeline, adapter, [dataset, validation_dataset or []], config)
 
 
-def _word_positions(pipeline: Any, adapter: NestedAdapter, sets: Sequence[Triplets], config: TrainingConfig) -> Positions:
+def _word_positions(
+    pipeline: Any, adapter: NestedAdapter, sets: Sequence[Triplets], config: TrainingConfig
+) -> Positions:
     """Where the subjects' words stand in all captions; the validation prompts must have the adapter's, too."""
     word, tokenizers = adapter.config["subject_token"], backbone_of(inner_unet(pipeline)).tokenizers_of(pipeline)
     found = [subject_positions(triplets, word, tokenizers, pipeline.maybe_convert_prompt) for triplets in sets]
