@@ -10,7 +10,7 @@ from diffusers_nested.data import seeded_generator
 from diffusers_nested.injection import NestedInjector
 from diffusers_nested.mechanisms import MECHANISMS
 from diffusers_nested.training.frozen import FrozenModels
-from diffusers_nested.training.noise import Noise, Places
+from diffusers_nested.training.noise import Dropout, Noise, Places
 from diffusers_nested.training.objective import Objective
 from diffusers_nested.training.paired import PairedLoss, paired_row
 from diffusers_nested.training.samples import RawExamples, SampleEncoder, Samples, collate
@@ -32,7 +32,7 @@ def by_mechanism(mechanism, pipeline, frozen):
     made = tiny.adapter(pipeline.unet, mechanism=mechanism)
     injector = NestedInjector(frozen.unet)
     injector.inject()
-    return made, Objective(frozen, injector, made, resolution=16, dropped_share=0.5)
+    return made, Objective(frozen, injector, made, resolution=16, dropout=Dropout(0.5))
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def frozen(pipeline, image_encoder) -> FrozenModels:
 def objective(frozen, adapter):
     injector = NestedInjector(frozen.unet)
     injector.inject()
-    return Objective(frozen, injector, adapter, resolution=16, dropped_share=0.5)
+    return Objective(frozen, injector, adapter, resolution=16, dropout=Dropout(0.5))
 
 
 @pytest.fixture

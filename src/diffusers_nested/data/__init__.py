@@ -1,11 +1,11 @@
 """What an adapter learns from: triplets of input image, caption and target image."""
 
-from .captions import Positions, caption_positions, subject_positions
+from .captions import Positions, bare_captions, caption_positions, subject_positions
 from .folder import TripletFolder
 from .images import load_image, to_pixels
 from .lines import read_lines
 from .order import EndlessOrder, seeded_generator
-from .triplets import Photos, Triplet, Triplets, each
+from .triplets import Photos, Triplet, Triplets, Words, each
 
 __all__ = [
     "EndlessOrder",
@@ -14,6 +14,8 @@ __all__ = [
     "Triplet",
     "TripletFolder",
     "Triplets",
+    "Words",
+    "bare_captions",
     "caption_positions",
     "each",
     "load_image",

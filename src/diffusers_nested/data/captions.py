@@ -7,7 +7,7 @@ from transformers import CLIPTokenizer
 from ..errors import NestedAdapterError, PromptTokenError
 from ..prompts import Convert, word_positions
 from .rows import NO_SUBJECT
-from .triplets import Triplet, Triplets, each
+from .triplets import Triplet, Triplets, Words, each
 
 # Caption and word -> positions of the word; the word None stands for the adapter's.
 Positions = dict[tuple[str, str | None], tuple[int, ...]]
@@ -61,7 +61,7 @@ def subject_positions(
         NestedAdapterError: A triplet has no subject.
     """
     found: Positions = {}
-    known: set[tuple[str, tuple[str | None, ...]]] = set()
+    known: set[tuple[str, Words]] = set()
     for number, triplet in enumerate(each(triplets)):
         words = tuple(triplet.photos)
         if not words:
@@ -90,3 +90,14 @@ def _check_apart(number: int, triplet: Triplet, found: Positions) -> None:
                     f"{word!r} of two subjects overlap. Give each a word of its own."
                 )
             taken[position] = word
+
+
+def bare_captions(triplets: Triplets, word: str) -> dict[Words, str]:
+    """What is left of captions without all that is not a subject: the words of the subjects, by these words.
+
+    Args:
+        triplets: A training set.
+        word: The adapter's ``subject_token``.
+    """
+    distinct = dict.fromkeys(tuple(triplet.photos) for triplet in each(triplets))
+    return {words: ", ".join(one or word for one in words) for words in distinct}

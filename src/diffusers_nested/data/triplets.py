@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 # The photo of each subject by its word; None stands for the adapter's word.
 Photos = dict[str | None, Any]
+Words = tuple[str | None, ...]
 
 
 # Compared by identity: arrays and tensors have no single truth value.

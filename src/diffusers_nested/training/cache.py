@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..data import Triplets, each
+from ..data import Triplets, Words, each
 from ..errors import NestedAdapterError
 from .samples import RawExamples, SampleEncoder, check_finite, collate
 from .state_files import DamagedFileError, load_state, save_state
@@ -26,7 +26,7 @@ def encode_all(triplets: Triplets, encoder: SampleEncoder, show_progress: bool =
     """Encode every example in fp16, and each caption once.
 
     Returns:
-        ``latents`` and ``counts``, the number of subjects, with a row per example; ``features`` with a row per subject;
+        ``latents`` with a row per example; ``features`` with a row per subject;
         ``prompt_embeds`` and ``pooled`` with a row per caption, and ``caption``, the row of each example's;
         ``positions`` with a row per word in a caption, and ``word``, the row of each subject's.
     """
@@ -42,13 +42,12 @@ def encode_all(triplets: Triplets, encoder: SampleEncoder, show_progress: bool =
         check_finite({"latents": latents[-1], "features": features[-1]}, chosen)
     return {
         "latents": torch.cat(latents),
-        "counts": torch.tensor([len(words) for words in photos]),
         "features": torch.cat(features),
         **_encode_captions(captions, photos, encoder),
     }
 
 
-def _encode_captions(captions: Sequence[str], words: Sequence[tuple[str | None, ...]], encoder: SampleEncoder) -> Kept:
+def _encode_captions(captions: Sequence[str], words: Sequence[Words], encoder: SampleEncoder) -> Kept:
     """Each caption once, and each word in it."""
     distinct, caption = _numbered(captions)
     parts = [encoder.encode_captions(distinct[i : i + _CHUNK]) for i in range(0, len(distinct), _CHUNK)]

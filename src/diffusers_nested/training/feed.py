@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..data import EndlessOrder, Triplets
+from ..data import EndlessOrder, Triplets, Words, each
 from .cache import encode_all, read_or_encode
 from .config import TrainingConfig
 from .samples import RawExamples, SampleEncoder, Samples, check_finite, collate
@@ -56,9 +56,11 @@ class Feed:
 
     def _cache(self) -> "SampleCache":
         file, is_main = self._config.cache_file, self._accelerator.is_main_process
+        words = [tuple(triplet.photos) for triplet in each(self._triplets)]
         if file is None:
-            return SampleCache(encode_all(self._triplets, self._encoder, is_main), self._encoder)
-        return SampleCache(read_or_encode(Path(file), self._triplets, self._encoder, is_main), self._encoder)
+            return SampleCache(encode_all(self._triplets, self._encoder, is_main), words, self._encoder)
+        kept = read_or_encode(Path(file), self._triplets, self._encoder, is_main)
+        return SampleCache(kept, words, self._encoder)
 
     def _order(self, triplets: Triplets, purpose: str, batch_size: int) -> EndlessOrder:
         process, count = self._accelerator.process_index, self._accelerator.num_processes
@@ -72,29 +74,29 @@ class SampleCache:
 
     Args:
         kept: From ``encode_all``.
+        words: Of each example, the words of its subjects.
         encoder: Tells on which device the models are.
     """
 
-    def __init__(self, kept: Mapping[str, Tensor], encoder: SampleEncoder) -> None:
+    def __init__(self, kept: Mapping[str, Tensor], words: Sequence[Words], encoder: SampleEncoder) -> None:
         self._kept = kept
+        self._words = words
         self._device = next(encoder.frozen.unet.parameters()).device
-        self._counts = kept["counts"].tolist()
-        self._ends = list(accumulate(self._counts))  # of the rows of each example's subjects
+        self._ends = list(accumulate(map(len, words)))  # of the rows of each example's subjects
 
     def samples(self, indices: Sequence[int]) -> Samples:
         """The examples with these indices, on the models' device in float32."""
         chosen = torch.tensor(indices)
         caption = self._kept["caption"][chosen]
-        counts = tuple(self._counts[i] for i in indices)
-        ends = [self._ends[i] for i in indices]
-        subjects = torch.tensor([i for end, n in zip(ends, counts, strict=True) for i in range(end - n, end)])
+        ends = [(self._ends[i], len(self._words[i])) for i in indices]
+        subjects = torch.tensor([i for end, count in ends for i in range(end - count, end)])
         return Samples(
             latents=self._ready("latents", chosen),
             prompt_embeds=self._ready("prompt_embeds", caption),
             pooled=self._ready("pooled", caption),
             positions=self._ready("positions", self._kept["word"][subjects]),
             features=self._ready("features", subjects),
-            counts=counts,
+            words=tuple(self._words[i] for i in indices),
         )
 
     def _ready(self, name: str, rows: Tensor) -> Tensor:

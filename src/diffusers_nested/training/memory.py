@@ -21,7 +21,7 @@ from ..vision.several import each_of
 from .config import TrainingConfig
 from .counted import CountedMemory
 from .fingerprint import DTYPES
-from .noise import Noise
+from .noise import Dropout, Noise
 from .objective import Objective
 from .samples import Samples
 
@@ -141,7 +141,7 @@ def count_step(
             injector,
             adapter,
             config.resolution,
-            config.proportion_empty_prompts,
+            Dropout(config.proportion_empty_prompts),
         )
         samples, drawn = _example(sizes, config.train_batch_size)
         with torch.enable_grad(), CountedMemory() as memory:
@@ -166,10 +166,10 @@ def _example(sizes: Sizes, batch: int) -> tuple[Samples, Noise]:
         torch.empty(batch, sizes.pooled),
         torch.empty(batch, sizes.prompt[0]),
         torch.empty(batch, *sizes.features),
-        (1,) * batch,
+        ((None,),) * batch,
     )
-    nothing = torch.zeros(batch, dtype=torch.long)
-    return samples, Noise(torch.empty_like(latents), nothing, nothing.bool())
+    nothing = torch.zeros(batch, dtype=torch.bool)
+    return samples, Noise(torch.empty_like(latents), nothing.long(), nothing, nothing, nothing)
 
 
 class _Shapes:

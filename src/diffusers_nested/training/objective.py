@@ -10,12 +10,14 @@ from ..adapter import NestedAdapter
 from ..backbones import layer_heads
 from ..injection import Dial, Kind, NestedInjector, split_heads
 from ..mechanisms import get_mechanism
+from .bare import BareCaptions
 from .frozen import FrozenModels
-from .noise import Noise, Places, draw_noise, min_snr_weights, prediction_target, training_scheduler
+from .noise import Dropout, Noise, Places, draw_noise, min_snr_weights, prediction_target, training_scheduler
 from .placing import row_groups
 from .samples import Samples
 
 Projected = Mapping[str, tuple[Tensor, ...]]
+_NO_DROPOUT = Dropout()
 
 
 class Objective:
@@ -26,8 +28,9 @@ class Objective:
         injector: Injected into the UNet.
         adapter: Its mechanism and α say how subjects act.
         resolution: Side of the target images.
-        dropped_share: Share of the examples that lose their prompt; with IP-Adapter's encoders and mechanism, they have
-            an empty image as well.
+        dropout: Shares of the examples that lose their prompt, their caption or their photos. With IP-Adapter's encoders
+            and mechanism, those without photos have an empty image.
+        bare: What is left of dropped captions; None for nothing.
     """
 
     def __init__(
@@ -36,7 +39,8 @@ class Objective:
         injector: NestedInjector,
         adapter: NestedAdapter,
         resolution: int,
-        dropped_share: float = 0.0,
+        dropout: Dropout = _NO_DROPOUT,
+        bare: BareCaptions | None = None,
     ) -> None:
         self.scheduler = training_scheduler(frozen.pipeline.scheduler)
         self._unet = frozen.unet
@@ -49,17 +53,16 @@ class Objective:
             dials=dict.fromkeys(adapter.config["layers"], Dial(1.0)),
             num_tokens=adapter.config["num_queries"],
         )
-        self._dropped_share = dropped_share
+        self._dropout, self._bare = dropout, bare
         self._no_prompt = frozen.no_prompt()
-        reads_empty_image = self._kind.mechanism.reads_empty_image and adapter.reads_empty_image
-        self._no_image = frozen.no_image().float() if reads_empty_image else None
+        self._no_image = frozen.no_image().float() if reads_empty_image(adapter) else None
         self._conditions = frozen.backbone.conditions
         self._resolution = resolution
 
     def draw(self, samples: Samples, places: Places) -> Noise:
         """The random part of a forward pass over these examples."""
         steps = self.scheduler.config["num_train_timesteps"]
-        return draw_noise(samples.latents, steps, self._dropped_share, places)
+        return draw_noise(samples.latents, steps, self._dropout, places)
 
     @contextmanager
     def acting(self, projected: Projected, positions: Tensor, counts: Sequence[int] | None = None) -> Iterator[None]:
@@ -80,16 +83,21 @@ class Objective:
             yield
 
     def features(self, samples: Samples, drawn: Noise) -> Tensor:
-        """Image features (M, L, F): an empty image's in rows whose prompt is dropped, if the adapter reads them."""
+        """Image features (M, L, F): an empty image's in rows without their photos, if the adapter reads them."""
         if self._no_image is None:
             return samples.features
-        return torch.where(samples.of_subjects(drawn.dropped)[:, None, None], self._no_image, samples.features)
+        is_empty = samples.of_subjects(drawn.dropped | drawn.no_photo)
+        return torch.where(is_empty[:, None, None], self._no_image, samples.features)
 
     def positions(self, samples: Samples, drawn: Noise) -> Tensor:
-        """Where the subjects act, (M, T): nowhere in rows whose prompt is dropped, unless they read an empty image."""
+        """Where the subjects act, (M, T): nowhere in rows without their photos, unless they read an empty image."""
+        positions = samples.positions
+        if self._bare is not None:
+            is_bare = samples.of_subjects(drawn.no_caption)[:, None]
+            positions = torch.where(is_bare, self._bare.positions(samples.words), positions)
         if self._no_image is not None:
-            return samples.positions
-        return samples.positions * ~samples.of_subjects(drawn.dropped)[:, None]
+            return positions
+        return positions * ~samples.of_subjects(drawn.dropped | drawn.no_photo)[:, None]
 
     def losses(self, samples: Samples, drawn: Noise) -> Tensor:
         """Mean squared error of every example, (B,), in float32."""
@@ -105,10 +113,28 @@ class Objective:
     def _predict(self, samples: Samples, drawn: Noise) -> Tensor:
         dtype = self._unet.dtype
         noisy = self.scheduler.add_noise(samples.latents, drawn.noise, drawn.timesteps)  # pyright: ignore[reportArgumentType]
-        no_words, no_pooled = self._no_prompt
-        words = torch.where(drawn.dropped[:, None, None], no_words.float(), samples.prompt_embeds)
-        pooled = torch.where(drawn.dropped[:, None], no_pooled.float(), samples.pooled)
+        words, pooled = self._prompts(samples, drawn)
         added = self._conditions(pooled.to(dtype), self._resolution)
         return self._unet(
             noisy.to(dtype), drawn.timesteps, words.to(dtype), added_cond_kwargs=added, return_dict=False
         )[0]
+
+    def _prompts(self, samples: Samples, drawn: Noise) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, T, D) and (B, P) of what is left of the captions."""
+        words, pooled, is_empty = samples.prompt_embeds, samples.pooled, drawn.dropped
+        if self._bare is not None:
+            bare_words, bare_pooled = self._bare.prompts(samples.words)
+            words = torch.where(drawn.no_caption[:, None, None], bare_words, words)
+            pooled = torch.where(drawn.no_caption[:, None], bare_pooled, pooled)
+        else:
+            is_empty = is_empty | drawn.no_caption
+        no_words, no_pooled = self._no_prompt
+        return (
+            torch.where(is_empty[:, None, None], no_words.float(), words),
+            torch.where(is_empty[:, None], no_pooled.float(), pooled),
+        )
+
+
+def reads_empty_image(adapter: NestedAdapter) -> bool:
+    """Whether an adapter reads an empty image where there is no photo, as IP-Adapters do."""
+    return get_mechanism(adapter.config["mechanism"]).reads_empty_image and adapter.reads_empty_image

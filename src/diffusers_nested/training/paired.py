@@ -38,7 +38,8 @@ class PairedLoss:
         self._samples = samples
         self._autocast = autocast
         self._drawn = objective.draw(samples, places)
-        self._drawn.dropped.zero_()
+        for lost in (self._drawn.dropped, self._drawn.no_caption, self._drawn.no_photo):
+            lost.zero_()
 
     @torch.no_grad()
     def measure(self, adapter: NestedAdapter) -> torch.Tensor:

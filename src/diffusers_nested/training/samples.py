@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..data import Photos, Positions, Triplets, load_image, to_pixels
+from ..data import Photos, Positions, Triplets, Words, load_image, to_pixels
 from ..errors import NestedAdapterError
 from .finite import first_not_finite
 from .frozen import FrozenModels
@@ -23,7 +23,7 @@ class Samples:
         pooled: (B, P); P is 0 where the UNet reads none.
         positions: (M, T), 1 at the subject's word and 0 elsewhere.
         features: Of the subjects' photos, (M, L, F).
-        counts: How many subjects each example has.
+        words: Of each example, the words of its subjects; None stands for the adapter's.
     """
 
     latents: Tensor
@@ -31,7 +31,12 @@ class Samples:
     pooled: Tensor
     positions: Tensor
     features: Tensor
-    counts: tuple[int, ...]
+    words: tuple[Words, ...]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many subjects each example has."""
+        return tuple(len(each) for each in self.words)
 
     def of_subjects(self, examples: Tensor) -> Tensor:
         """A value of each example, (B, …), for each of its subjects: (M, …)."""
@@ -61,8 +66,8 @@ class SampleEncoder:
         embeds, pooled = self.encode_captions(captions)
         placed = [(caption, word) for caption, each in zip(captions, photos, strict=True) for word in each]
         positions = self.positions(placed, embeds.shape[1]).to(embeds.device)
-        counts = tuple(len(each) for each in photos)
-        return Samples(self.frozen.latents(pixels), embeds, pooled, positions, features, counts)
+        words = tuple(tuple(each) for each in photos)
+        return Samples(self.frozen.latents(pixels), embeds, pooled, positions, features, words)
 
     def encode_captions(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Embeddings (B, T, D) and (B, P) of captions."""

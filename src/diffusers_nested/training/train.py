@@ -9,7 +9,7 @@ import torch
 from ..adapter import NestedAdapter
 from ..adapter.towers import expected_shape
 from ..backbones import backbone_of
-from ..data import Positions, Triplets, caption_positions, subject_positions
+from ..data import Positions, Triplet, Triplets, bare_captions, caption_positions, subject_positions
 from ..environment.processes import join_processes, launched_processes
 from ..environment.requirements import missing_extra
 from ..errors import NestedAdapterError
@@ -19,10 +19,12 @@ from ..injection import NestedInjector
 from ..mechanisms import get_mechanism
 from ..pipelines.state import inner_unet, state_of
 from ..vision import ImageEncoder, ImageEncoders, check_encoder
+from .bare import BareCaptions
 from .config import TrainingConfig
 from .fingerprint import DTYPES, settings_of
 from .frozen import FrozenModels
 from .loop import Run, Validation
+from .objective import reads_empty_image
 from .resume import Start, find_start
 from .samples import SampleEncoder
 from .trackers import tracked, tracker_options
@@ -69,7 +71,14 @@ def train_adapter(
         encoder = _encoder(pipeline, image_encoder, adapter, positions, config, accelerator)
         injector = NestedInjector(inner_unet(pipeline))
         validation = Validation(pipeline, image_encoder, validation_images or (), injector)
-        run = Run(encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset)
+        bare = (
+            BareCaptions(bare_captions(dataset, adapter.config["subject_token"]), encoder)
+            if _keeps_words(adapter, config)
+            else None
+        )
+        run = Run(
+            encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset, bare
+        )
         with tracked(accelerator, config), _prepared(inner_unet(pipeline), injector, config.gradient_checkpointing):
             return run.train(start)
 
@@ -101,9 +110,17 @@ def _word_positions(
 ) -> Positions:
     """Where the subjects' words stand in all captions; the validation prompts must have the adapter's, too."""
     word, tokenizers = adapter.config["subject_token"], backbone_of(inner_unet(pipeline)).tokenizers_of(pipeline)
+    if _keeps_words(adapter, config):
+        captions = bare_captions(sets[0], word)
+        sets = [*sets, [Triplet(dict.fromkeys(words), captions[words], None) for words in captions]]
     found = [subject_positions(triplets, word, tokenizers, pipeline.maybe_convert_prompt) for triplets in sets]
     caption_positions(config.validation_prompts, word, tokenizers, pipeline.maybe_convert_prompt)
     return {place: where for positions in found for place, where in positions.items()}
+
+
+def _keeps_words(adapter: NestedAdapter, config: TrainingConfig) -> bool:
+    """Whether captions are dropped, and subjects act only at their words."""
+    return config.proportion_empty_captions > 0 and not get_mechanism(adapter.config["mechanism"]).reads_empty_image
 
 
 def _held(config: TrainingConfig, accelerator: Any) -> AbstractContextManager[Any]:
@@ -176,6 +193,12 @@ def _check(
         )
     if not len(dataset):
         raise NestedAdapterError("The training set is empty.")
+    if config.proportion_empty_images and not reads_empty_image(adapter):
+        raise NestedAdapterError(
+            f"proportion_empty_images is {config.proportion_empty_images}, but the adapter reads no empty image: without "
+            "their photos, the frozen base would act alone on these examples, and they would teach the adapter nothing. "
+            "Leave it at 0. Adapters that start from an IP-Adapter, with mechanism='decoupled', read one."
+        )
     factor = pipeline.vae_scale_factor
     if config.resolution % factor:
         raise NestedAdapterError(f"resolution {config.resolution} must be a multiple of {factor}, the VAE's factor.")
