@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffusers_nested import NestedAdapterError, PromptTokenError, SubjectError
 from diffusers_nested.data import (
@@ -11,6 +12,7 @@ from diffusers_nested.data import (
     Triplet,
     TripletFolder,
     caption_positions,
+    frame_of,
     read_lines,
     seeded_generator,
     subject_positions,
@@ -144,6 +146,29 @@ def test_pixels_fill_the_square_from_the_centre():
     pixels = to_pixels(wide, 4)
     assert pixels.shape == (3, 4, 4)
     assert torch.equal(pixels, torch.ones(3, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("picture", "size", "frame"),
+    [
+        ((640, 480), 512, [480, 640, 0, 85, 512, 512]),  # 682 x 512 after resizing
+        ((480, 641), 512, [641, 480, 86, 0, 512, 512]),
+        ((100, 100), (64, 128), [100, 100, 32, 0, 64, 128]),
+        ((4000, 1000), 1024, [1000, 4000, 0, 1536, 1024, 1024]),
+    ],
+)
+def test_frames_are_those_of_a_resize_and_a_crop(picture: tuple, size, frame: list):
+    assert frame_of(Image.new("RGB", picture), size).tolist() == frame
+
+
+def test_the_frame_is_where_the_crop_was():
+    """A picture whose red is its row and whose green is its column."""
+    rows, columns = np.mgrid[0:60, 0:90]
+    picture = np.stack([rows * 4, columns * 2, rows * 0], -1).astype(np.uint8)
+    pixels = (to_pixels(picture, (30, 30)) + 1) * 127.5
+    _, _, top, left, _, _ = frame_of(Image.fromarray(picture), (30, 30)).tolist()
+    middle = pixels[:2, 15, 15] / torch.tensor([8.0, 4.0])  # in rows and columns of the resized picture, half as large
+    torch.testing.assert_close(middle, torch.tensor([top + 15.0, left + 15.0]), rtol=0, atol=1)
 
 
 def test_pixels_of_a_file(tmp_path: Path):

@@ -46,7 +46,7 @@ class World:
         injector.inject()
         places_word = adapter.config["mechanism"] == "nested"
         bare = BareCaptions(captions, encoder) if places_word else None
-        self.objective = Objective(self.frozen, injector, adapter, 16, Dropout(0.1, 0.1, 0.1), bare)
+        self.objective = Objective(self.frozen, injector, adapter, Dropout(0.1, 0.1, 0.1), bare)
         self.drawn = self.objective.draw(samples, Places(0, 0, 4))
         lost = (self.drawn.dropped, self.drawn.no_caption, self.drawn.no_photo)
         for row, one in enumerate(lost):

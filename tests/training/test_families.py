@@ -47,7 +47,7 @@ def test_the_loss_is_the_error_of_the_prediction(pipeline, image_encoder, triple
     captions = {(triplet.text, None): (5,) for triplet in triplets}
     raw = RawExamples(triplets, 16)
     samples = SampleEncoder(frozen, captions, 16).encode(*collate([raw[i] for i in range(2)]))
-    objective = Objective(frozen, NestedInjector(frozen.unet), tiny.adapter(pipeline.unet), 16, dropout=Dropout(0.5))
+    objective = Objective(frozen, NestedInjector(frozen.unet), tiny.adapter(pipeline.unet), dropout=Dropout(0.5))
     drawn = objective.draw(samples, Places(0, 0, len(samples.latents)))
     drawn.dropped.copy_(torch.tensor([True, False]))
     with torch.no_grad():

@@ -24,7 +24,7 @@ def real_step(pipeline, image_encoder, adapter, triplets, batch: int) -> int:
     samples = SampleEncoder(frozen, positions, 16).encode(*collate([raw[i] for i in range(batch)]))
     injector = NestedInjector(pipeline.unet)
     injector.inject()
-    objective = Objective(frozen, injector, adapter, 16)
+    objective = Objective(frozen, injector, adapter)
     drawn = objective.draw(samples, Places("memory", 0, batch))
     adapter.zero_grad(set_to_none=True)
     try:

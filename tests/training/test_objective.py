@@ -6,9 +6,11 @@ from torch import Tensor
 
 import tiny_pipeline as tiny
 from diffusers_nested import NestedAdapterError
-from diffusers_nested.data import seeded_generator
+from diffusers_nested.data import Triplet, seeded_generator
 from diffusers_nested.injection import NestedInjector
 from diffusers_nested.mechanisms import MECHANISMS
+from diffusers_nested.training.cache import encode_all
+from diffusers_nested.training.feed import SampleCache
 from diffusers_nested.training.frozen import FrozenModels
 from diffusers_nested.training.noise import Dropout, Noise, Places
 from diffusers_nested.training.objective import Objective
@@ -32,7 +34,7 @@ def by_mechanism(mechanism, pipeline, frozen):
     made = tiny.adapter(pipeline.unet, mechanism=mechanism)
     injector = NestedInjector(frozen.unet)
     injector.inject()
-    return made, Objective(frozen, injector, made, resolution=16, dropout=Dropout(0.5))
+    return made, Objective(frozen, injector, made, dropout=Dropout(0.5))
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def frozen(pipeline, image_encoder) -> FrozenModels:
 def objective(frozen, adapter):
     injector = NestedInjector(frozen.unet)
     injector.inject()
-    return Objective(frozen, injector, adapter, resolution=16, dropout=Dropout(0.5))
+    return Objective(frozen, injector, adapter, dropout=Dropout(0.5))
 
 
 @pytest.fixture
@@ -135,6 +137,25 @@ def test_nothing_acts_after_the_block(objective, adapter, samples):
         with objective.acting(adapter(samples.features), samples.positions):
             pass
         assert torch.equal(objective.losses(samples, drawn), before)
+
+
+def test_sdxl_is_told_the_size_and_the_crop_of_each_picture(frozen, image_encoder, pipeline):
+    pictures = [tiny.photo(1, 16), tiny.photo(2, 40), tiny.photo(3, 40).resize((48, 32))]
+    triplets = [Triplet(tiny.photo(), "a person", picture) for picture in pictures]
+    encoder = SampleEncoder(frozen, {("a person", None): (2,)}, 16)
+    raw = RawExamples(triplets, 16)
+    objective = Objective(frozen, NestedInjector(frozen.unet), tiny.adapter(pipeline.unet))
+    told = []
+    pipeline.unet.register_forward_pre_hook(
+        lambda _, __, given: told.append(given["added_cond_kwargs"]["time_ids"].tolist()), with_kwargs=True
+    )
+    for samples in (
+        encoder.encode(*collate([raw[i] for i in range(3)])),
+        SampleCache(encode_all(triplets, encoder), [(None,)] * 3, encoder).samples([0, 1, 2]),
+    ):
+        with torch.no_grad():
+            objective.losses(samples, objective.draw(samples, Places(0, 0, 3)))
+    assert told == [[[16, 16, 0, 0, 16, 16], [40, 40, 0, 0, 16, 16], [32, 48, 0, 4, 16, 16]]] * 2
 
 
 def test_paired_loss(objective, adapter, samples):

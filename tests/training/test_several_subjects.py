@@ -51,7 +51,7 @@ def parts(samples: Samples) -> list[Samples]:
     found = []
     for i, (end, count) in enumerate(zip(ends, samples.counts, strict=True)):
         own = {name: getattr(samples, name)[end - count : end] for name in ("features", "positions")}
-        rest = {name: getattr(samples, name)[i : i + 1] for name in ("latents", "prompt_embeds", "pooled")}
+        rest = {name: getattr(samples, name)[i : i + 1] for name in ("latents", "prompt_embeds", "pooled", "frames")}
         found.append(replace(samples, **own, **rest, words=samples.words[i : i + 1]))
     return found
 
@@ -63,7 +63,7 @@ def test_every_subject_acts_at_its_word_as_in_the_formula(encoder, samples, mech
     adapter = tiny.adapter(unet, mechanism=mechanism)
     injector = NestedInjector(unet)
     injector.inject()
-    objective = Objective(encoder.frozen, injector, adapter, 16)
+    objective = Objective(encoder.frozen, injector, adapter)
     some = [parts(samples)[i] for i in chosen]
     batch = replace(
         samples,
@@ -98,7 +98,7 @@ def test_gradients_of_a_mixed_batch_are_those_of_its_examples(encoder, samples):
     adapter = tiny.adapter(encoder.frozen.unet)
     injector = NestedInjector(encoder.frozen.unet)
     injector.inject()
-    objective = Objective(encoder.frozen, injector, adapter, 16)
+    objective = Objective(encoder.frozen, injector, adapter)
 
     def gradients(batches: list[Samples]) -> list[torch.Tensor]:
         adapter.zero_grad()

@@ -2,7 +2,7 @@
 
 from .captions import Positions, bare_captions, caption_positions, subject_positions
 from .folder import TripletFolder
-from .images import load_image, to_pixels
+from .images import frame_of, load_image, to_pixels
 from .lines import read_lines
 from .order import EndlessOrder, seeded_generator
 from .triplets import Photos, Triplet, Triplets, Words, each
@@ -18,6 +18,7 @@ __all__ = [
     "bare_captions",
     "caption_positions",
     "each",
+    "frame_of",
     "load_image",
     "read_lines",
     "seeded_generator",

@@ -26,22 +26,24 @@ def encode_all(triplets: Triplets, encoder: SampleEncoder, show_progress: bool =
     """Encode every example in fp16, and each caption once.
 
     Returns:
-        ``latents`` with a row per example; ``features`` with a row per subject;
-        ``prompt_embeds`` and ``pooled`` with a row per caption, and ``caption``, the row of each example's;
-        ``positions`` with a row per word in a caption, and ``word``, the row of each subject's.
+        ``latents`` and ``frames`` with a row per example; ``features`` with a row per subject; ``prompt_embeds`` and
+        ``pooled`` with a row per caption, and ``caption``, the row of each example's; ``positions`` with a row per word
+        in a caption, and ``word``, the row of each subject's.
     """
     raw = RawExamples(triplets, encoder.resolution)
-    latents, features, captions, photos = [], [], [], []
+    latents, features, frames, captions, photos = [], [], [], [], []
     for first in tqdm(range(0, len(raw), _CHUNK), desc="Caching features", disable=not show_progress):
         chosen = range(first, min(first + _CHUNK, len(raw)))
         part = collate([raw[i] for i in chosen])
         latents.append(_kept(encoder.frozen.latents(part[0])))
         captions += part[1]
+        frames.append(part[3])
         photos += [tuple(each) for each in part[2]]
         features.append(_kept(encoder.frozen.features([photo for each in part[2] for photo in each.values()])))
         check_finite({"latents": latents[-1], "features": features[-1]}, chosen)
     return {
         "latents": torch.cat(latents),
+        "frames": torch.cat(frames),
         "features": torch.cat(features),
         **_encode_captions(captions, photos, encoder),
     }

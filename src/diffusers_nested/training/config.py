@@ -89,10 +89,10 @@ class TrainingConfig:
         proportion_empty_prompts: Share of the examples whose whole prompt, subject included, is replaced by the
             pipeline's unconditional embedding. Only the frozen base acts on these, so they teach the adapter nothing,
             unless it reads an empty image, as IP-Adapters do.
-        proportion_empty_captions: Share of the examples whose caption alone is dropped: only the subjects' words are left
-            of it, or nothing with the mechanism "decoupled", which acts without a word.
-        proportion_empty_images: Share of the examples whose photos alone are replaced by an empty image; only for adapters
-            that read one.
+        proportion_empty_captions: Share of the examples whose caption alone is dropped: only the subjects' words are
+            left of it, or nothing with the mechanism "decoupled", which acts without a word.
+        proportion_empty_images: Share of the examples whose photos alone are replaced by an empty image; only for
+            adapters that read one.
         use_ema: Publish a running average of the weights.
         ema_decay: Decay of the average.
         seed: The seed and the step's number determine all randomness of a step, however its examples are shared out to

@@ -96,6 +96,7 @@ class SampleCache:
             pooled=self._ready("pooled", caption),
             positions=self._ready("positions", self._kept["word"][subjects]),
             features=self._ready("features", subjects),
+            frames=self._ready("frames", chosen),
             words=tuple(self._words[i] for i in indices),
         )
 

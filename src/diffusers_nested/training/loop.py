@@ -63,7 +63,7 @@ class Run:
         self._validation = validation
         self._feed = Feed(dataset, encoder, config, accelerator)
         shares = (config.proportion_empty_prompts, config.proportion_empty_captions, config.proportion_empty_images)
-        self._objective = Objective(encoder.frozen, injector, adapter, config.resolution, Dropout(*shares), bare)
+        self._objective = Objective(encoder.frozen, injector, adapter, Dropout(*shares), bare)
         self._learner = Learner(adapter, config, accelerator)
         held = self._feed.held(validation_dataset)
         places = self._places("paired", 0, len(held.latents))

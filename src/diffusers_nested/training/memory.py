@@ -140,7 +140,6 @@ def count_step(
             _Shapes(unet, scheduler, sizes),  # pyright: ignore[reportArgumentType]
             injector,
             adapter,
-            config.resolution,
             Dropout(config.proportion_empty_prompts),
         )
         samples, drawn = _example(sizes, config.train_batch_size)
@@ -166,6 +165,7 @@ def _example(sizes: Sizes, batch: int) -> tuple[Samples, Noise]:
         torch.empty(batch, sizes.pooled),
         torch.empty(batch, sizes.prompt[0]),
         torch.empty(batch, *sizes.features),
+        torch.empty(batch, 6),
         ((None,),) * batch,
     )
     nothing = torch.zeros(batch, dtype=torch.bool)

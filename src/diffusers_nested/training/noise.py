@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -91,7 +92,7 @@ def draw_noise(latents: Tensor, num_timesteps: int, dropout: Dropout, places: Pl
     spread = (torch.tensor(numbers) % places.total + drawn[:, 0]) / places.total
     timesteps = (spread * num_timesteps).long().clamp(max=num_timesteps - 1)
     ends = torch.tensor([0.0, dropout.prompts, dropout.captions, dropout.photos]).cumsum(0)
-    lost = [(drawn[:, 1] >= first) & (drawn[:, 1] < end) for first, end in zip(ends[:-1], ends[1:], strict=True)]
+    lost = [(drawn[:, 1] >= first) & (drawn[:, 1] < end) for first, end in pairwise(ends)]
     return Noise(*(x.to(latents.device) for x in (noise, timesteps, *lost)))
 
 

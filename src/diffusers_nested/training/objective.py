@@ -27,9 +27,8 @@ class Objective:
         frozen: The models.
         injector: Injected into the UNet.
         adapter: Its mechanism and α say how subjects act.
-        resolution: Side of the target images.
-        dropout: Shares of the examples that lose their prompt, their caption or their photos. With IP-Adapter's encoders
-            and mechanism, those without photos have an empty image.
+        dropout: Shares of the examples that lose their prompt, their caption or their photos. With IP-Adapter's
+            encoders and mechanism, those without photos have an empty image.
         bare: What is left of dropped captions; None for nothing.
     """
 
@@ -38,7 +37,6 @@ class Objective:
         frozen: FrozenModels,
         injector: NestedInjector,
         adapter: NestedAdapter,
-        resolution: int,
         dropout: Dropout = _NO_DROPOUT,
         bare: BareCaptions | None = None,
     ) -> None:
@@ -57,7 +55,6 @@ class Objective:
         self._no_prompt = frozen.no_prompt()
         self._no_image = frozen.no_image().float() if reads_empty_image(adapter) else None
         self._conditions = frozen.backbone.conditions
-        self._resolution = resolution
 
     def draw(self, samples: Samples, places: Places) -> Noise:
         """The random part of a forward pass over these examples."""
@@ -114,7 +111,7 @@ class Objective:
         dtype = self._unet.dtype
         noisy = self.scheduler.add_noise(samples.latents, drawn.noise, drawn.timesteps)  # pyright: ignore[reportArgumentType]
         words, pooled = self._prompts(samples, drawn)
-        added = self._conditions(pooled.to(dtype), self._resolution)
+        added = self._conditions(pooled.to(dtype), samples.frames)
         return self._unet(
             noisy.to(dtype), drawn.timesteps, words.to(dtype), added_cond_kwargs=added, return_dict=False
         )[0]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..data import Photos, Positions, Triplets, Words, load_image, to_pixels
+from ..data import Photos, Positions, Triplets, Words, frame_of, load_image, to_pixels
 from ..errors import NestedAdapterError
 from .finite import first_not_finite
 from .frozen import FrozenModels
@@ -23,6 +23,7 @@ class Samples:
         pooled: (B, P); P is 0 where the UNet reads none.
         positions: (M, T), 1 at the subject's word and 0 elsewhere.
         features: Of the subjects' photos, (M, L, F).
+        frames: What SDXL is told of the targets, (B, 6); see ``frame_of``.
         words: Of each example, the words of its subjects; None stands for the adapter's.
     """
 
@@ -31,6 +32,7 @@ class Samples:
     pooled: Tensor
     positions: Tensor
     features: Tensor
+    frames: Tensor
     words: tuple[Words, ...]
 
     @property
@@ -60,14 +62,14 @@ class SampleEncoder:
         self.resolution = resolution
         self._positions = positions
 
-    def encode(self, pixels: Tensor, captions: Sequence[str], photos: Sequence[Photos]) -> Samples:
-        """Encode targets (B, 3, R, R), captions and the photos of the subjects."""
+    def encode(self, pixels: Tensor, captions: Sequence[str], photos: Sequence[Photos], frames: Tensor) -> Samples:
+        """Encode targets (B, 3, R, R), captions and the photos of the subjects; the frames are (B, 6)."""
         features = self.frozen.features([photo for each in photos for photo in each.values()]).float()
         embeds, pooled = self.encode_captions(captions)
         placed = [(caption, word) for caption, each in zip(captions, photos, strict=True) for word in each]
         positions = self.positions(placed, embeds.shape[1]).to(embeds.device)
-        words = tuple(tuple(each) for each in photos)
-        return Samples(self.frozen.latents(pixels), embeds, pooled, positions, features, words)
+        words, frames = tuple(tuple(each) for each in photos), frames.float().to(embeds.device)
+        return Samples(self.frozen.latents(pixels), embeds, pooled, positions, features, frames, words)
 
     def encode_captions(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Embeddings (B, T, D) and (B, P) of captions."""
@@ -82,8 +84,8 @@ class SampleEncoder:
         return positions
 
 
-# Target pixels (3, R, R), caption, and the photos of the subjects.
-Raw = tuple[Tensor, str, Photos]
+# Target pixels (3, R, R), caption, photos of the subjects, and frame of the target (6,).
+Raw = tuple[Tensor, str, Photos, Tensor]
 
 
 class RawExamples(Dataset[Raw]):
@@ -100,10 +102,12 @@ class RawExamples(Dataset[Raw]):
     def __getitem__(self, index: int, /) -> Raw:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One triplet, opened."""
         triplet = self._triplets[index]
+        target = load_image(triplet.target_image)
         return (
-            to_pixels(triplet.target_image, self._resolution),
+            to_pixels(target, self._resolution),
             triplet.text,
             {word: load_image(photo) for word, photo in triplet.photos.items()},
+            frame_of(target, self._resolution),
         )
 
 
@@ -122,7 +126,7 @@ def check_finite(tensors: Mapping[str, Tensor], examples: Sequence[int]) -> None
         )
 
 
-def collate(examples: Sequence[Raw]) -> tuple[Tensor, list[str], list[Photos]]:
-    """Examples as a batch: stacked pixels (B, 3, R, R), captions, photos."""
-    pixels, captions, photos = zip(*examples, strict=True)
-    return torch.stack(pixels), list(captions), list(photos)
+def collate(examples: Sequence[Raw]) -> tuple[Tensor, list[str], list[Photos], Tensor]:
+    """Examples as a batch: stacked pixels (B, 3, R, R), captions, photos, stacked frames (B, 6)."""
+    pixels, captions, photos, frames = zip(*examples, strict=True)
+    return torch.stack(pixels), list(captions), list(photos), torch.stack(frames)

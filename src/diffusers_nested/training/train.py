@@ -71,11 +71,7 @@ def train_adapter(
         encoder = _encoder(pipeline, image_encoder, adapter, positions, config, accelerator)
         injector = NestedInjector(inner_unet(pipeline))
         validation = Validation(pipeline, image_encoder, validation_images or (), injector)
-        bare = (
-            BareCaptions(bare_captions(dataset, adapter.config["subject_token"]), encoder)
-            if _keeps_words(adapter, config)
-            else None
-        )
+        bare = _bare_captions(adapter, dataset, config, encoder)
         run = Run(
             encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset, bare
         )
@@ -121,6 +117,15 @@ def _word_positions(
 def _keeps_words(adapter: NestedAdapter, config: TrainingConfig) -> bool:
     """Whether captions are dropped, and subjects act only at their words."""
     return config.proportion_empty_captions > 0 and not get_mechanism(adapter.config["mechanism"]).reads_empty_image
+
+
+def _bare_captions(
+    adapter: NestedAdapter, dataset: Triplets, config: TrainingConfig, encoder: SampleEncoder
+) -> BareCaptions | None:
+    """What is left of dropped captions; None for nothing."""
+    if not _keeps_words(adapter, config):
+        return None
+    return BareCaptions(bare_captions(dataset, adapter.config["subject_token"]), encoder)
 
 
 def _held(config: TrainingConfig, accelerator: Any) -> AbstractContextManager[Any]:
@@ -195,9 +200,9 @@ def _check(
         raise NestedAdapterError("The training set is empty.")
     if config.proportion_empty_images and not reads_empty_image(adapter):
         raise NestedAdapterError(
-            f"proportion_empty_images is {config.proportion_empty_images}, but the adapter reads no empty image: without "
-            "their photos, the frozen base would act alone on these examples, and they would teach the adapter nothing. "
-            "Leave it at 0. Adapters that start from an IP-Adapter, with mechanism='decoupled', read one."
+            f"proportion_empty_images is {config.proportion_empty_images}, but the adapter reads no empty image: "
+            "without a photo, the frozen base would act alone, and the example would teach the adapter nothing. Leave "
+            "it at 0. Adapters that start from an IP-Adapter, with mechanism='decoupled', read one."
         )
     factor = pipeline.vae_scale_factor
     if config.resolution % factor:
