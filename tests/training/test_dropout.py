@@ -39,7 +39,7 @@ class World:
         bare = [replace(triplets[0], text=text) for text in captions.values()]
         positions = subject_positions([*triplets, *bare], "person", (tiny.tokenizer(),))
         encoder = SampleEncoder(self.frozen, positions, 16)
-        raw = RawExamples(triplets, 16)
+        raw = RawExamples(triplets, [(16, 16)] * len(triplets))
         samples = encoder.encode(*collate([raw[i] for i in range(4)]))
         self.samples = replace(samples, features=torch.randn(samples.features.shape, generator=seeded_generator(1)))
         injector = NestedInjector(self.frozen.unet)

@@ -45,7 +45,7 @@ def test_validation_pictures(train, settings):
 def test_the_loss_is_the_error_of_the_prediction(pipeline, image_encoder, triplets):
     frozen = FrozenModels(pipeline, image_encoder, tiny.FEATURES, torch.device("cpu"), torch.float32)
     captions = {(triplet.text, None): (5,) for triplet in triplets}
-    raw = RawExamples(triplets, 16)
+    raw = RawExamples(triplets, [(16, 16)] * len(triplets))
     samples = SampleEncoder(frozen, captions, 16).encode(*collate([raw[i] for i in range(2)]))
     objective = Objective(frozen, NestedInjector(frozen.unet), tiny.adapter(pipeline.unet), dropout=Dropout(0.5))
     drawn = objective.draw(samples, Places(0, 0, len(samples.latents)))

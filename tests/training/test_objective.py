@@ -52,7 +52,7 @@ def objective(frozen, adapter):
 @pytest.fixture
 def samples(frozen, triplets) -> Samples:
     positions = {(triplet.text, None): (5,) for triplet in triplets}
-    raw = RawExamples(triplets, 16)
+    raw = RawExamples(triplets, [(16, 16)] * len(triplets))
     samples = SampleEncoder(frozen, positions, 16).encode(*collate([raw[i] for i in range(4)]))
     # the random tower tells pictures of noise hardly apart
     return replace(samples, features=torch.randn(samples.features.shape, generator=seeded_generator("features")))
@@ -143,7 +143,7 @@ def test_sdxl_is_told_the_size_and_the_crop_of_each_picture(frozen, image_encode
     pictures = [tiny.photo(1, 16), tiny.photo(2, 40), tiny.photo(3, 40).resize((48, 32))]
     triplets = [Triplet(tiny.photo(), "a person", picture) for picture in pictures]
     encoder = SampleEncoder(frozen, {("a person", None): (2,)}, 16)
-    raw = RawExamples(triplets, 16)
+    raw = RawExamples(triplets, [(16, 16)] * len(triplets))
     objective = Objective(frozen, NestedInjector(frozen.unet), tiny.adapter(pipeline.unet))
     told = []
     pipeline.unet.register_forward_pre_hook(
@@ -151,7 +151,7 @@ def test_sdxl_is_told_the_size_and_the_crop_of_each_picture(frozen, image_encode
     )
     for samples in (
         encoder.encode(*collate([raw[i] for i in range(3)])),
-        SampleCache(encode_all(triplets, encoder), [(None,)] * 3, encoder).samples([0, 1, 2]),
+        SampleCache(encode_all(raw, encoder), [(None,)] * 3, encoder).samples([0, 1, 2]),
     ):
         with torch.no_grad():
             objective.losses(samples, objective.draw(samples, Places(0, 0, 3)))

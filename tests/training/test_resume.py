@@ -30,6 +30,7 @@ from same_states import same
 
 OTHER = {  # field of TrainingConfig -> another value than that of the runs here
     "resolution": 32,
+    "aspect_ratio_buckets": True,
     "train_batch_size": 3,
     "max_train_steps": 6,
     "gradient_accumulation_steps": 2,

@@ -39,7 +39,7 @@ def encoder(pipeline, image_encoder, mixed) -> SampleEncoder:
 
 @pytest.fixture
 def samples(encoder, mixed) -> Samples:
-    raw = RawExamples(mixed, 16)
+    raw = RawExamples(mixed, [(16, 16)] * 4)
     made = encoder.encode(*collate([raw[i] for i in range(4)]))
     # the random tower tells pictures of noise hardly apart
     return replace(made, features=torch.randn(made.features.shape, generator=seeded_generator("features")))
@@ -114,8 +114,8 @@ def test_gradients_of_a_mixed_batch_are_those_of_its_examples(encoder, samples):
 
 
 def test_cached_examples_are_the_encoded_ones(encoder, mixed):
-    raw = RawExamples(mixed, 16)
-    cache = SampleCache(encode_all(mixed, encoder), [tuple(each.photos) for each in mixed], encoder)
+    raw = RawExamples(mixed, [(16, 16)] * 4)
+    cache = SampleCache(encode_all(raw, encoder), [tuple(each.photos) for each in mixed], encoder)
     for chosen in ([3, 0], [1, 2, 1]):
         found, expected = cache.samples(chosen), encoder.encode(*collate([raw[i] for i in chosen]))
         assert found.words == expected.words

@@ -1,27 +1,34 @@
 """What an adapter learns from: triplets of input image, caption and target image."""
 
+from .buckets import BucketOrder, Size, bucket_sizes, largest_bucket, nearest_size
 from .captions import Positions, bare_captions, caption_positions, subject_positions
 from .folder import TripletFolder
-from .images import frame_of, load_image, to_pixels
+from .images import frame_of, load_image, size_of, to_pixels
 from .lines import read_lines
 from .order import EndlessOrder, seeded_generator
 from .triplets import Photos, Triplet, Triplets, Words, each
 
 __all__ = [
+    "BucketOrder",
     "EndlessOrder",
     "Photos",
     "Positions",
+    "Size",
     "Triplet",
     "TripletFolder",
     "Triplets",
     "Words",
     "bare_captions",
+    "bucket_sizes",
     "caption_positions",
     "each",
     "frame_of",
+    "largest_bucket",
     "load_image",
+    "nearest_size",
     "read_lines",
     "seeded_generator",
+    "size_of",
     "subject_positions",
     "to_pixels",
 ]

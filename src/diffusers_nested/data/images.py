@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..images import open_photo, to_pil
+from ..images import open_photo, photo_size, to_pil
 
 
 def load_image(image: Any) -> Image.Image:
@@ -47,6 +47,12 @@ def frame_of(image: Image.Image, size: int | tuple[int, int]) -> Tensor:
     top = round(max(int(scale * image.height) - height, 0) / 2)
     left = round(max(int(scale * image.width) - width, 0) / 2)
     return torch.tensor([image.height, image.width, top, left, height, width])
+
+
+def size_of(image: Any) -> tuple[int, int]:
+    """Height and width of an image in pixels; of a file, only the head is read."""
+    width, height = photo_size(image) if isinstance(image, str | PathLike) else load_image(image).size
+    return height, width
 
 
 def _both(size: int | tuple[int, int]) -> tuple[int, int]:

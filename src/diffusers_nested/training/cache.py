@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..data import Triplets, Words, each
+from ..data import Words, each
 from ..errors import NestedAdapterError
-from .samples import RawExamples, SampleEncoder, check_finite, collate
+from .samples import RawExamples, SampleEncoder, check_finite
 from .state_files import DamagedFileError, load_state, save_state
 
 _CHUNK = 32  # examples per call of the models
@@ -22,31 +22,42 @@ Kept = dict[str, Tensor]
 _Item = TypeVar("_Item")
 
 
-def encode_all(triplets: Triplets, encoder: SampleEncoder, show_progress: bool = False) -> Kept:
+def encode_all(raw: RawExamples, encoder: SampleEncoder, show_progress: bool = False) -> Kept:
     """Encode every example in fp16, and each caption once.
 
     Returns:
-        ``latents`` and ``frames`` with a row per example; ``features`` with a row per subject; ``prompt_embeds`` and
-        ``pooled`` with a row per caption, and ``caption``, the row of each example's; ``positions`` with a row per word
-        in a caption, and ``word``, the row of each subject's.
+        ``latents``, all numbers of all examples in a row, and their ``shapes``; ``frames`` with a row per example;
+        ``features`` with a row per subject; ``prompt_embeds`` and ``pooled`` with a row per caption, and ``caption``,
+        the row of each example's; ``positions`` with a row per word in a caption, and ``word``, the row of each
+        subject's.
     """
-    raw = RawExamples(triplets, encoder.resolution)
     latents, features, frames, captions, photos = [], [], [], [], []
     for first in tqdm(range(0, len(raw), _CHUNK), desc="Caching features", disable=not show_progress):
         chosen = range(first, min(first + _CHUNK, len(raw)))
-        part = collate([raw[i] for i in chosen])
-        latents.append(_kept(encoder.frozen.latents(part[0])))
-        captions += part[1]
-        frames.append(part[3])
-        photos += [tuple(each) for each in part[2]]
-        features.append(_kept(encoder.frozen.features([photo for each in part[2] for photo in each.values()])))
-        check_finite({"latents": latents[-1], "features": features[-1]}, chosen)
+        pixels, texts, subjects, told = zip(*(raw[i] for i in chosen), strict=True)
+        latents += _latents(pixels, encoder)
+        captions += texts
+        photos += [tuple(each) for each in subjects]
+        frames += told
+        features.append(_kept(encoder.frozen.features([photo for each in subjects for photo in each.values()])))
+        own = torch.cat([one.flatten() for one in latents[first:]])
+        check_finite({"latents": own, "features": features[-1]}, chosen)
     return {
-        "latents": torch.cat(latents),
-        "frames": torch.cat(frames),
+        "latents": torch.cat([one.flatten() for one in latents]),
+        "shapes": torch.tensor([one.shape for one in latents]),
+        "frames": torch.stack(frames),
         "features": torch.cat(features),
         **_encode_captions(captions, photos, encoder),
     }
+
+
+def _latents(pixels: Sequence[Tensor], encoder: SampleEncoder) -> list[Tensor]:
+    """Latents of pictures, those of a size at once."""
+    found: dict[int, Tensor] = {}
+    for shape in dict.fromkeys(one.shape for one in pixels):
+        chosen = [i for i, one in enumerate(pixels) if one.shape == shape]
+        found |= zip(chosen, _kept(encoder.frozen.latents(torch.stack([pixels[i] for i in chosen]))), strict=True)
+    return [found[i] for i in range(len(pixels))]
 
 
 def _encode_captions(captions: Sequence[str], words: Sequence[Words], encoder: SampleEncoder) -> Kept:
@@ -66,26 +77,26 @@ def _numbered(items: Sequence[_Item]) -> tuple[list[_Item], Tensor]:
     return list(row), torch.tensor([row[item] for item in items])
 
 
-def read_or_encode(file: Path, triplets: Triplets, encoder: SampleEncoder, is_main: bool) -> Kept:
+def read_or_encode(file: Path, raw: RawExamples, encoder: SampleEncoder, is_main: bool) -> Kept:
     """Read the encoded set from a file, or encode it and write the file.
 
     The captions of the file must be the set's, and its first examples those that the models give now.
 
     Args:
         file: Written by the main process of the first run, read by others.
-        triplets: The training set.
+        raw: The training set.
         encoder: Encodes it.
         is_main: Whether this is a run's main process.
 
     Raises:
         NestedAdapterError: The file holds another training set, or one that other models encoded.
     """
-    digest = _digest([line for triplet in each(triplets) for line in (triplet.text, *filter(None, triplet.photos))])
+    digest = _digest([line for triplet in each(raw.triplets) for line in (triplet.text, *filter(None, triplet.photos))])
     if file.is_file():
         kept = _read(file)
-        _check_same(file, kept, digest, triplets, encoder)
+        _check_same(file, kept, digest, raw, encoder)
         return kept
-    kept = encode_all(triplets, encoder, is_main)
+    kept = encode_all(raw, encoder, is_main)
     if is_main:
         _write(file, {**kept, "digest": digest})
     return kept
@@ -109,8 +120,9 @@ def _write(file: Path, kept: Kept) -> None:
         raise NestedAdapterError(f"Cannot write cache_file {file}: {error}. Name another file, or none.") from error
 
 
-def _check_same(file: Path, kept: Kept, digest: Tensor, triplets: Triplets, encoder: SampleEncoder) -> None:
-    first = encode_all([triplets[i] for i in range(min(_CHUNK, len(triplets)))], encoder)
+def _check_same(file: Path, kept: Kept, digest: Tensor, raw: RawExamples, encoder: SampleEncoder) -> None:
+    some = range(min(_CHUNK, len(raw)))
+    first = encode_all(RawExamples([raw.triplets[i] for i in some], raw.sizes[: len(some)]), encoder)
     is_whole = isinstance(kept, dict) and kept.keys() == {*first, "digest"}
     if is_whole and torch.equal(kept["digest"], digest) and all(_is_close(first[name], kept[name]) for name in first):
         return

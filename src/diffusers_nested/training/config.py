@@ -71,6 +71,8 @@ class TrainingConfig:
     Attributes:
         output_dir: Folder for checkpoints, log, validation pictures and, at the end, the adapter.
         resolution: Side of the target images in pixels.
+        aspect_ratio_buckets: Keep the form of the targets, in buckets of about ``resolution``² pixels from 1:4 to 4:1;
+            the pictures of a batch are of one bucket. Otherwise they are cropped to squares.
         train_batch_size: Examples per process and forward pass.
         max_train_steps: Optimiser steps.
         gradient_accumulation_steps: Forward passes per optimiser step.
@@ -117,6 +119,7 @@ class TrainingConfig:
 
     output_dir: str | Path
     resolution: int = 1024
+    aspect_ratio_buckets: bool = False
     train_batch_size: int = 4
     max_train_steps: int = 10_000
     gradient_accumulation_steps: int = 1

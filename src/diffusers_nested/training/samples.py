@@ -7,7 +7,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..data import Photos, Positions, Triplets, Words, frame_of, load_image, to_pixels
+from ..data import (
+    Photos,
+    Positions,
+    Size,
+    Triplets,
+    Words,
+    each,
+    frame_of,
+    load_image,
+    nearest_size,
+    size_of,
+    to_pixels,
+)
 from ..errors import NestedAdapterError
 from .finite import first_not_finite
 from .frozen import FrozenModels
@@ -18,7 +30,7 @@ class Samples:
     """B encoded examples, with M subjects: those of the first example, then those of the second, and so on.
 
     Attributes:
-        latents: Of the targets, (B, C, r, r).
+        latents: Of the targets, (B, C, h, w).
         prompt_embeds: (B, T, D).
         pooled: (B, P); P is 0 where the UNet reads none.
         positions: (M, T), 1 at the subject's word and 0 elsewhere.
@@ -38,7 +50,7 @@ class Samples:
     @property
     def counts(self) -> tuple[int, ...]:
         """How many subjects each example has."""
-        return tuple(len(each) for each in self.words)
+        return tuple(len(one) for one in self.words)
 
     def of_subjects(self, examples: Tensor) -> Tensor:
         """A value of each example, (B, …), for each of its subjects: (M, …)."""
@@ -55,20 +67,29 @@ class SampleEncoder:
         frozen: The models.
         positions: Where the subjects' words stand in the captions.
         resolution: Side of the targets.
+        buckets: Sizes of the targets, each of which takes the one that is nearest to its form; none for squares.
     """
 
-    def __init__(self, frozen: FrozenModels, positions: Positions, resolution: int) -> None:
+    def __init__(
+        self, frozen: FrozenModels, positions: Positions, resolution: int, buckets: Sequence[Size] = ()
+    ) -> None:
         self.frozen = frozen
-        self.resolution = resolution
+        self._sizes = buckets or [(resolution, resolution)]
         self._positions = positions
 
+    def raw(self, triplets: Triplets) -> "RawExamples":
+        """Examples at the sizes that they are encoded at."""
+        if len(self._sizes) == 1:
+            return RawExamples(triplets, self._sizes * len(triplets))
+        return RawExamples(triplets, [nearest_size(self._sizes, *size_of(one.target_image)) for one in each(triplets)])
+
     def encode(self, pixels: Tensor, captions: Sequence[str], photos: Sequence[Photos], frames: Tensor) -> Samples:
-        """Encode targets (B, 3, R, R), captions and the photos of the subjects; the frames are (B, 6)."""
-        features = self.frozen.features([photo for each in photos for photo in each.values()]).float()
+        """Encode targets (B, 3, H, W), captions and the photos of the subjects; the frames are (B, 6)."""
+        features = self.frozen.features([photo for one in photos for photo in one.values()]).float()
         embeds, pooled = self.encode_captions(captions)
-        placed = [(caption, word) for caption, each in zip(captions, photos, strict=True) for word in each]
+        placed = [(caption, word) for caption, one in zip(captions, photos, strict=True) for word in one]
         positions = self.positions(placed, embeds.shape[1]).to(embeds.device)
-        words, frames = tuple(tuple(each) for each in photos), frames.float().to(embeds.device)
+        words, frames = tuple(tuple(one) for one in photos), frames.float().to(embeds.device)
         return Samples(self.frozen.latents(pixels), embeds, pooled, positions, features, frames, words)
 
     def encode_captions(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -84,30 +105,35 @@ class SampleEncoder:
         return positions
 
 
-# Target pixels (3, R, R), caption, photos of the subjects, and frame of the target (6,).
+# Target pixels (3, H, W), caption, photos of the subjects, and frame of the target (6,).
 Raw = tuple[Tensor, str, Photos, Tensor]
 
 
 class RawExamples(Dataset[Raw]):
-    """Triplets with their images opened."""
+    """Triplets with their images opened.
 
-    def __init__(self, triplets: Triplets, resolution: int) -> None:
-        self._triplets = triplets
-        self._resolution = resolution
+    Args:
+        triplets: The triplets.
+        sizes: Height and width of each target.
+    """
+
+    def __init__(self, triplets: Triplets, sizes: Sequence[Size]) -> None:
+        self.triplets = triplets
+        self.sizes = sizes
 
     def __len__(self) -> int:
         """Number of triplets."""
-        return len(self._triplets)
+        return len(self.triplets)
 
     def __getitem__(self, index: int, /) -> Raw:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One triplet, opened."""
-        triplet = self._triplets[index]
+        triplet, size = self.triplets[index], self.sizes[index]
         target = load_image(triplet.target_image)
         return (
-            to_pixels(target, self._resolution),
+            to_pixels(target, size),
             triplet.text,
             {word: load_image(photo) for word, photo in triplet.photos.items()},
-            frame_of(target, self._resolution),
+            frame_of(target, size),
         )
 
 
@@ -127,6 +153,6 @@ def check_finite(tensors: Mapping[str, Tensor], examples: Sequence[int]) -> None
 
 
 def collate(examples: Sequence[Raw]) -> tuple[Tensor, list[str], list[Photos], Tensor]:
-    """Examples as a batch: stacked pixels (B, 3, R, R), captions, photos, stacked frames (B, 6)."""
+    """Examples as a batch: stacked pixels (B, 3, H, W), captions, photos, stacked frames (B, 6)."""
     pixels, captions, photos, frames = zip(*examples, strict=True)
     return torch.stack(pixels), list(captions), list(photos), torch.stack(frames)

@@ -9,7 +9,7 @@ import torch
 from ..adapter import NestedAdapter
 from ..adapter.towers import expected_shape
 from ..backbones import backbone_of
-from ..data import Positions, Triplet, Triplets, bare_captions, caption_positions, subject_positions
+from ..data import Positions, Triplet, Triplets, bare_captions, bucket_sizes, caption_positions, subject_positions
 from ..environment.processes import join_processes, launched_processes
 from ..environment.requirements import missing_extra
 from ..errors import NestedAdapterError
@@ -144,7 +144,13 @@ def _encoder(
     """The frozen models, on their device, and what they make of the examples."""
     (_, width), dtype = expected_shape(adapter.config), DTYPES[config.mixed_precision]
     frozen = FrozenModels(pipeline, image_encoder, width, accelerator.device, dtype, adapter.image_features)
-    return SampleEncoder(frozen, positions, config.resolution)
+    buckets = bucket_sizes(config.resolution, _step(pipeline)) if config.aspect_ratio_buckets else ()
+    return SampleEncoder(frozen, positions, config.resolution, buckets)
+
+
+def _step(pipeline: Any) -> int:
+    """What the sides of buckets are multiples of, so that no layer of the UNet has to round: 64 pixels for SDXL."""
+    return 8 * pipeline.vae_scale_factor
 
 
 def _start(config: TrainingConfig, settings: dict[str, Any], accelerator: Any) -> Start:
@@ -207,6 +213,10 @@ def _check(
     factor = pipeline.vae_scale_factor
     if config.resolution % factor:
         raise NestedAdapterError(f"resolution {config.resolution} must be a multiple of {factor}, the VAE's factor.")
+    if config.aspect_ratio_buckets and config.resolution % _step(pipeline):
+        raise NestedAdapterError(
+            f"resolution {config.resolution} must be a multiple of {_step(pipeline)} with aspect_ratio_buckets."
+        )
     if bool(validation_images) != bool(config.validation_prompts):
         raise NestedAdapterError(
             "Validation pictures need validation_images and validation_prompts; only one of them is given."
