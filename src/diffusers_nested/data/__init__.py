@@ -5,14 +5,20 @@ from .captions import Positions, bare_captions, caption_positions, subject_posit
 from .folder import TripletFolder
 from .images import frame_of, load_image, size_of, to_pixels
 from .lines import read_lines
-from .order import EndlessOrder, seeded_generator
+from .opening import open_training_set
+from .order import EndlessOrder, ShardOrder, seeded_generator
+from .packed import PackedPicture
+from .shards import ShardFolder
 from .triplets import Photos, Triplet, Triplets, Words, each
 
 __all__ = [
     "BucketOrder",
     "EndlessOrder",
+    "PackedPicture",
     "Photos",
     "Positions",
+    "ShardFolder",
+    "ShardOrder",
     "Size",
     "Triplet",
     "TripletFolder",
@@ -26,6 +32,7 @@ __all__ = [
     "largest_bucket",
     "load_image",
     "nearest_size",
+    "open_training_set",
     "read_lines",
     "seeded_generator",
     "size_of",

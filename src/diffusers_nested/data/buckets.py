@@ -28,9 +28,9 @@ def nearest_size(sizes: Sequence[Size], height: int, width: int) -> Size:
 class BucketOrder:
     """Batches of indices, each within one bucket; a pure function of the seed and the batch's number.
 
-    Every bucket is read in permutations of its own, one after another. Batches are always full: what is left at the end of
-    a permutation begins a batch with the next one. So a bucket of n examples gives a batch in n of ``batch_size`` rounds
-    on average, and all examples are seen as often.
+    Every bucket is read in permutations of its own, one after another. Batches are always full: what is left at the end
+    of a permutation begins a batch with the next one. So all examples are seen as often, and a bucket of a single
+    example gives a batch, of that example alone, once in ``batch_size`` rounds.
 
     Args:
         sizes: Of every example; those of one size are a bucket.

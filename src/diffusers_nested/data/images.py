@@ -9,14 +9,17 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..images import open_photo, photo_size, to_pil
+from .packed import PackedPicture
 
 
 def load_image(image: Any) -> Image.Image:
-    """Load a path, or any image that ``to_pil`` takes, as an upright RGB picture.
+    """Load a path, a picture of a shard, or any image that ``to_pil`` takes, as an upright RGB picture.
 
     Raises:
         SubjectError: The file does not exist, is not a picture, or is too large; or it is neither a path nor an image.
     """
+    if isinstance(image, PackedPicture):
+        return to_pil(image.open())
     return to_pil(open_photo(image) if isinstance(image, str | PathLike) else image)
 
 
@@ -51,6 +54,8 @@ def frame_of(image: Image.Image, size: int | tuple[int, int]) -> Tensor:
 
 def size_of(image: Any) -> tuple[int, int]:
     """Height and width of an image in pixels; of a file, only the head is read."""
+    if isinstance(image, PackedPicture):
+        return image.size
     width, height = photo_size(image) if isinstance(image, str | PathLike) else load_image(image).size
     return height, width
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..data import BucketOrder, EndlessOrder, Triplets, Words, each, largest_bucket
+from ..data import BucketOrder, EndlessOrder, ShardFolder, ShardOrder, Triplets, Words, each, largest_bucket
 from .cache import encode_all, read_or_encode
 from .config import TrainingConfig
 from .samples import SampleEncoder, Samples, check_finite, collate
@@ -75,6 +75,8 @@ class Feed:
         size, seed = self._config.train_batch_size, ("train", self._config.seed)
         if self._config.aspect_ratio_buckets:
             return BucketOrder(self._raw.sizes, size, seed, *self._share)
+        if isinstance(self._raw.triplets, ShardFolder):
+            return ShardOrder(self._raw.triplets.counts, size, seed, *self._share)
         return EndlessOrder(len(self._raw), size, seed, *self._share)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..adapter import NestedAdapter
 from ..backbones import backbone_of
-from ..data import Triplets, each
+from ..data import PackedPicture, ShardFolder, Triplets, each
 from ..errors import NestedAdapterError
 from ..pipelines.state import inner_unet
 from ..vision import ImageEncoder, ImageEncoders, numbered
@@ -115,6 +115,8 @@ def _noise_schedule(pipeline: Any) -> str:
 def _triplets(triplets: Triplets) -> str:
     step = max(1, len(triplets) // _PICTURES)
     digest = hashlib.blake2b(digest_size=8)
+    if isinstance(triplets, ShardFolder):  # whose index tells more than a part of the pictures
+        digest.update("".join(triplets.checksums).encode())
     for number, triplet in enumerate(each(triplets)):
         digest.update(f"{len(triplet.text)} {triplet.text}".encode())
         digest.update("".join(f"{len(word)} {word}" for word in triplet.photos if word is not None).encode())
@@ -134,6 +136,8 @@ def _size(image: Any) -> bytes:
         if not size:
             raise NestedAdapterError(f"{image} is an empty file. Give the picture, or leave its example out.")
         return str(size).encode()
+    if isinstance(image, PackedPicture):
+        return str(image.bytes).encode()
     if isinstance(image, Image.Image):
         return f"{image.mode} {image.size}".encode()
     return str(getattr(image, "shape", "")).encode()
@@ -144,6 +148,8 @@ def _picture(image: Any) -> Iterator[bytes]:
         with Path(image).open("rb") as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
+    elif isinstance(image, PackedPicture):
+        yield image.read()
     elif isinstance(image, Tensor):
         yield _bytes(image)
     elif hasattr(image, "tobytes"):
