@@ -1,8 +1,8 @@
 """A training set in shards: archives of many examples, and an index of what they hold.
 
-The archives are those of webdataset: the files of an example have one name up to the first dot. ``index.json`` lists the
-shards, ``examples.jsonl`` where each picture lies. So captions are read without opening a shard, and a run that resumes
-begins at any example.
+The archives are those of webdataset: the files of an example have one name up to the first dot. ``index.json`` lists
+the shards, ``examples.jsonl`` where each picture lies. So captions are read without opening a shard, and a run that
+resumes begins at any example.
 """
 
 from collections.abc import Mapping
