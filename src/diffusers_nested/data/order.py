@@ -57,7 +57,8 @@ class EndlessOrder:
 class ShardOrder(EndlessOrder):
     """Batches of indices that read one shard after another.
 
-    Every epoch shuffles the shards, and the examples within each. All processes read the same shard at the same time, each its own examples of it.
+    Every epoch shuffles the shards, and the examples within each. All processes read the same shard at the same time,
+    each its own examples of it.
 
     Args:
         counts: Examples in each shard.

@@ -60,7 +60,8 @@ def write_shards(source: Path, output: Path, examples_per_shard: int = 1000) -> 
     definition = {"examples_per_shard": examples_per_shard, "source": _digest(described)}
     with held(output, "preparation", "OUT"):
         _check_definition(output, definition)
-        write_whole(output / _NOTES, json.dumps(definition) + "\n")
+        if not (output / _NOTES).is_file():
+            write_whole(output / _NOTES, json.dumps(definition) + "\n")
         shards, rows = [], []
         for first in tqdm(range(0, len(described), examples_per_shard), "Writing", unit="shard"):
             part = described[first : first + examples_per_shard]
