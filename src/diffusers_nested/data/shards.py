@@ -50,11 +50,12 @@ class ShardFolder(Dataset[Triplet]):
                 f"{file} has {len(lines)} examples, but the shards of {INDEX} hold {sum(self.counts)}. {_AGAIN}"
             )
         self._rows = [(parse_row(line, file, number), number) for number, line in lines]
-        for shard, count in enumerate(self.counts):
-            found = sum(row.get("shard") == shard for row, _ in self._rows)
-            if found != count:
+        expected = [shard for shard, count in enumerate(self.counts) for _ in range(count)]
+        for (row, number), shard in zip(self._rows, expected, strict=True):
+            if row.get("shard") != shard:
                 raise NestedAdapterError(
-                    f"{file} has {found} examples of {self._shards[shard].name}, expected {count}. {_AGAIN}"
+                    f"{file}, line {number}, has an example of shard {row.get('shard')!r}, expected {shard}, as {INDEX} "
+                    f"counts them. {_AGAIN}"
                 )
 
     def __len__(self) -> int:

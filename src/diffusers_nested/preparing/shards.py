@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def write_shards(source: Path, output: Path, examples_per_shard: int = 1000) -> 
     """
     triplets = TripletFolder(source)
     _check_output(source, output)
-    described = [_described(i, triplets[i], i // examples_per_shard) for i in tqdm(range(len(triplets)), "Reading")]
+    described = [_described(i, triplets[i]) for i in tqdm(range(len(triplets)), "Reading")]
     definition = {"examples_per_shard": examples_per_shard, "source": _digest(described)}
     with held(output, "preparation", "OUT"):
         _check_definition(output, definition)
@@ -94,7 +95,7 @@ def _check_definition(output: Path, definition: dict[str, Any]) -> None:
         raise NestedAdapterError(f"OUT {output} was begun with other {changed}. Name another folder.")
 
 
-def _described(number: int, triplet: Triplet, shard: int) -> dict[str, Any]:
+def _described(number: int, triplet: Triplet) -> dict[str, Any]:
     """An example and its files: word or None -> the photo, and the target."""
     target, photos = Path(triplet.target_image), {word: Path(photo) for word, photo in triplet.photos.items()}
     files = {f"{number:08d}.target{_ending(target)}": target}
@@ -110,7 +111,8 @@ def _described(number: int, triplet: Triplet, shard: int) -> dict[str, Any]:
 
 
 def _ending(file: Path) -> str:
-    return file.suffix.lower()
+    """The ending of a file's name, by which other programs know a picture."""
+    return file.suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", file.suffix) else ""
 
 
 def _digest(described: list[dict[str, Any]]) -> str:

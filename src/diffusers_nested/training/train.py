@@ -50,7 +50,7 @@ def train_adapter(
         pipeline: Text-to-image, of a base family; its models move to accelerate's device and ``mixed_precision``.
         image_encoder: The vision tower that the adapter reads, or several, from ``load_vision_tower([...])``.
         adapter: From ``NestedAdapter.from_unet``, or one that is trained already.
-        dataset: A list of triplets, a ``TripletFolder``, or another dataset of ``Triplet``.
+        dataset: A list of triplets, what ``open_training_set`` gives, or another dataset of ``Triplet``.
         config: Settings of the run.
         validation_images: Subjects of the validation pictures, as paths or images.
         validation_dataset: Triplets for the paired loss that are not trained on; by default some of ``dataset``.
