@@ -54,8 +54,8 @@ class ShardFolder(Dataset[Triplet]):
         for (row, number), shard in zip(self._rows, expected, strict=True):
             if row.get("shard") != shard:
                 raise NestedAdapterError(
-                    f"{file}, line {number}, has an example of shard {row.get('shard')!r}, expected {shard}, as {INDEX} "
-                    f"counts them. {_AGAIN}"
+                    f"{file}, line {number}, has an example of shard {row.get('shard')!r}, but by {INDEX} it is of "
+                    f"shard {shard}. {_AGAIN}"
                 )
 
     def __len__(self) -> int:
