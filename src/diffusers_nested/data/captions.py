@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from transformers import CLIPTokenizer
 
-from ..errors import NestedAdapterError, PromptTokenError
+from ..errors import NestedAdapterError, PromptTokenError, Remedy
 from ..prompts import Convert, word_positions
 from .rows import NO_SUBJECT
 from .triplets import Triplet, Triplets, Words, each
@@ -38,8 +38,14 @@ def caption_positions(
         try:
             found[caption] = word_positions(caption, None, word, tokenizers, convert)
         except PromptTokenError as error:
-            raise PromptTokenError(f"Caption {number} of the training set, {caption!r}: {error}") from error
+            raise _told(number, caption, error) from error
     return found
+
+
+def _told(number: int, caption: str, error: PromptTokenError) -> PromptTokenError:
+    """The error with the caption, and with a remedy for training."""
+    reason = str(error).replace(str(Remedy.ANOTHER_WORD), "Mend the caption, or give the word that it has.")
+    return PromptTokenError(f"Caption {number} of the training set, {caption!r}: {reason}")
 
 
 def subject_positions(
@@ -73,7 +79,7 @@ def subject_positions(
             try:
                 found[triplet.text, one] = word_positions(triplet.text, None, named, tokenizers, convert)
             except PromptTokenError as error:
-                raise PromptTokenError(f"Caption {number} of the training set, {triplet.text!r}: {error}") from error
+                raise _told(number, triplet.text, error) from error
         _check_apart(number, triplet, found)
         known.add((triplet.text, words))
     return found

@@ -61,5 +61,6 @@ class TripletFolder(Dataset[Triplet]):
     def _file(self, name: str, column: str, where: str) -> Path:
         path = self.root / name
         if not path.is_file():
-            raise NestedAdapterError(f"{where}: {column} names {path}, which does not exist.")
+            fault = "is not a file" if path.exists() else "does not exist"
+            raise NestedAdapterError(f"{where}: {column} names {path}, which {fault}.")
         return path
