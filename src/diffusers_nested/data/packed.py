@@ -21,14 +21,14 @@ class PackedPicture:
         shard: The archive.
         name: Of the file in it.
         offset: Where the file's content begins, in bytes.
-        bytes: Its length.
+        length: Of the content, in bytes.
         size: Height and width of the picture in pixels.
     """
 
     shard: Path
     name: str
     offset: int
-    bytes: int
+    length: int
     size: tuple[int, int]
 
     def read(self) -> bytes:
@@ -40,9 +40,9 @@ class PackedPicture:
         try:
             with self.shard.open("rb") as file:
                 file.seek(self.offset - HEAD)
-                head, content = file.read(HEAD), file.read(self.bytes)
+                head, content = file.read(HEAD), file.read(self.length)
             found = tarfile.TarInfo.frombuf(head, "utf-8", "strict")
-            is_there = (found.name, found.size) == (self.name, self.bytes) == (self.name, len(content))
+            is_there = (found.name, found.size) == (self.name, self.length) == (self.name, len(content))
         except (OSError, tarfile.HeaderError) as error:
             raise NestedAdapterError(f"{self} cannot be read: {error}. Copy the shard again.") from error
         if not is_there:

@@ -105,10 +105,17 @@ def _read_index(root: Path) -> list[Row]:
         raise NestedAdapterError(f"{file} is of format {found!r}, expected {FORMAT}. Update this package.")
     shards = index.get("shards")
     kinds = {"name": str, "examples": int, "bytes": int, "sha256": str}
-    is_list = isinstance(shards, list) and bool(shards) and all(isinstance(one, dict) for one in shards)
-    if not is_list or not all(isinstance(one.get(key), kind) for one in shards for key, kind in kinds.items()):
+    if (
+        not isinstance(shards, list)
+        or not shards
+        or not all(isinstance(one, dict) and _is_like(one, kinds) for one in shards)
+    ):
         raise NestedAdapterError(f"{file} does not list shards with {', '.join(kinds)}. {_AGAIN}")
     return shards
+
+
+def _is_like(shard: Row, kinds: Mapping[str, type]) -> bool:
+    return all(isinstance(shard.get(name), kind) for name, kind in kinds.items())
 
 
 def _checked(root: Path, shard: Row) -> Path:

@@ -137,7 +137,7 @@ def _size(image: Any) -> bytes:
             raise NestedAdapterError(f"{image} is an empty file. Give the picture, or leave its example out.")
         return str(size).encode()
     if isinstance(image, PackedPicture):
-        return str(image.bytes).encode()
+        return str(image.length).encode()
     if isinstance(image, Image.Image):
         return f"{image.mode} {image.size}".encode()
     return str(getattr(image, "shape", "")).encode()

@@ -74,7 +74,7 @@ class SampleEncoder:
         self, frozen: FrozenModels, positions: Positions, resolution: int, buckets: Sequence[Size] = ()
     ) -> None:
         self.frozen = frozen
-        self._sizes = buckets or [(resolution, resolution)]
+        self._sizes = list(buckets) or [(resolution, resolution)]
         self._positions = positions
 
     def raw(self, triplets: Triplets) -> "RawExamples":
