@@ -94,12 +94,13 @@ def test_conditions_are_what_the_unet_takes(family):
     backbone = backbone_of(unet)
     states = torch.randn(2, 5, unet.config.cross_attention_dim)
     pooled = torch.randn(2, 32 if family == "sdxl" else 0)
-    added = backbone.conditions(pooled, 16)
+    frames = torch.tensor([[16.0, 24, 0, 4, 16, 16], [8, 8, 0, 0, 16, 16]])
+    added = backbone.conditions(pooled, frames)
     out = unet(torch.randn(2, 4, 8, 8), 1, states, added_cond_kwargs=added).sample
     assert out.shape == (2, 4, 8, 8)
     if family == "sdxl":
         assert added["text_embeds"] is pooled
-        assert added["time_ids"].tolist() == [[16, 16, 0, 0, 16, 16]] * 2
+        assert added["time_ids"] is frames
 
 
 def test_classes_of_videos_lack_what_tells_a_family():

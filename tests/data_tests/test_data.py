@@ -4,14 +4,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffusers_nested import NestedAdapterError, PromptTokenError, SubjectError
 from diffusers_nested.data import (
     EndlessOrder,
+    Triplet,
     TripletFolder,
     caption_positions,
+    frame_of,
     read_lines,
     seeded_generator,
+    subject_positions,
     to_pixels,
 )
 from tiny_pipeline import photo, tokenizer
@@ -52,6 +56,58 @@ def test_bad_metadata_is_named(tmp_path: Path, lines: list, message: str):
         TripletFolder(folder(tmp_path, *lines))
 
 
+A, B = {"word": "person", "file_name": "in.png"}, {"word": "child", "file_name": "out.png"}
+PAIR = {"subjects": [A, B], "file_name": "out.png", "text": "a person and a child"}
+ALONE = {"file_name": "out.png", "text": "a person"}
+
+
+def test_rows_of_several_subjects(tmp_path: Path):
+    triplets = TripletFolder(folder(tmp_path, PAIR, ROW))
+    assert triplets[0].photos == {"person": tmp_path / "in.png", "child": tmp_path / "out.png"}
+    assert triplets[1].photos == {None: tmp_path / "in.png"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({**PAIR, "subjects": []}, "has no subject.*would teach the adapter nothing"),
+        ({**ALONE, "input_file_name": None}, "line 1, has no subject"),
+        ({**ALONE, "subject": [A]}, "line 1, has no subject.*has file_name, text, subject;"),
+        ({**PAIR, "subjects": A}, "expected a list"),
+        ({**PAIR, "subjects": [A, {"wrod": "child", "file_name": "in.png"}]}, r"\{'wrod'.*expected one such as"),
+        ({**PAIR, "subjects": [A, {**B, "word": " "}]}, "expected one such as"),
+        ({**PAIR, "subjects": [A, {**B, "word": "Person"}]}, "two subjects with the word 'Person'"),
+        ({**PAIR, "subjects": [A, {**B, "file_name": "gone.png"}]}, "subjects names .*gone.png, which does not exist"),
+        ({**PAIR, "input_file_name": "in.png"}, "both input_file_name and subjects"),
+        ({**PAIR, "text": None}, "lacks text"),
+    ],
+)
+def test_bad_subjects_are_named(tmp_path: Path, row: dict, message: str):
+    with pytest.raises(NestedAdapterError, match=message):
+        TripletFolder(folder(tmp_path, row))
+
+
+def test_each_subject_stands_at_its_word():
+    pair = Triplet({"person": 1, "child": 2}, "a child and a person", 3)
+    found = subject_positions([pair, Triplet(1, pair.text, 3)], "person", (tokenizer(), tokenizer()))
+    assert found == {(pair.text, "person"): (5,), (pair.text, "child"): (2,), (pair.text, None): (5,)}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("person", "king"), r"Caption 0 .*'king' is not in the prompt"),
+        (("person", "Person"), "'person' and 'Person' of two subjects overlap"),
+        (("person", "a person"), "'person' and 'a person' of two subjects overlap"),
+        ((), "Triplet 0 has no subject"),
+    ],
+)
+def test_words_that_cannot_be_told_apart(words: tuple, message: str):
+    pair = Triplet(dict.fromkeys(words), "a child and a person", None)
+    with pytest.raises(NestedAdapterError, match=message):
+        subject_positions([pair], "person", (tokenizer(), tokenizer()))
+
+
 def test_folder_without_metadata(tmp_path: Path):
     with pytest.raises(NestedAdapterError, match="needs one"):
         TripletFolder(tmp_path)
@@ -90,6 +146,29 @@ def test_pixels_fill_the_square_from_the_centre():
     pixels = to_pixels(wide, 4)
     assert pixels.shape == (3, 4, 4)
     assert torch.equal(pixels, torch.ones(3, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("picture", "size", "frame"),
+    [
+        ((640, 480), 512, [480, 640, 0, 85, 512, 512]),  # 682 x 512 after resizing
+        ((480, 641), 512, [641, 480, 86, 0, 512, 512]),
+        ((100, 100), (64, 128), [100, 100, 32, 0, 64, 128]),
+        ((4000, 1000), 1024, [1000, 4000, 0, 1536, 1024, 1024]),
+    ],
+)
+def test_frames_are_those_of_a_resize_and_a_crop(picture: tuple, size, frame: list):
+    assert frame_of(Image.new("RGB", picture), size).tolist() == frame
+
+
+def test_the_frame_is_where_the_crop_was():
+    """A picture whose red is its row and whose green is its column."""
+    rows, columns = np.mgrid[0:60, 0:90]
+    picture = np.stack([rows * 4, columns * 2, rows * 0], -1).astype(np.uint8)
+    pixels = (to_pixels(picture, (30, 30)) + 1) * 127.5
+    _, _, top, left, _, _ = frame_of(Image.fromarray(picture), (30, 30)).tolist()
+    middle = pixels[:2, 15, 15] / torch.tensor([8.0, 4.0])  # in rows and columns of the resized picture, half as large
+    torch.testing.assert_close(middle, torch.tensor([top + 15.0, left + 15.0]), rtol=0, atol=1)
 
 
 def test_pixels_of_a_file(tmp_path: Path):

@@ -24,6 +24,8 @@ from diffusers_nested.training import TrainingConfig
         ("mixed_precision", None),
         ("snr_gamma", 0.0),
         ("proportion_empty_prompts", 1.0),
+        ("proportion_empty_captions", -0.1),
+        ("proportion_empty_images", 1.0),
         ("ema_decay", 1.0),
         ("seed", -1),
         ("checkpoints_total_limit", 0),
@@ -39,6 +41,11 @@ def test_bad_value_is_named(name: str, value: object):
 def test_a_cache_file_needs_a_cache():
     with pytest.raises(NestedAdapterError, match="cache_features"):
         TrainingConfig("run", cache_file="features.pt")
+
+
+def test_some_examples_stay_whole():
+    with pytest.raises(NestedAdapterError, match=r"proportion_empty_captions 0.5, .*together they must be below 1"):
+        TrainingConfig("run", proportion_empty_prompts=0.5, proportion_empty_captions=0.5)
 
 
 def test_defaults_are_valid():

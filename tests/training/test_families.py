@@ -8,7 +8,7 @@ import tiny_pipeline as tiny
 from diffusers_nested.injection import NestedInjector
 from diffusers_nested.training import read_log
 from diffusers_nested.training.frozen import FrozenModels
-from diffusers_nested.training.noise import Places
+from diffusers_nested.training.noise import Dropout, Places
 from diffusers_nested.training.objective import Objective
 from diffusers_nested.training.samples import RawExamples, SampleEncoder, collate
 
@@ -44,10 +44,10 @@ def test_validation_pictures(train, settings):
 
 def test_the_loss_is_the_error_of_the_prediction(pipeline, image_encoder, triplets):
     frozen = FrozenModels(pipeline, image_encoder, tiny.FEATURES, torch.device("cpu"), torch.float32)
-    captions = {triplet.text: (5,) for triplet in triplets}
-    raw = RawExamples(triplets, 16)
+    captions = {(triplet.text, None): (5,) for triplet in triplets}
+    raw = RawExamples(triplets, [(16, 16)] * len(triplets))
     samples = SampleEncoder(frozen, captions, 16).encode(*collate([raw[i] for i in range(2)]))
-    objective = Objective(frozen, NestedInjector(frozen.unet), tiny.adapter(pipeline.unet), 16, dropped_share=0.5)
+    objective = Objective(frozen, NestedInjector(frozen.unet), tiny.adapter(pipeline.unet), dropout=Dropout(0.5))
     drawn = objective.draw(samples, Places(0, 0, len(samples.latents)))
     drawn.dropped.copy_(torch.tensor([True, False]))
     with torch.no_grad():

@@ -19,12 +19,12 @@ from diffusers_nested.training.samples import RawExamples, SampleEncoder, collat
 def real_step(pipeline, image_encoder, adapter, triplets, batch: int) -> int:
     """The most bytes alive in forward and backward pass, of real tensors."""
     frozen = FrozenModels(pipeline, image_encoder, tiny.FEATURES, torch.device("cpu"), torch.float32)
-    raw = RawExamples(triplets, 16)
-    positions = {triplet.text: (5,) for triplet in triplets}
+    raw = RawExamples(triplets, [(16, 16)] * len(triplets))
+    positions = {(triplet.text, None): (5,) for triplet in triplets}
     samples = SampleEncoder(frozen, positions, 16).encode(*collate([raw[i] for i in range(batch)]))
     injector = NestedInjector(pipeline.unet)
     injector.inject()
-    objective = Objective(frozen, injector, adapter, 16)
+    objective = Objective(frozen, injector, adapter)
     drawn = objective.draw(samples, Places("memory", 0, batch))
     adapter.zero_grad(set_to_none=True)
     try:

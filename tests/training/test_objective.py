@@ -6,11 +6,13 @@ from torch import Tensor
 
 import tiny_pipeline as tiny
 from diffusers_nested import NestedAdapterError
-from diffusers_nested.data import seeded_generator
+from diffusers_nested.data import Triplet, seeded_generator
 from diffusers_nested.injection import NestedInjector
 from diffusers_nested.mechanisms import MECHANISMS
+from diffusers_nested.training.cache import encode_all
+from diffusers_nested.training.feed import SampleCache
 from diffusers_nested.training.frozen import FrozenModels
-from diffusers_nested.training.noise import Noise, Places
+from diffusers_nested.training.noise import Dropout, Noise, Places
 from diffusers_nested.training.objective import Objective
 from diffusers_nested.training.paired import PairedLoss, paired_row
 from diffusers_nested.training.samples import RawExamples, SampleEncoder, Samples, collate
@@ -32,7 +34,7 @@ def by_mechanism(mechanism, pipeline, frozen):
     made = tiny.adapter(pipeline.unet, mechanism=mechanism)
     injector = NestedInjector(frozen.unet)
     injector.inject()
-    return made, Objective(frozen, injector, made, resolution=16, dropped_share=0.5)
+    return made, Objective(frozen, injector, made, dropout=Dropout(0.5))
 
 
 @pytest.fixture
@@ -44,13 +46,13 @@ def frozen(pipeline, image_encoder) -> FrozenModels:
 def objective(frozen, adapter):
     injector = NestedInjector(frozen.unet)
     injector.inject()
-    return Objective(frozen, injector, adapter, resolution=16, dropped_share=0.5)
+    return Objective(frozen, injector, adapter, dropout=Dropout(0.5))
 
 
 @pytest.fixture
 def samples(frozen, triplets) -> Samples:
-    positions = {"a photo of a person": (5,), "a watercolor of a person in the snow": (5,)}
-    raw = RawExamples(triplets, 16)
+    positions = {(triplet.text, None): (5,) for triplet in triplets}
+    raw = RawExamples(triplets, [(16, 16)] * len(triplets))
     samples = SampleEncoder(frozen, positions, 16).encode(*collate([raw[i] for i in range(4)]))
     # the random tower tells pictures of noise hardly apart
     return replace(samples, features=torch.randn(samples.features.shape, generator=seeded_generator("features")))
@@ -137,6 +139,25 @@ def test_nothing_acts_after_the_block(objective, adapter, samples):
         assert torch.equal(objective.losses(samples, drawn), before)
 
 
+def test_sdxl_is_told_the_size_and_the_crop_of_each_picture(frozen, image_encoder, pipeline):
+    pictures = [tiny.photo(1, 16), tiny.photo(2, 40), tiny.photo(3, 40).resize((48, 32))]
+    triplets = [Triplet(tiny.photo(), "a person", picture) for picture in pictures]
+    encoder = SampleEncoder(frozen, {("a person", None): (2,)}, 16)
+    raw = RawExamples(triplets, [(16, 16)] * len(triplets))
+    objective = Objective(frozen, NestedInjector(frozen.unet), tiny.adapter(pipeline.unet))
+    told = []
+    pipeline.unet.register_forward_pre_hook(
+        lambda _, __, given: told.append(given["added_cond_kwargs"]["time_ids"].tolist()), with_kwargs=True
+    )
+    for samples in (
+        encoder.encode(*collate([raw[i] for i in range(3)])),
+        SampleCache(encode_all(raw, encoder), [(None,)] * 3, encoder).samples([0, 1, 2]),
+    ):
+        with torch.no_grad():
+            objective.losses(samples, objective.draw(samples, Places(0, 0, 3)))
+    assert told == [[[16, 16, 0, 0, 16, 16], [40, 40, 0, 0, 16, 16], [32, 48, 0, 4, 16, 16]]] * 2
+
+
 def test_paired_loss(objective, adapter, samples):
     paired = PairedLoss(objective, samples, Places(1, 0, len(samples.latents)))
     losses = paired.measure(adapter)
@@ -168,3 +189,13 @@ def test_other_vision_tower_is_refused(pipeline, image_encoder):
     models = FrozenModels(pipeline, image_encoder, 99, CPU, FLOAT)
     with pytest.raises(NestedAdapterError, match="image_feature_dim=24"):
         models.features([tiny.photo()])
+
+
+@each_mechanism
+def test_rows_without_a_subject_teach_nothing(by_mechanism, samples):
+    """Which is why examples without one are refused."""
+    adapter, objective = by_mechanism
+    drawn = drawn_for(objective, samples, [True] * 4)
+    with objective.acting(adapter(samples.features), objective.positions(samples, drawn)):
+        objective.losses(samples, drawn).mean().backward()
+    assert not any(parameter.grad.any() for parameter in adapter.parameters() if parameter.grad is not None)

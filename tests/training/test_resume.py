@@ -30,6 +30,7 @@ from same_states import same
 
 OTHER = {  # field of TrainingConfig -> another value than that of the runs here
     "resolution": 32,
+    "aspect_ratio_buckets": True,
     "train_batch_size": 3,
     "max_train_steps": 6,
     "gradient_accumulation_steps": 2,
@@ -45,6 +46,8 @@ OTHER = {  # field of TrainingConfig -> another value than that of the runs here
     "gradient_checkpointing": True,
     "snr_gamma": 5.0,
     "proportion_empty_prompts": 0.5,
+    "proportion_empty_captions": 0.5,
+    "proportion_empty_images": 0.5,
     "use_ema": True,
     "ema_decay": 0.9,
     "seed": 1,
@@ -57,7 +60,8 @@ OTHER = {  # field of TrainingConfig -> another value than that of the runs here
     "cache_features": False,
     "cache_file": "cache.pt",
 }
-REFUSED = [name for name in OTHER if name not in MAY_CHANGE]
+NOT_FOR_THIS_ADAPTER = "proportion_empty_images"  # which is refused at any time
+REFUSED = [name for name in OTHER if name not in (*MAY_CHANGE, NOT_FOR_THIS_ADAPTER)]
 
 
 @pytest.fixture(scope="module")

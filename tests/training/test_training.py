@@ -213,7 +213,8 @@ def test_folder_and_workers(train, settings, tmp_path: Path):
         ({}, [], "empty"),
         ({"resolution": 15}, None, "multiple of 2"),
         ({"validation_prompts": ["a person"]}, None, "validation_images"),
-        ({}, [Triplet(None, "a photo of a pet", None)], "not in the prompt"),
+        ({}, [Triplet(tiny.photo(), "a photo of a pet", None)], "not in the prompt"),
+        ({}, [Triplet(None, "a person", tiny.photo())], "Triplet 0 has no subject.*would teach the adapter nothing"),
         ({}, [Triplet(Path("nowhere.png"), "a person", tiny.photo())], "Triplet 0: cannot read nowhere.png"),
     ],
 )

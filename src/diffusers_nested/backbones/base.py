@@ -64,8 +64,8 @@ class Backbone:
         prompts: Names of the prompts in a pipeline's call.
         text_encoders: Names of a pipeline's text encoders.
         base_models: The base models that a model card can name.
-        conditions: Computes the UNet's ``added_cond_kwargs`` from pooled prompts (B, P) and the side of the pictures in
-            pixels.
+        conditions: Computes the UNet's ``added_cond_kwargs`` from pooled prompts (B, P) and what is known of the
+            pictures, (B, 6): original height and width, top and left of the crop, height and width, in pixels.
         pooled_at: Index of the pooled prompt in the result of ``encode_prompt``; the pooled negative prompt follows.
             None if there are none.
         modular_pipeline: Name of the class of Modular Diffusers; None if there is none.
@@ -79,7 +79,7 @@ class Backbone:
     prompts: tuple[str, ...]
     text_encoders: tuple[str, ...]
     base_models: tuple[BaseModel, ...]
-    conditions: Callable[[Tensor, int], dict[str, Tensor] | None]
+    conditions: Callable[[Tensor, Tensor], dict[str, Tensor] | None]
     pooled_at: int | None = None
     modular_pipeline: str | None = None
 

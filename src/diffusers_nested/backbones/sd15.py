@@ -31,7 +31,7 @@ def _is_config_of(config: Mapping[str, Any]) -> bool:
     return is_like and all(config.get(name) is None for name in _EMBEDDINGS)
 
 
-def _conditions(pooled: Tensor, side: int) -> None:
+def _conditions(pooled: Tensor, frames: Tensor) -> None:
     return None
 
 

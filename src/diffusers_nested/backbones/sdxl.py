@@ -21,9 +21,8 @@ def _is_config_of(config: Mapping[str, Any]) -> bool:
     return config.get("addition_embed_type") == "text_time" and config.get("encoder_hid_dim_type") != "text_proj"
 
 
-def _conditions(pooled: Tensor, side: int) -> dict[str, Tensor]:
-    sizes = pooled.new_tensor([side, side, 0, 0, side, side])  # original size, top left corner of the crop, target size
-    return {"text_embeds": pooled, "time_ids": sizes.expand(len(pooled), -1)}
+def _conditions(pooled: Tensor, frames: Tensor) -> dict[str, Tensor]:
+    return {"text_embeds": pooled, "time_ids": frames}
 
 
 SDXL = Backbone(

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from . import train_data
 from .values import number, whole
 
 HELP = "Make a training set of a folder of photos: subjects found and cropped, captions with the subject's word."
@@ -17,9 +18,10 @@ _WORDS = {"faces": "person", "pets": "pet", "objects": "object"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the kinds of subjects, each with its arguments."""
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="faces|pets|objects")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="faces|pets|objects|shards")
     for kind, says in _KINDS.items():
         _add(kinds.add_parser(kind, help=says, description=says), kind)
+    train_data.add_shards(kinds.add_parser("shards", help=train_data.HELP, description=train_data.HELP))
 
 
 def _add(parser: argparse.ArgumentParser, kind: str) -> None:
@@ -84,6 +86,9 @@ def _add(parser: argparse.ArgumentParser, kind: str) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Prepare, and say what became of the photos."""
+    if arguments.kind == "shards":
+        train_data.run_shards(arguments)
+        return
     from ..preparing import PrepareSettings, prepare
     from .models import usable_device
 

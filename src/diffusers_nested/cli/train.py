@@ -57,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "mechanism: a folder, a repository, or an IP-Adapter's file, also as user/repo/sub/file.safetensors "
         "(default: none)",
     )
-    parser.add_argument("--train_data_dir", required=True, type=Path, help="folder with a metadata.jsonl (required)")
+    parser.add_argument(
+        "--train_data_dir", required=True, type=Path, help="folder with a metadata.jsonl, or with shards (required)"
+    )
     parser.add_argument(
         "--subject_token",
         default=argparse.SUPPRESS,
@@ -120,7 +122,7 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
     from diffusers import DiffusionPipeline
 
-    from ..data import TripletFolder
+    from ..data import open_training_set
     from ..mechanisms import get_mechanism
     from ..training import estimate_memory, train_adapter
     from ..training.train import check_training
@@ -132,7 +134,7 @@ def run(arguments: argparse.Namespace) -> None:
             "of them."
         )
     config = TrainingConfig(**{field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)})
-    dataset = TripletFolder(arguments.train_data_dir)
+    dataset = open_training_set(arguments.train_data_dir)
     pipeline = DiffusionPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
     start = _start(arguments.start_from, pipeline.unet)
     encoder, named = _image_encoder(arguments.image_encoder_name_or_path, start)

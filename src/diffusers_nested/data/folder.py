@@ -7,10 +7,10 @@ from torch.utils.data import Dataset
 from ..errors import NestedAdapterError
 from ..files.jsonl import Row, parse_row
 from .lines import read_lines
+from .rows import check_row
 from .triplets import Triplet
 
 METADATA = "metadata.jsonl"
-_COLUMNS = ("input_file_name", "file_name", "text")
 
 
 class TripletFolder(Dataset[Triplet]):
@@ -18,7 +18,8 @@ class TripletFolder(Dataset[Triplet]):
 
     ``metadata.jsonl`` holds one JSON object per line: ``{"input_file_name": "crops/1.png", "file_name":
     "photos/1.png", "text": "a photo of a person"}``, with the target under ``file_name`` and paths relative to
-    the folder.
+    the folder. A row with several subjects has ``"subjects": [{"word": "person", "file_name": "crops/1.png"}, …]``
+    in place of ``input_file_name``.
 
     Args:
         root: The folder.
@@ -50,14 +51,16 @@ class TripletFolder(Dataset[Triplet]):
 
     def _triplet(self, row: Row, number: int) -> Triplet:
         where = f"{self.root / METADATA}, line {number}"
-        missing = [name for name in _COLUMNS if not isinstance(row.get(name), str)]
-        if missing:
-            raise NestedAdapterError(f"{where} lacks {', '.join(missing)} as text, got {row!r:.80}.")
-        inputs, target = (self._file(row[name], name, where) for name in _COLUMNS[:2])
-        return Triplet(inputs, row["text"], target)
+        check_row(row, where)
+        target = self._file(row["file_name"], "file_name", where)
+        if not row.get("subjects"):
+            return Triplet(self._file(row["input_file_name"], "input_file_name", where), row["text"], target)
+        named = [(one["word"], self._file(one["file_name"], "subjects", where)) for one in row["subjects"]]
+        return Triplet(dict(named), row["text"], target)
 
     def _file(self, name: str, column: str, where: str) -> Path:
         path = self.root / name
         if not path.is_file():
-            raise NestedAdapterError(f"{where}: {column} names {path}, which does not exist.")
+            fault = "is not a file" if path.exists() else "does not exist"
+            raise NestedAdapterError(f"{where}: {column} names {path}, which {fault}.")
         return path

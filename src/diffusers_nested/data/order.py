@@ -4,7 +4,8 @@ Nothing is remembered between steps, so a resumed run needs no state of a random
 """
 
 import hashlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from itertools import accumulate
 
 import torch
 
@@ -45,7 +46,36 @@ class EndlessOrder:
     def _index(self, position: int) -> int:
         epoch, place = divmod(position, self._length)
         if epoch != self._epoch:
-            generator = seeded_generator("order", self._seed, epoch)
-            self._permutation = torch.randperm(self._length, generator=generator).tolist()
+            self._permutation = self._permuted(seeded_generator("order", self._seed, epoch))
             self._epoch = epoch
         return self._permutation[place]
+
+    def _permuted(self, generator: torch.Generator) -> list[int]:
+        return torch.randperm(self._length, generator=generator).tolist()
+
+
+class ShardOrder(EndlessOrder):
+    """Batches of indices that read one shard after another.
+
+    Every epoch shuffles the shards, and the examples within each. All processes read the same shard at the same time,
+    each its own examples of it.
+
+    Args:
+        counts: Examples in each shard.
+        batch_size: As for ``EndlessOrder``, like the rest.
+        seed: The same.
+        process_index: The same.
+        num_processes: The same.
+    """
+
+    def __init__(
+        self, counts: Sequence[int], batch_size: int, seed: Hashable, process_index: int = 0, num_processes: int = 1
+    ) -> None:
+        super().__init__(sum(counts), batch_size, seed, process_index, num_processes)
+        self._counts = counts
+
+    def _permuted(self, generator: torch.Generator) -> list[int]:
+        firsts = [0, *accumulate(self._counts)]
+        shards = torch.randperm(len(self._counts), generator=generator).tolist()
+        within = [torch.randperm(count, generator=generator).tolist() for count in self._counts]
+        return [firsts[shard] + place for shard in shards for place in within[shard]]

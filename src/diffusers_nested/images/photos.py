@@ -24,6 +24,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_LYING = (5, 6, 7, 8)  # of these, the values that swap the sides
 _TAGGED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")  # where Pillow looks for the tag
 
 
@@ -49,6 +50,22 @@ def open_photo(file: str | PathLike[str]) -> Image.Image:
     if not stat.S_ISREG(mode):  # opening a named pipe would block forever
         raise SubjectError(f"{name} is not a regular file. Give a complete picture file.")
     return read_photo(file, name)
+
+
+def photo_size(file: str | PathLike[str]) -> tuple[int, int]:
+    """Width and height of the upright picture in a file, read from its head.
+
+    Raises:
+        SubjectError: Like ``open_photo``, as far as the head shows it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file, formats=FORMATS) as image:
+                is_turned = image.getexif().get(_ORIENTATION, 1) in _LYING
+                return (image.height, image.width) if is_turned else image.size
+    except (*BOMBS, *DAMAGED, UnidentifiedImageError):
+        return open_photo(file).size  # or the error, with what is wrong
 
 
 def read_photo(file: str | PathLike[str] | IO[bytes], name: str) -> Image.Image:

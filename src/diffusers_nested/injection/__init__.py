@@ -1,7 +1,7 @@
 """Letting subjects act in a UNet: which layers, which rows, and what they compute there."""
 
 from .gate import Gate, Groups, current_call, outside_calls
-from .groups import RowGroup
+from .groups import RowGroup, rows_of
 from .injector import NestedInjector
 from .placed import Dial, Kind, PlacedSubject, ProjectedSubject
 from .placement import Placement, Prompt
@@ -33,5 +33,6 @@ __all__ = [
     "current_call",
     "expand_scale",
     "outside_calls",
+    "rows_of",
     "split_heads",
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..attention import Doses, SubjectValues
@@ -15,6 +16,12 @@ from .word_maps import GroupMaps
 
 # Which rows of a batch: their numbers, or the first and the one after the last.
 Rows = Tensor | tuple[int, int]
+
+
+def rows_of(numbers: Sequence[int], device: torch.device | str) -> Rows:
+    """Ascending numbers of rows; without gaps, the rows are taken as views."""
+    first, end = numbers[0], numbers[-1] + 1
+    return (first, end) if end - first == len(numbers) else torch.tensor(numbers, device=device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,9 +81,9 @@ class NestedInjector:
             )
 
     @contextmanager
-    def bound(self, group: RowGroup) -> Iterator[None]:
-        """Let a group act in every forward pass inside; for training, where all rows have subjects."""
-        self._post([(group, [True] * len(group.kinds))])
+    def bound(self, *groups: RowGroup) -> Iterator[None]:
+        """Let groups act in every forward pass inside; for training, where all rows have subjects."""
+        self._post([(group, [True] * len(group.kinds)) for group in groups])
         try:
             yield
         finally:

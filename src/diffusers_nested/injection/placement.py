@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import NestedAdapterError, RowsNotFoundError
-from .groups import RowGroup, Rows
+from .groups import RowGroup, rows_of
 from .placed import Kind, PlacedSubject, ProjectedSubject
 from .rows import Finder
 from .steps import StepCounter
@@ -116,7 +116,7 @@ class Placement:
         others = [row for row in range(len(like)) if row not in members]
         if not others:
             return RowGroup(placed, size=size, batch=len(like), maps=maps)
-        rows = [_rows_of(some, like.device) for some in (list(members), others)]
+        rows = [rows_of(some, like.device) for some in (list(members), others)]
         return RowGroup(placed, *rows, size=size, batch=len(like), maps=maps)
 
     def _empty_images_of(self, number: int | None) -> Subjects:
@@ -136,12 +136,6 @@ class Placement:
         if isinstance(prompt, NestedAdapterError):
             raise prompt
         return prompt
-
-
-def _rows_of(numbers: Sequence[int], device: torch.device) -> Rows:
-    """Ascending numbers; without gaps, the rows are taken as views."""
-    first, end = numbers[0], numbers[-1] + 1
-    return (first, end) if end - first == len(numbers) else torch.tensor(numbers, device=device)
 
 
 def _reads_empty_image(prompt: Prompt) -> bool:

@@ -2,5 +2,6 @@
 
 from .folder import Prepared, prepare
 from .settings import PrepareSettings
+from .shards import Packed, write_shards
 
-__all__ = ["PrepareSettings", "Prepared", "prepare"]
+__all__ = ["Packed", "PrepareSettings", "Prepared", "prepare", "write_shards"]

@@ -32,6 +32,8 @@ _RULES: Mapping[str, Rule] = {
     "mixed_precision": one_of("no", "fp16", "bf16"),
     "snr_gamma": _POSITIVE.or_none(),
     "proportion_empty_prompts": _FRACTION,
+    "proportion_empty_captions": _FRACTION,
+    "proportion_empty_images": _FRACTION,
     "ema_decay": _FRACTION,
     "seed": whole(0),
     "checkpointing_steps": whole(1),
@@ -69,6 +71,8 @@ class TrainingConfig:
     Attributes:
         output_dir: Folder for checkpoints, log, validation pictures and, at the end, the adapter.
         resolution: Side of the target images in pixels.
+        aspect_ratio_buckets: Keep the form of the targets, in buckets of about ``resolution``² pixels from 1:4 to 4:1;
+            the pictures of a batch are of one bucket. Otherwise they are cropped to squares.
         train_batch_size: Examples per process and forward pass.
         max_train_steps: Optimiser steps.
         gradient_accumulation_steps: Forward passes per optimiser step.
@@ -85,7 +89,12 @@ class TrainingConfig:
         gradient_checkpointing: Recompute the UNet's activations in the backward pass to save memory.
         snr_gamma: γ of the min-SNR loss weights (arXiv 2303.09556), usually 5; None weights all timesteps equally.
         proportion_empty_prompts: Share of the examples whose whole prompt, subject included, is replaced by the
-            pipeline's unconditional embedding. Only the frozen base acts on these, so they teach the adapter nothing.
+            pipeline's unconditional embedding. Only the frozen base acts on these, so they teach the adapter nothing,
+            unless it reads an empty image, as IP-Adapters do.
+        proportion_empty_captions: Share of the examples whose caption alone is dropped: only the subjects' words are
+            left of it, or nothing with the mechanism "decoupled", which acts without a word.
+        proportion_empty_images: Share of the examples whose photos alone are replaced by an empty image; only for
+            adapters that read one.
         use_ema: Publish a running average of the weights.
         ema_decay: Decay of the average.
         seed: The seed and the step's number determine all randomness of a step, however its examples are shared out to
@@ -110,6 +119,7 @@ class TrainingConfig:
 
     output_dir: str | Path
     resolution: int = 1024
+    aspect_ratio_buckets: bool = False
     train_batch_size: int = 4
     max_train_steps: int = 10_000
     gradient_accumulation_steps: int = 1
@@ -125,6 +135,8 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
     snr_gamma: float | None = None
     proportion_empty_prompts: float = 0.0
+    proportion_empty_captions: float = 0.0
+    proportion_empty_images: float = 0.0
     use_ema: bool = False
     ema_decay: float = 0.9999
     seed: int = 0
@@ -148,6 +160,10 @@ class TrainingConfig:
                 f"lr_warmup_steps {self.lr_warmup_steps} must be less than max_train_steps {self.max_train_steps}: "
                 "the run would never reach the learning rate."
             )
+        shares = {name: value for name, value in vars(self).items() if name.startswith("proportion_empty_")}
+        if sum(shares.values()) >= 1:
+            listed = ", ".join(f"{name} {value}" for name, value in shares.items())
+            raise NestedAdapterError(f"{listed}: together they must be below 1, or no example is whole. Lower them.")
         if self.cache_file is not None and not self.cache_features:
             raise NestedAdapterError(
                 f"cache_file {str(self.cache_file)!r} needs cache_features=True. Set it, or leave cache_file out."

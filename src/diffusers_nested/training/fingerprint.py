@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..adapter import NestedAdapter
 from ..backbones import backbone_of
-from ..data import Triplets, each
+from ..data import PackedPicture, ShardFolder, Triplets, each
 from ..errors import NestedAdapterError
 from ..pipelines.state import inner_unet
 from ..vision import ImageEncoder, ImageEncoders, numbered
@@ -115,9 +115,12 @@ def _noise_schedule(pipeline: Any) -> str:
 def _triplets(triplets: Triplets) -> str:
     step = max(1, len(triplets) // _PICTURES)
     digest = hashlib.blake2b(digest_size=8)
+    if isinstance(triplets, ShardFolder):  # whose index tells more than a part of the pictures
+        digest.update("".join(triplets.checksums).encode())
     for number, triplet in enumerate(each(triplets)):
         digest.update(f"{len(triplet.text)} {triplet.text}".encode())
-        for image in (triplet.input_image, triplet.target_image):
+        digest.update("".join(f"{len(word)} {word}" for word in triplet.photos if word is not None).encode())
+        for image in (*triplet.photos.values(), triplet.target_image):
             try:
                 digest.update(_size(image))
                 for part in _picture(image) if number % step == 0 else ():
@@ -129,7 +132,12 @@ def _triplets(triplets: Triplets) -> str:
 
 def _size(image: Any) -> bytes:
     if isinstance(image, str | Path):
-        return str(Path(image).stat().st_size).encode()
+        size = Path(image).stat().st_size
+        if not size:
+            raise NestedAdapterError(f"{image} is an empty file. Give the picture, or leave its example out.")
+        return str(size).encode()
+    if isinstance(image, PackedPicture):
+        return str(image.length).encode()
     if isinstance(image, Image.Image):
         return f"{image.mode} {image.size}".encode()
     return str(getattr(image, "shape", "")).encode()
@@ -140,6 +148,8 @@ def _picture(image: Any) -> Iterator[bytes]:
         with Path(image).open("rb") as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
+    elif isinstance(image, PackedPicture):
+        yield image.read()
     elif isinstance(image, Tensor):
         yield _bytes(image)
     elif hasattr(image, "tobytes"):

@@ -11,6 +11,7 @@ from ..adapter import NestedAdapter
 from ..data import Triplets
 from ..errors import NestedAdapterError
 from ..injection import NestedInjector
+from .bare import BareCaptions
 from .checkpoints import find_checkpoints, limit_checkpoints, save_checkpoint
 from .config import TrainingConfig
 from .feed import Feed
@@ -18,7 +19,7 @@ from .finite import first_not_finite
 from .folder import save_adapter
 from .learner import Learner
 from .log import RunLog
-from .noise import Places
+from .noise import Dropout, Places
 from .objective import Objective
 from .paired import PairedLoss, paired_row
 from .resume import Start, take_up
@@ -40,6 +41,7 @@ class Run:
         injector: Injected into the UNet during the run.
         validation: For validation pictures.
         validation_dataset: For the paired loss; the training set if None.
+        bare: What is left of dropped captions; None for nothing.
     """
 
     def __init__(
@@ -53,15 +55,15 @@ class Run:
         injector: NestedInjector,
         validation: Validation,
         validation_dataset: Triplets | None = None,
+        bare: BareCaptions | None = None,
     ) -> None:
         self._config = config
         self._settings = settings
         self._accelerator = accelerator
         self._validation = validation
         self._feed = Feed(dataset, encoder, config, accelerator)
-        self._objective = Objective(
-            encoder.frozen, injector, adapter, config.resolution, config.proportion_empty_prompts
-        )
+        shares = (config.proportion_empty_prompts, config.proportion_empty_captions, config.proportion_empty_images)
+        self._objective = Objective(encoder.frozen, injector, adapter, Dropout(*shares), bare)
         self._learner = Learner(adapter, config, accelerator)
         held = self._feed.held(validation_dataset)
         places = self._places("paired", 0, len(held.latents))
@@ -111,7 +113,7 @@ class Run:
         drawn = self._objective.draw(samples, self._places("step", part, size, count))
         with self._accelerator.autocast():
             projected = self._learner.model(self._objective.features(samples, drawn))
-        with self._objective.acting(projected, self._objective.positions(samples, drawn)):
+        with self._objective.acting(projected, self._objective.positions(samples, drawn), samples.counts):
             # the frozen UNet is in the right type already; under autocast, its norms would keep copies in float32
             losses = self._objective.losses(samples, drawn)
             loss = self._objective.weigh(losses, drawn, self._config.snr_gamma)

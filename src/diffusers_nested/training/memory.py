@@ -21,7 +21,7 @@ from ..vision.several import each_of
 from .config import TrainingConfig
 from .counted import CountedMemory
 from .fingerprint import DTYPES
-from .noise import Noise
+from .noise import Dropout, Noise
 from .objective import Objective
 from .samples import Samples
 
@@ -140,8 +140,7 @@ def count_step(
             _Shapes(unet, scheduler, sizes),  # pyright: ignore[reportArgumentType]
             injector,
             adapter,
-            config.resolution,
-            config.proportion_empty_prompts,
+            Dropout(config.proportion_empty_prompts),
         )
         samples, drawn = _example(sizes, config.train_batch_size)
         with torch.enable_grad(), CountedMemory() as memory:
@@ -166,9 +165,11 @@ def _example(sizes: Sizes, batch: int) -> tuple[Samples, Noise]:
         torch.empty(batch, sizes.pooled),
         torch.empty(batch, sizes.prompt[0]),
         torch.empty(batch, *sizes.features),
+        torch.empty(batch, 6),
+        ((None,),) * batch,
     )
-    nothing = torch.zeros(batch, dtype=torch.long)
-    return samples, Noise(torch.empty_like(latents), nothing, nothing.bool())
+    nothing = torch.zeros(batch, dtype=torch.bool)
+    return samples, Noise(torch.empty_like(latents), nothing.long(), nothing, nothing, nothing)
 
 
 class _Shapes:

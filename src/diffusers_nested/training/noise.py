@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -36,12 +37,31 @@ class Noise:
     Attributes:
         noise: Like the latents, (B, C, h, w).
         timesteps: (B,), drawn uniformly, those of a step one from each of equal parts of the range.
-        dropped: (B,) of bool, True for examples without their prompt.
+        dropped: (B,) of bool, True for examples without their prompt, the subjects included.
+        no_caption: (B,) of bool, True for those without their caption alone.
+        no_photo: (B,) of bool, True for those without their photos alone.
     """
 
     noise: Tensor
     timesteps: Tensor
     dropped: Tensor
+    no_caption: Tensor
+    no_photo: Tensor
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Shares of the examples that lose something; each loses one of these at most.
+
+    Attributes:
+        prompts: Caption and photos.
+        captions: The caption alone.
+        photos: The photos alone.
+    """
+
+    prompts: float = 0.0
+    captions: float = 0.0
+    photos: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +82,7 @@ class Places:
     total: int
 
 
-def draw_noise(latents: Tensor, num_timesteps: int, dropped_share: float, places: Places) -> Noise:
+def draw_noise(latents: Tensor, num_timesteps: int, dropout: Dropout, places: Places) -> Noise:
     """Draw on the CPU, so that all devices get the same numbers, then move to the latents' device."""
     numbers = range(places.first, places.first + len(latents))
     generators = [seeded_generator(places.key, number) for number in numbers]
@@ -71,8 +91,9 @@ def draw_noise(latents: Tensor, num_timesteps: int, dropped_share: float, places
     # one in each part of the range: less variance
     spread = (torch.tensor(numbers) % places.total + drawn[:, 0]) / places.total
     timesteps = (spread * num_timesteps).long().clamp(max=num_timesteps - 1)
-    device = latents.device
-    return Noise(noise.to(device), timesteps.to(device), (drawn[:, 1] < dropped_share).to(device))
+    ends = torch.tensor([0.0, dropout.prompts, dropout.captions, dropout.photos]).cumsum(0)
+    lost = [(drawn[:, 1] >= first) & (drawn[:, 1] < end) for first, end in pairwise(ends)]
+    return Noise(*(x.to(latents.device) for x in (noise, timesteps, *lost)))
 
 
 def prediction_target(scheduler: DDPMScheduler, latents: Tensor, drawn: Noise) -> Tensor:

@@ -38,7 +38,8 @@ class PairedLoss:
         self._samples = samples
         self._autocast = autocast
         self._drawn = objective.draw(samples, places)
-        self._drawn.dropped.zero_()
+        for lost in (self._drawn.dropped, self._drawn.no_caption, self._drawn.no_photo):
+            lost.zero_()
 
     @torch.no_grad()
     def measure(self, adapter: NestedAdapter) -> torch.Tensor:
@@ -50,7 +51,7 @@ class PairedLoss:
     def _loss(self, adapter: NestedAdapter, shift: int) -> torch.Tensor:
         with self._autocast():
             projected = adapter(self._samples.features.roll(shift, dims=0))
-        with self._objective.acting(projected, self._samples.positions):
+        with self._objective.acting(projected, self._samples.positions, self._samples.counts):
             return self._objective.losses(self._samples, self._drawn).mean()
 
 

@@ -9,7 +9,7 @@ import torch
 from ..adapter import NestedAdapter
 from ..adapter.towers import expected_shape
 from ..backbones import backbone_of
-from ..data import Triplets, caption_positions, each
+from ..data import Positions, Triplet, Triplets, bare_captions, bucket_sizes, caption_positions, subject_positions
 from ..environment.processes import join_processes, launched_processes
 from ..environment.requirements import missing_extra
 from ..errors import NestedAdapterError
@@ -19,10 +19,12 @@ from ..injection import NestedInjector
 from ..mechanisms import get_mechanism
 from ..pipelines.state import inner_unet, state_of
 from ..vision import ImageEncoder, ImageEncoders, check_encoder
+from .bare import BareCaptions
 from .config import TrainingConfig
 from .fingerprint import DTYPES, settings_of
 from .frozen import FrozenModels
 from .loop import Run, Validation
+from .objective import reads_empty_image
 from .resume import Start, find_start
 from .samples import SampleEncoder
 from .trackers import tracked, tracker_options
@@ -48,7 +50,7 @@ def train_adapter(
         pipeline: Text-to-image, of a base family; its models move to accelerate's device and ``mixed_precision``.
         image_encoder: The vision tower that the adapter reads, or several, from ``load_vision_tower([...])``.
         adapter: From ``NestedAdapter.from_unet``, or one that is trained already.
-        dataset: A list of triplets, a ``TripletFolder``, or another dataset of ``Triplet``.
+        dataset: A list of triplets, what ``open_training_set`` gives, or another dataset of ``Triplet``.
         config: Settings of the run.
         validation_images: Subjects of the validation pictures, as paths or images.
         validation_dataset: Triplets for the paired loss that are not trained on; by default some of ``dataset``.
@@ -69,7 +71,10 @@ def train_adapter(
         encoder = _encoder(pipeline, image_encoder, adapter, positions, config, accelerator)
         injector = NestedInjector(inner_unet(pipeline))
         validation = Validation(pipeline, image_encoder, validation_images or (), injector)
-        run = Run(encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset)
+        bare = _bare_captions(adapter, dataset, config, encoder)
+        run = Run(
+            encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset, bare
+        )
         with tracked(accelerator, config), _prepared(inner_unet(pipeline), injector, config.gradient_checkpointing):
             return run.train(start)
 
@@ -82,11 +87,11 @@ def check_training(
     config: TrainingConfig,
     validation_images: Sequence[Any] | None = None,
     validation_dataset: Triplets | None = None,
-) -> dict[str, tuple[int, ...]]:
+) -> Positions:
     """Check what a run is given, before anything changes.
 
     Returns:
-        Caption or prompt -> positions of the adapter's word.
+        Where the subjects' words stand in the captions.
 
     Raises:
         NestedAdapterError: Something does not fit together.
@@ -98,15 +103,29 @@ def check_training(
 
 def _word_positions(
     pipeline: Any, adapter: NestedAdapter, sets: Sequence[Triplets], config: TrainingConfig
-) -> dict[str, tuple[int, ...]]:
-    """Where the adapter's word stands in all captions and prompts."""
-    captions = [triplet.text for triplets in sets for triplet in each(triplets)]
-    return caption_positions(
-        [*captions, *config.validation_prompts],
-        adapter.config["subject_token"],
-        backbone_of(inner_unet(pipeline)).tokenizers_of(pipeline),
-        pipeline.maybe_convert_prompt,
-    )
+) -> Positions:
+    """Where the subjects' words stand in all captions; the validation prompts must have the adapter's, too."""
+    word, tokenizers = adapter.config["subject_token"], backbone_of(inner_unet(pipeline)).tokenizers_of(pipeline)
+    if _keeps_words(adapter, config):
+        captions = bare_captions(sets[0], word)
+        sets = [*sets, [Triplet(dict.fromkeys(words), captions[words], None) for words in captions]]
+    found = [subject_positions(triplets, word, tokenizers, pipeline.maybe_convert_prompt) for triplets in sets]
+    caption_positions(config.validation_prompts, word, tokenizers, pipeline.maybe_convert_prompt)
+    return {place: where for positions in found for place, where in positions.items()}
+
+
+def _keeps_words(adapter: NestedAdapter, config: TrainingConfig) -> bool:
+    """Whether captions are dropped, and subjects act only at their words."""
+    return config.proportion_empty_captions > 0 and not get_mechanism(adapter.config["mechanism"]).reads_empty_image
+
+
+def _bare_captions(
+    adapter: NestedAdapter, dataset: Triplets, config: TrainingConfig, encoder: SampleEncoder
+) -> BareCaptions | None:
+    """What is left of dropped captions; None for nothing."""
+    if not _keeps_words(adapter, config):
+        return None
+    return BareCaptions(bare_captions(dataset, adapter.config["subject_token"]), encoder)
 
 
 def _held(config: TrainingConfig, accelerator: Any) -> AbstractContextManager[Any]:
@@ -118,14 +137,20 @@ def _encoder(
     pipeline: Any,
     image_encoder: ImageEncoder | ImageEncoders,
     adapter: NestedAdapter,
-    positions: dict[str, tuple[int, ...]],
+    positions: Positions,
     config: TrainingConfig,
     accelerator: Any,
 ) -> SampleEncoder:
     """The frozen models, on their device, and what they make of the examples."""
     (_, width), dtype = expected_shape(adapter.config), DTYPES[config.mixed_precision]
     frozen = FrozenModels(pipeline, image_encoder, width, accelerator.device, dtype, adapter.image_features)
-    return SampleEncoder(frozen, positions, config.resolution)
+    buckets = bucket_sizes(config.resolution, _step(pipeline)) if config.aspect_ratio_buckets else ()
+    return SampleEncoder(frozen, positions, config.resolution, buckets)
+
+
+def _step(pipeline: Any) -> int:
+    """What the sides of buckets are multiples of, so that no layer of the UNet has to round: 64 pixels for SDXL."""
+    return 8 * pipeline.vae_scale_factor
 
 
 def _start(config: TrainingConfig, settings: dict[str, Any], accelerator: Any) -> Start:
@@ -179,9 +204,19 @@ def _check(
         )
     if not len(dataset):
         raise NestedAdapterError("The training set is empty.")
+    if config.proportion_empty_images and not reads_empty_image(adapter):
+        raise NestedAdapterError(
+            f"proportion_empty_images is {config.proportion_empty_images}, but the adapter reads no empty image: "
+            "without a photo, the frozen base would act alone, and the example would teach the adapter nothing. Leave "
+            "it at 0. Adapters that start from an IP-Adapter, with mechanism='decoupled', read one."
+        )
     factor = pipeline.vae_scale_factor
     if config.resolution % factor:
         raise NestedAdapterError(f"resolution {config.resolution} must be a multiple of {factor}, the VAE's factor.")
+    if config.aspect_ratio_buckets and config.resolution % _step(pipeline):
+        raise NestedAdapterError(
+            f"resolution {config.resolution} must be a multiple of {_step(pipeline)} with aspect_ratio_buckets."
+        )
     if bool(validation_images) != bool(config.validation_prompts):
         raise NestedAdapterError(
             "Validation pictures need validation_images and validation_prompts; only one of them is given."
