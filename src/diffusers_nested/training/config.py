@@ -157,3 +157,8 @@ class TrainingConfig:
     def folder(self) -> Path:
         """``output_dir`` as a path."""
         return Path(self.output_dir)
+
+    @property
+    def step_batch_size(self) -> int:
+        """Examples per process and optimiser step."""
+        return self.train_batch_size * self.gradient_accumulation_steps

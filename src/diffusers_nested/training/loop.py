@@ -23,6 +23,7 @@ from .objective import Objective
 from .paired import PairedLoss, paired_row
 from .resume import Start, take_up
 from .samples import SampleEncoder, Samples
+from .stopwatch import Stopwatch
 from .trackers import track
 from .validation import Validation
 
@@ -66,6 +67,7 @@ class Run:
         held = self._feed.held(validation_dataset)
         places = self._places("paired", 0, len(held.latents))
         self._paired = PairedLoss(self._objective, held, places, accelerator.autocast)
+        self._steps, self._frozen = Stopwatch(accelerator.device), encoder.frozen.stopwatch
 
     def train(self, start: Start) -> NestedAdapter:
         """Take the remaining steps and save the adapter."""
@@ -74,6 +76,7 @@ class Run:
         first, stop = start.step, self._config.max_train_steps
         parts = self._config.gradient_accumulation_steps
         samples = self._feed.batches(first * parts, stop * parts)
+        self._frozen.take()  # what has been encoded so far is not of a step
         log = None
         if self._is_main:
             take_up(self._config, start)
@@ -81,7 +84,8 @@ class Run:
         with tqdm(total=stop, initial=first, desc="Training", disable=not self._is_main) as bar:
             for step in range(first, stop):
                 rate = self._learner.learning_rate
-                self._learner.count(self._step(step, samples))
+                with self._steps.span():
+                    self._learner.count(self._step(step, samples))
                 self._between(step + 1, rate, log, bar)
                 bar.update()
         self._check_finite(stop)
@@ -137,10 +141,14 @@ class Run:
             self._draw(done)
 
     def _measure(self) -> dict[str, float]:
+        steps, seconds = self._steps.take()  # before the paired loss, which is not of a step
+        times = torch.tensor([seconds, self._frozen.take()[1]], device=self._accelerator.device)
         paired = self._paired.measure(self._learner.adapter)
-        losses = torch.cat([self._learner.take_mean_loss()[None], paired])
-        loss, *rest = self._accelerator.reduce(losses, reduction="mean")
-        return {"loss": loss.item(), **paired_row(torch.stack(rest))}
+        measured = torch.cat([self._learner.take_mean_loss()[None], paired, times])
+        loss, *losses, seconds, frozen = self._accelerator.reduce(measured, reduction="mean").tolist()
+        pictures = steps * self._config.step_batch_size * self._accelerator.num_processes
+        speed = {"pictures_per_second": pictures / seconds, "frozen_share": frozen / seconds}
+        return {"loss": loss, **paired_row(losses), **speed}
 
     def _save(self, done: int) -> None:
         self._learner.share_loss()
