@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NestedAdapterError
-from ..files.rules import Rule, check_settings, number, one_of, whole
+from ..files.rules import FLAG, Rule, check_settings, number, one_of, whole
 
 
 def _is_tracker(value: Any) -> bool:
@@ -28,10 +28,13 @@ _RULES: Mapping[str, Rule] = {
     "adam_beta2": _FRACTION,
     "adam_weight_decay": _NOT_NEGATIVE,
     "adam_epsilon": _POSITIVE,
+    "use_8bit_adam": FLAG,
     "max_grad_norm": _POSITIVE,
     "mixed_precision": one_of("no", "fp16", "bf16"),
+    "gradient_checkpointing": FLAG,
     "snr_gamma": _POSITIVE.or_none(),
     "proportion_empty_prompts": _FRACTION,
+    "use_ema": FLAG,
     "ema_decay": _FRACTION,
     "seed": whole(0),
     "checkpointing_steps": whole(1),
@@ -39,6 +42,7 @@ _RULES: Mapping[str, Rule] = {
     "validation_steps": whole(1),
     "logging_steps": whole(1),
     "dataloader_num_workers": whole(0),
+    "cache_features": FLAG,
     "log_with": Rule(_is_tracker, "the name of one of accelerate's trackers, or a tracker").or_none(),
 }
 
@@ -79,6 +83,7 @@ class TrainingConfig:
         adam_beta2: Second decay of AdamW.
         adam_weight_decay: Weight decay of AdamW.
         adam_epsilon: Epsilon of AdamW.
+        use_8bit_adam: Keep AdamW's moments in 8 bits to save memory; needs CUDA and the package bitsandbytes.
         max_grad_norm: Gradients are clipped to this norm.
         mixed_precision: ``"no"``, ``"fp16"`` or ``"bf16"``: dtype of the frozen models and of the adapter's
             computations; the adapter's weights stay in float32.
@@ -120,6 +125,7 @@ class TrainingConfig:
     adam_beta2: float = 0.999
     adam_weight_decay: float = 1e-2
     adam_epsilon: float = 1e-8
+    use_8bit_adam: bool = False
     max_grad_norm: float = 1.0
     mixed_precision: str = "no"
     gradient_checkpointing: bool = False

@@ -13,8 +13,7 @@ from ..adapter import NestedAdapter
 from ..compat import free_of_accelerate
 from .config import TrainingConfig
 from .finite import first_not_finite
-
-_FUSED = ("cpu", "cuda", "mps", "xpu")  # devices with a fused AdamW
+from .optimizer import make_optimizer
 
 
 class Learner:
@@ -39,14 +38,7 @@ class Learner:
         # its layers, so weights are numbered in the order of their names.
         self._parameters = [parameter for _, parameter in sorted(adapter.named_parameters())]
         self._config = config
-        optimizer = torch.optim.AdamW(
-            self._parameters,
-            lr=config.learning_rate,
-            betas=(config.adam_beta1, config.adam_beta2),
-            weight_decay=config.adam_weight_decay,
-            eps=config.adam_epsilon,
-            fused=accelerator.device.type in _FUSED,
-        )
+        optimizer = make_optimizer(self._parameters, config, accelerator.device)
         self._schedule = self._schedule_from(0, optimizer)
         self.model, self._optimizer = accelerator.prepare(adapter, optimizer)
         # accelerate would turn all that it computes in half precision into float32: the subjects of all layers

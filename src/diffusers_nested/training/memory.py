@@ -23,6 +23,7 @@ from .counted import CountedMemory
 from .fingerprint import DTYPES
 from .noise import Noise
 from .objective import Objective
+from .optimizer import optimizer_bytes
 from .samples import Samples
 
 
@@ -33,7 +34,7 @@ class Memory:
     Attributes:
         frozen: Weights of the pipeline's models and of the vision tower.
         adapter: Weights of the adapter, in float32.
-        optimizer: AdamW's two moments.
+        optimizer: AdamW's two moments, in float32 or 8 bits.
         average: The running average of the weights.
         buckets: DistributedDataParallel's copy of the gradients.
         step: The most that is alive at a time in a step: activations, projected subjects and gradients.
@@ -106,7 +107,7 @@ def estimate_memory(
     return Memory(
         frozen,
         weights + 4 * sum(x.numel() for x in adapter.buffers()),
-        2 * weights,
+        optimizer_bytes([x.numel() for x in adapter.parameters()], config),
         weights if config.use_ema else 0,
         weights if launched_processes() > 1 else 0,
         step,

@@ -23,6 +23,7 @@ from .config import TrainingConfig
 from .fingerprint import DTYPES, settings_of
 from .frozen import FrozenModels
 from .loop import Run, Validation
+from .optimizer import check_optimizer
 from .resume import Start, find_start
 from .samples import SampleEncoder
 from .trackers import tracked, tracker_options
@@ -59,6 +60,7 @@ def train_adapter(
     Raises:
         NestedAdapterError: Something does not fit together; nothing has been trained then.
     """
+    check_optimizer(config)
     positions = check_training(pipeline, image_encoder, adapter, dataset, config, validation_images, validation_dataset)
     adapter.read_base(inner_unet(pipeline))  # of this one, as loading will take them from the pipeline's, too
     accelerator = _accelerator(config)
