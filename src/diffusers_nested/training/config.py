@@ -9,6 +9,10 @@ from ..errors import NestedAdapterError
 from ..files.rules import FLAG, Rule, check_settings, number, one_of, whole
 
 
+def _are_prompts(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(one, str) for one in value)
+
+
 def _is_tracker(value: Any) -> bool:
     return isinstance(value, str) or hasattr(value, "store_init_configuration")
 
@@ -40,14 +44,18 @@ _RULES: Mapping[str, Rule] = {
     "checkpointing_steps": whole(1),
     "checkpoints_total_limit": whole(1).or_none(),
     "validation_steps": whole(1),
+    "validation_prompts": Rule(_are_prompts, "a list of prompts"),
     "logging_steps": whole(1),
     "dataloader_num_workers": whole(0),
     "cache_features": FLAG,
+    "cache_file": Rule(lambda value: isinstance(value, str | Path), "the path of a file").or_none(),
     "log_with": Rule(_is_tracker, "the name of one of accelerate's trackers, or a tracker").or_none(),
 }
 
 # Settings of one start of a run, not of the run.
 NOT_OF_A_RUN = ("output_dir", "resume_from_checkpoint", "log_with")
+# Settings that all phases of a training share; a process has one precision.
+OF_ALL_PHASES = (*NOT_OF_A_RUN, "mixed_precision")
 # Settings that may change when a run resumes from a checkpoint; a change of any other makes it another run.
 MAY_CHANGE = (
     "max_train_steps",
@@ -147,8 +155,6 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_settings(vars(self), _RULES)
-        if isinstance(self.validation_prompts, str):
-            raise NestedAdapterError("validation_prompts must be a list of prompts, got one string. Put it in a list.")
         if self.lr_warmup_steps >= self.max_train_steps:
             raise NestedAdapterError(
                 f"lr_warmup_steps {self.lr_warmup_steps} must be less than max_train_steps {self.max_train_steps}: "

@@ -41,6 +41,7 @@ class Run:
         injector: Injected into the UNet during the run.
         validation: For validation pictures.
         validation_dataset: For the paired loss; the training set if None.
+        phase: Number of the phase that the run is, for the log.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Run:
         injector: NestedInjector,
         validation: Validation,
         validation_dataset: Triplets | None = None,
+        phase: int | None = None,
     ) -> None:
         self._config = config
+        self._phase = {} if phase is None else {"phase": phase}
         self._settings = settings
         self._accelerator = accelerator
         self._validation = validation
@@ -81,7 +84,8 @@ class Run:
         if self._is_main:
             take_up(self._config, start)
             log = RunLog(self._config.folder / "log.jsonl", first)
-        with tqdm(total=stop, initial=first, desc="Training", disable=not self._is_main) as bar:
+        title = f"Phase {self._phase['phase']}" if self._phase else "Training"
+        with tqdm(total=stop, initial=first, desc=title, disable=not self._is_main) as bar:
             for step in range(first, stop):
                 rate = self._learner.learning_rate
                 with self._steps.span():
@@ -127,7 +131,7 @@ class Run:
         config = self._config
         is_last = done == config.max_train_steps
         if done % config.logging_steps == 0 or is_last:
-            row = {"step": done, "lr": rate, **self._measure()}
+            row = {**self._phase, "step": done, "lr": rate, **self._measure()}
             unsound = next((name for name, value in row.items() if not math.isfinite(value)), None)
             if unsound is not None:
                 raise self._diverged(f"{unsound} is {row[unsound]}", done)

@@ -28,7 +28,7 @@ from .resume import Start, find_start
 from .samples import SampleEncoder
 from .trackers import tracked, tracker_options
 
-_PATIENCE = 10.0  # seconds: workers of a killed run hold its lock until they notice
+PATIENCE = 10.0  # seconds: workers of a killed run hold its lock until they notice
 
 
 def train_adapter(
@@ -39,6 +39,8 @@ def train_adapter(
     config: TrainingConfig,
     validation_images: Sequence[Any] | None = None,
     validation_dataset: Triplets | None = None,
+    *,
+    phase: int | None = None,
 ) -> NestedAdapter:
     """Train an adapter in place, with the pipeline and the image encoder frozen.
 
@@ -53,6 +55,7 @@ def train_adapter(
         config: Settings of the run.
         validation_images: Subjects of the validation pictures, as paths or images.
         validation_dataset: Triplets for the paired loss that are not trained on; by default some of ``dataset``.
+        phase: Number for the log, if the run is one of several phases; see ``train_in_phases``.
 
     Returns:
         The adapter, with averaged weights if ``use_ema`` is set; also saved in ``output_dir``.
@@ -71,7 +74,9 @@ def train_adapter(
         encoder = _encoder(pipeline, image_encoder, adapter, positions, config, accelerator)
         injector = NestedInjector(inner_unet(pipeline))
         validation = Validation(pipeline, image_encoder, validation_images or (), injector)
-        run = Run(encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset)
+        run = Run(
+            encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset, phase
+        )
         with tracked(accelerator, config), _prepared(inner_unet(pipeline), injector, config.gradient_checkpointing):
             return run.train(start)
 
@@ -113,7 +118,7 @@ def _word_positions(
 
 def _held(config: TrainingConfig, accelerator: Any) -> AbstractContextManager[Any]:
     """The folder of the run, which the main process keeps for this run alone."""
-    return held(config.folder, "run", "output_dir", _PATIENCE) if accelerator.is_main_process else nullcontext()
+    return held(config.folder, "run", "output_dir", PATIENCE) if accelerator.is_main_process else nullcontext()
 
 
 def _encoder(
