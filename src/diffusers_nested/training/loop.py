@@ -147,7 +147,7 @@ class Run:
     def _measure(self) -> dict[str, float]:
         steps, seconds = self._steps.take()  # before the paired loss, which is not of a step
         times = torch.tensor([seconds, self._frozen.take()[1]], device=self._accelerator.device)
-        paired = self._paired.measure(self._learner.adapter)
+        paired = self._paired.measure(self._learner.module)
         measured = torch.cat([self._learner.take_mean_loss()[None], paired, times])
         loss, *losses, seconds, frozen = self._accelerator.reduce(measured, reduction="mean").tolist()
         pictures = steps * self._config.step_batch_size * self._accelerator.num_processes
@@ -157,16 +157,16 @@ class Run:
     def _save(self, done: int) -> None:
         self._learner.share_loss()
         self._check_finite(done)
-        if self._is_main:
-            state = {"step": done, "settings": self._settings, "learner": self._learner.state_dict()}
-            with self._learner.averaged() as adapter:
+        state = {"step": done, "settings": self._settings, "learner": self._learner.state_dict()}
+        with self._learner.averaged() as adapter:
+            if self._is_main:
                 save_checkpoint(self._config.folder, done, state, adapter)
-            limit_checkpoints(self._config.folder, self._config.checkpoints_total_limit)
+                limit_checkpoints(self._config.folder, self._config.checkpoints_total_limit)
         self._accelerator.wait_for_everyone()
 
     def _check_finite(self, done: int) -> None:
         """Raise if the run has diverged, before it overwrites what it had learned."""
-        losses = self._paired.measure(self._learner.adapter)
+        losses = self._paired.measure(self._learner.module)
         # finite weights may still be too large for a finite loss
         name = self._learner.first_not_finite() or first_not_finite({"the paired loss": losses})
         if name is not None:
@@ -182,10 +182,10 @@ class Run:
         )
 
     def _draw(self, done: int) -> None:
-        if self._is_main:
-            path = self._config.folder / "validation" / f"step-{done}.png"
-            with self._learner.averaged() as adapter:
-                self._validation.draw(path, adapter, self._config)
+        path = self._config.folder / "validation" / f"step-{done}.png"
+        with self._learner.averaged() as adapter:
+            if self._is_main:
+                self._validation.draw(path, adapter.to(self._accelerator.device), self._config)
         self._accelerator.wait_for_everyone()
 
     def _places(self, purpose: str, batch: int, size: int, batches: int = 1) -> Places:

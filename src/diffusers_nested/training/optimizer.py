@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from ..environment.engines import spreads_weights
 from ..errors import DependencyError, NestedAdapterError
 from .config import TrainingConfig
 
@@ -19,9 +20,10 @@ def check_optimizer(config: TrainingConfig) -> None:
     """Raise if the optimiser of these settings cannot work here.
 
     Raises:
-        NestedAdapterError: It needs CUDA.
+        NestedAdapterError: It needs CUDA, or cannot work on weights that are spread over processes.
         DependencyError: bitsandbytes is not installed.
     """
+    _check_spread(config)
     if not config.use_8bit_adam:
         return
     if not torch.cuda.is_available():
@@ -32,6 +34,15 @@ def check_optimizer(config: TrainingConfig) -> None:
     if find_spec("bitsandbytes") is None:
         raise DependencyError(
             "use_8bit_adam needs the package bitsandbytes, which is not installed. Run: pip install bitsandbytes"
+        )
+
+
+def _check_spread(config: TrainingConfig) -> None:
+    if spreads_weights() and (config.use_8bit_adam or config.mixed_precision == "fp16"):
+        setting = "use_8bit_adam" if config.use_8bit_adam else "mixed_precision='fp16'"
+        remedy = "Leave it out" if config.use_8bit_adam else "Use 'bf16'"
+        raise NestedAdapterError(
+            f"{setting} does not work with FSDP, which the launcher asks for. {remedy}, or launch without FSDP."
         )
 
 
