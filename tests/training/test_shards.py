@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import sharded_training
 from diffusers_nested import NestedAdapter, NestedAdapterError
 from diffusers_nested.environment.engines import frees_after_forward, spreads_weights
 from diffusers_nested.training import read_log
@@ -16,24 +15,24 @@ from diffusers_nested.training.checkpoints import load_checkpoint
 from same_states import same
 
 
-def test_two_processes_with_a_part_each_train_what_one_does(train, settings, tmp_path: Path):
+def test_two_processes_with_a_part_each_train_what_one_does(tmp_path: Path):
     path = os.pathsep.join(str(Path(__file__).parents[2] / part) for part in (".", "src", "tests"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "FSDP_"))}
     environment |= {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-m", "sharded_training", str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    alone = settings("alone", **{**sharded_training.SETTINGS, "train_batch_size": 4}, lr_warmup_steps=0)
-    expected = train(alone, sharded_training.triplets()).state_dict()
-    published = NestedAdapter.from_pretrained(tmp_path / "run").state_dict()
+    folders = [tmp_path / "run", tmp_path / "alone"]
+    assert [load_checkpoint(one / "checkpoint-2")["settings"]["processes"] for one in folders] == [2, 1]
+    published, expected = (NestedAdapter.from_pretrained(one).state_dict() for one in folders)
     torch.testing.assert_close(published, expected, rtol=1e-3, atol=1e-4)
-    logs = [read_log(folder / "log.jsonl")[-1] for folder in (tmp_path / "run", alone.folder)]
-    assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-4)
+    losses = [read_log(one / "log.jsonl")[-1]["loss"] for one in folders]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     # a checkpoint is that of whole weights: the parts of all processes
-    states = [load_checkpoint(folder / "checkpoint-2")["learner"] for folder in (tmp_path / "run", alone.folder)]
+    states = [load_checkpoint(one / "checkpoint-2")["learner"] for one in folders]
     for name in ("adapter", "optimizer", "average"):
         torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-3, atol=1e-4)
-    kept = NestedAdapter.from_pretrained(tmp_path / "run" / "checkpoint-2" / "adapter").state_dict()
+    kept = NestedAdapter.from_pretrained(folders[0] / "checkpoint-2" / "adapter").state_dict()
     assert not same(kept, states[0]["adapter"])  # but its average
 
 
