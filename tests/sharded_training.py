@@ -3,8 +3,8 @@
     python -m sharded_training FOLDER
 
 FOLDER/run has the former, which is also resumed, and must then have the same weights, bit for bit; FOLDER/alone has the
-latter. All are forks of one process: their imports are its own, and so is the tokenizer, which is trained, and not twice
-the same.
+latter. All are forks of one process: their imports are its own, and so is the tokenizer, which is trained, and differs
+from process to process.
 """
 
 import os
