@@ -44,7 +44,7 @@ class Learner:
         # its layers, so weights are numbered in the order of their names.
         self._parameters = [parameter for _, parameter in sorted(self.module.named_parameters())]
         # the average ignores what needs no gradient
-        self._parts = [own_part(parameter).requires_grad_(True) for parameter in self._parameters]
+        self._parts: list[Any] = [own_part(parameter).requires_grad_(True) for parameter in self._parameters]
         optimizer = make_optimizer(self._parameters, config, accelerator.device)
         self._schedule = self._schedule_from(0, optimizer)
         self.model, self._optimizer = self._prepared(optimizer)
@@ -57,7 +57,7 @@ class Learner:
         if not self._is_spread:
             return adapter.to(self._accelerator.device)
         copy = shard(adapter, self._accelerator.device)
-        adapter.to("cpu")
+        adapter.to("cpu")  # pyright: ignore[reportArgumentType]
         return copy
 
     def _prepared(self, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
@@ -123,7 +123,7 @@ class Learner:
             try:
                 yield self.adapter
             finally:
-                self.adapter.to("cpu")
+                self.adapter.to("cpu")  # pyright: ignore[reportArgumentType]
             return
         if self._average is None:
             yield self.adapter

@@ -23,7 +23,8 @@ def shard(adapter: NestedAdapter, device: torch.device) -> NestedAdapter:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    copy = deepcopy(adapter).to(device)
+    copy: Any = deepcopy(adapter)
+    copy.to(device)
     for tensor in (*copy.parameters(), *copy.buffers()):
         distributed.broadcast(tensor.detach(), 0)
     mesh, frees = init_device_mesh(device.type, (distributed.get_world_size(),)), frees_after_forward()
