@@ -3,7 +3,7 @@
     python benchmarks/table.py docs/results docs/speed.md
 
 ``<!-- speed: speed-512.json -->`` begins a table, ``<!-- /table -->`` ends it; ``flops``, ``launches``,
-``fewsteps``, ``storage``, ``vram``, ``ranks`` and ``training`` are the other kinds.
+``fewsteps``, ``storage``, ``vram``, ``ranks``, ``training`` and ``hours`` are the other kinds.
 """
 
 import json
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 _PLACE = re.compile(
-    r"(<!-- (speed|flops|launches|fewsteps|storage|vram|ranks|training): (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL
+    r"(<!-- (speed|flops|launches|fewsteps|storage|vram|ranks|training|hours): (\S+) -->\n).*?(<!-- /table -->)",
+    re.DOTALL,
 )
 _STEPS = (1, 4, 8)  # without guidance
 _GUIDED_STEPS = 30
@@ -147,6 +148,25 @@ def training_table(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def hours_table(results: Mapping[str, Any]) -> list[str]:
+    """GPU hours of a training, estimated from operations: a row for every resolution."""
+    pictures = results["pictures"] * results["epochs"]
+    rate = results["peak"] * results["utilisation"]
+    lines = [
+        f"{results['pictures']:,} pictures, {results['epochs']} epochs, {results['tokens']:,} subject tokens; "
+        f"{_percent(results['utilisation'])} of {results['peak']:g} TFLOP/s.",
+        "",
+        "| Picture | UNet and adapter | Tower, text encoders, VAE | In all | GPU hours |",
+        "|---|---|---|---|---|",
+    ]
+    for row in results["rows"]:
+        frozen = sum(row["frozen"].values())
+        hours = pictures * (row["step"] + frozen) / rate / 3600
+        counts = f"{row['step']:.1f} TFLOP | {frozen:.1f} TFLOP | {row['step'] + frozen:.1f} TFLOP"
+        lines.append(f"| {row['size']}² | {counts} | {round(hours, -1):,.0f} |")
+    return lines
+
+
 def peaks(results: Mapping[str, Any], row: Mapping[str, Any]) -> list[int]:
     """Bytes at the worst moment: with everything on the GPU; also with a VAE in float16; with one model at a time."""
     weights, decoding = results["weights"], results["decoding"]
@@ -178,6 +198,7 @@ _TABLES: Mapping[str, Callable[[Any], list[str]]] = {
     "vram": vram_table,
     "ranks": ranks_table,
     "training": training_table,
+    "hours": hours_table,
 }
 
 

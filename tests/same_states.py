@@ -1,6 +1,10 @@
 """Comparison of states of models and runs."""
 
+from pathlib import Path
+
 import torch
+
+from diffusers_nested.training import read_log
 
 
 def same(left, right) -> bool:
@@ -12,3 +16,8 @@ def same(left, right) -> bool:
     if isinstance(left, list | tuple):
         return len(left) == len(right) and all(map(same, left, right))
     return left == right
+
+
+def untimed(log: Path) -> list[dict[str, float]]:
+    """The rows of a log without what depends on a clock."""
+    return [{k: v for k, v in row.items() if k not in ("pictures_per_second", "frozen_share")} for row in read_log(log)]

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from accelerate.commands.config.config_args import load_config_from_file
 from diffusers import UNet2DConditionModel
 
 from diffusers_nested import NestedAdapter, miniature
 from diffusers_nested.backbones import BACKBONES
 from diffusers_nested.cli import train
-from diffusers_nested.training import TrainingConfig
+from diffusers_nested.training import TrainingConfig, read_phases
 from recipes.miniature.bundled import adapters as making
 from sd15 import sd15_unet
 from sdxl import sdxl_unet
@@ -58,7 +59,8 @@ def commands(folder: str) -> list[list[str]]:
 
 
 def test_nothing_is_left_out():
-    assert {*BASES, *MINIATURES} == set(FOLDERS) == {path.name for path in ROOT.iterdir() if path.is_dir()}
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"accelerate"}
+    assert {*BASES, *MINIATURES} == set(FOLDERS) == folders
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -158,3 +160,37 @@ def test_recipe_in_two_phases(folder: str):
         assert batches == {"humans": [32, 16], "pets": [128, 32]}[folder]
         steps = [-(-pictures * 100 // batch) for batch in batches]
         assert steps == [first.max_train_steps, second.max_train_steps]
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp2", "zero2"])
+def test_configuration_of_the_launcher(name: str):
+    """accelerate refuses a file with keys that it does not know."""
+    config = load_config_from_file(str(ROOT / "accelerate" / f"{name}.yaml"))
+    assert (config.num_machines, config.num_processes, config.mixed_precision) == (1, 8, "bf16")
+    assert config.distributed_type == ("MULTI_GPU" if name == "ddp" else "FSDP")
+    fsdp = config.fsdp_config
+    assert fsdp.get("fsdp_version") == (None if name == "ddp" else 2)
+    assert fsdp.get("fsdp_reshard_after_forward") == {"ddp": None, "fsdp2": True, "zero2": False}[name]
+
+
+def test_the_job_for_a_cluster_trains_as_the_script_does(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT.parent)
+    text = (ROOT / "humans" / "train.slurm").read_text(encoding="utf-8").replace("\\\n", " ")
+    (job,) = [shlex.split(line)[4] for line in text.splitlines() if line.startswith("srun ")]
+    words = shlex.split(job)
+    assert words[:4] == ["accelerate", "launch", "--config_file", "hub_configs/accelerate/ddp.yaml"]
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    arguments = parser.parse_args(words[words.index("train") + 1 :])
+    common = {name: getattr(arguments, name) for name in TrainingConfig.__dataclass_fields__}
+    own = {"output_dir", "train_batch_size", "checkpointing_steps"}
+    gpus = 8
+    for config, (count, other, settings) in zip(
+        read_phases(arguments.phases, **common), phases_of("humans"), strict=True
+    ):
+        assert gpus * config.train_batch_size == count * settings.train_batch_size
+        assert {k: v for k, v in vars(config).items() if k not in own} == {
+            k: v for k, v in vars(settings).items() if k not in own
+        }
+        for name in ("subject_token", "num_queries", "alpha", "image_encoder_name_or_path", "train_data_dir"):
+            assert getattr(arguments, name) == getattr(other, name)

@@ -148,6 +148,39 @@ def test_a_dry_run_counts_and_writes_nothing(
     assert not (data.parent / "run").exists()
 
 
+PHASES = """
+[[phase]]
+train_batch_size = 1
+
+[[phase]]
+resolution = 64
+max_train_steps = 3
+"""
+
+
+def test_phases(data: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("diffusers_nested.training.memory.count_step", lambda *_: 0)
+    file = data.parent / "phases.toml"
+    file.write_text(PHASES)
+    flags = ("--num_queries", "2", "--phases", str(file))
+    assert train(data, *flags, "--dry_run") == 0
+    titles = [line for line in capsys.readouterr().out.splitlines() if "Counted" in line]
+    assert titles[0].startswith("Phase 1. Counted for each GPU: batch 1, 32 pixels")
+    assert titles[1].startswith("Phase 2. Counted for each GPU: batch 2, 64 pixels")
+    file.write_text(PHASES.replace("resolution = 64\n", "").replace("3", "1"))
+    assert train(data, *flags) == 0
+    run = data.parent / "run"
+    assert [read_log(run / f"phase-{one}" / "log.jsonl")[-1]["phase"] for one in (1, 2)] == [1, 2]
+    assert NestedAdapter.from_pretrained(run).config["num_queries"] == 2
+
+
+def test_a_wrong_phase_is_told_before_models_are_loaded(data: Path, capsys: pytest.CaptureFixture):
+    file = data.parent / "phases.toml"
+    file.write_text(PHASES + "learning_rat = 1")
+    assert train(data, "--pretrained_model_name_or_path", "nowhere", "--phases", str(file)) == 2
+    assert "phase 2: unknown settings: learning_rat (learning_rate?)" in capsys.readouterr().err
+
+
 def test_a_dry_run_checks_the_captions(data: Path, capsys: pytest.CaptureFixture):
     assert train(data, "--subject_token", "dog", "--dry_run") == 2
     assert WORDS in capsys.readouterr().err

@@ -21,7 +21,7 @@ CAPTIONS = ["a photo of a person", "a watercolor of a person in the snow"]
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch):
     """Wait for no other run."""
-    monkeypatch.setattr("diffusers_nested.training.train._PATIENCE", 0)
+    monkeypatch.setattr("diffusers_nested.training.train.PATIENCE", 0)
 
 
 @pytest.fixture

@@ -64,6 +64,10 @@ def test_weights_by_their_numbers(pipeline, image_encoder, settings, monkeypatch
     assert found.total == found.frozen + 4 * trained
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert estimate_memory(pipeline, image_encoder, adapter, replace(config, use_ema=False)).buckets == trained
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    found = estimate_memory(pipeline, image_encoder, adapter, config)
+    assert (found.adapter, found.optimizer, found.average, found.buckets) == (1.5 * trained, trained, trained / 2, 0)
 
 
 @pytest.mark.usefixtures("weights_alone")

@@ -162,7 +162,7 @@ def test_paired_loss(objective, adapter, samples):
     paired = PairedLoss(objective, samples, Places(1, 0, len(samples.latents)))
     losses = paired.measure(adapter)
     assert torch.equal(paired.measure(adapter), losses)
-    row = paired_row(losses)
+    row = paired_row(losses.tolist())
     assert len({row["loss_right"], row["loss_wrong"], row["loss_none"]}) == 3
     assert row["gain_over_none"] == pytest.approx(row["loss_none"] - row["loss_right"])
     assert row["gain_over_wrong"] == pytest.approx(row["loss_wrong"] - row["loss_right"])

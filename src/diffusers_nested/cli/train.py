@@ -1,23 +1,20 @@
 """``diffusers-nested train``: a new adapter from a folder of triplets; flags as in diffusers' training scripts."""
 
 import argparse
-import inspect
-import re
 import sys
-import types
-import typing
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AdapterLoadError, NestedAdapterError
 from ..training import TrainingConfig
+from .train_memory import memory_tables
+from .train_settings import add_settings
 from .values import number_or_none, whole_or_none
 
 if TYPE_CHECKING:
     from ..adapter import NestedAdapter
-    from ..training import Memory
     from ..vision import ImageEncoder, ImageEncoders
 
 HELP = "Train an adapter; start it with `accelerate launch -m diffusers_nested.cli train` on GPUs."
@@ -110,22 +107,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="load and check everything, count the memory that a step needs on each GPU, and stop (default: no)",
     )
-    hints, described = typing.get_type_hints(TrainingConfig), _descriptions()
-    for field in fields(TrainingConfig):
-        settings = _argument(hints[field.name], field.default)
-        action = parser.add_argument(f"--{field.name}", required=field.default is MISSING, **settings)
-        action.help = _help(described.get(field.name, ""), field.default)  # here, as argparse adds to that of a switch
+    parser.add_argument(
+        "--phases",
+        type=Path,
+        help="TOML file with a table [[phase]] of settings for each of several phases, such as 512 pixels and then "
+        "1024; flags hold for all phases that do not say otherwise (default: one phase)",
+    )
+    add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Load everything, train, and save the adapter in ``output_dir``."""
+    configs = _configs(arguments)  # before anything takes its time
+
     import torch
     from diffusers import DiffusionPipeline
 
     from ..data import open_training_set
     from ..mechanisms import get_mechanism
-    from ..training import estimate_memory, train_adapter
-    from ..training.train import check_training
+    from ..training import train_adapter, train_in_phases
+    from ..training.optimizer import check_optimizer
+    from ..training.phases import check_phases
 
     get_mechanism(arguments.mechanism)
     if arguments.start_from is not None and arguments.pretrained_adapter_name_or_path is not None:
@@ -133,38 +135,31 @@ def run(arguments: argparse.Namespace) -> None:
             "--start_from begins a new adapter, --pretrained_adapter_name_or_path trains an earlier one on. Give one "
             "of them."
         )
-    config = TrainingConfig(**{field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)})
+    if arguments.phases is not None:
+        check_phases(configs)
+    for config in () if arguments.dry_run else configs:
+        check_optimizer(config)
     dataset = open_training_set(arguments.train_data_dir)
     pipeline = DiffusionPipeline.from_pretrained(arguments.pretrained_model_name_or_path)
     start = _start(arguments.start_from, pipeline.unet)
     encoder, named = _image_encoder(arguments.image_encoder_name_or_path, start)
-    torch.manual_seed(config.seed)
+    torch.manual_seed(configs[0].seed)
     adapter = _adapter(arguments, pipeline.unet, start, encoder, named)
+    given = (pipeline, encoder, adapter, dataset)
     if arguments.dry_run:
-        check_training(pipeline, encoder, adapter, dataset, config, arguments.validation_images)
-        sys.stdout.write(memory_table(estimate_memory(pipeline, encoder, adapter, config), config))
-        return
-    train_adapter(pipeline, encoder, adapter, dataset, config, arguments.validation_images)
+        sys.stdout.write(memory_tables(*given, configs, arguments.validation_images))
+    elif arguments.phases is None:
+        train_adapter(*given, configs[0], arguments.validation_images)
+    else:
+        train_in_phases(*given, configs, arguments.validation_images)
 
 
-def memory_table(memory: "Memory", config: TrainingConfig) -> str:
-    """What a run needs, a line for each part."""
-    checkpointing = "with" if config.gradient_checkpointing else "without"
-    parts = {
-        "frozen models": memory.frozen,
-        "adapter": memory.adapter,
-        "optimizer": memory.optimizer,
-        "average of the weights": memory.average,
-        "gradients of all processes": memory.buckets,
-        "a step": memory.step,
-        "in all": memory.total,
-    }
-    lines = [
-        f"Counted for each GPU: batch {config.train_batch_size}, {config.resolution} pixels, mixed precision "
-        f"{config.mixed_precision}, {checkpointing} gradient checkpointing; about 1 GB for CUDA comes on top.",
-        *(f"{name:<28}{size / 1e9:9.3f} GB" for name, size in parts.items() if size),
-    ]
-    return "\n".join(lines) + "\n"
+def _configs(arguments: argparse.Namespace) -> list[TrainingConfig]:
+    """The settings of each phase."""
+    from ..training import read_phases
+
+    settings = {field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)}
+    return [TrainingConfig(**settings)] if arguments.phases is None else read_phases(arguments.phases, **settings)
 
 
 def _start(name: str | None, unet: Any) -> "NestedAdapter | None":
@@ -256,30 +251,3 @@ def _check_features(wanted: Any, adapter: "NestedAdapter", name: str) -> None:
         raise NestedAdapterError(
             f"--image_features is {wanted!r}, but {name} reads {' '.join(reads)}. Leave it out, or start a new adapter."
         )
-
-
-def _descriptions() -> dict[str, str]:
-    """The description of each field in the docstring of ``TrainingConfig``."""
-    text = inspect.getdoc(TrainingConfig) or ""
-    listed = text.partition("Attributes:\n")[2].partition("\n\n")[0]
-    entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", listed, re.MULTILINE)
-    return {name: " ".join(words.replace("``", "").split()) for name, words in entries}
-
-
-def _help(description: str, default: Any) -> str:
-    """A flag's help, with its default."""
-    text = description.replace("%", "%%").removesuffix(".")
-    if default is MISSING:
-        return f"{text} (required)"
-    return f"{text} (default: {'none' if default in (None, ()) else default})"
-
-
-def _argument(hint: Any, default: Any) -> dict[str, Any]:
-    """Keywords for argparse to read a field of this type."""
-    kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType] or [hint]
-    settings: dict[str, Any] = {} if default is MISSING else {"default": default}
-    if kinds == [bool]:
-        return {**settings, "action": argparse.BooleanOptionalAction}
-    if typing.get_origin(hint) is Sequence:
-        return {**settings, "nargs": "*"}
-    return {**settings, "type": next(kind for kind in (float, int, str) if kind in kinds)}

@@ -11,10 +11,27 @@ from .config import TrainingConfig
 if TYPE_CHECKING:
     from .log import read_log
     from .memory import Memory, estimate_memory
+    from .phases import train_in_phases
+    from .phases_file import read_phases
     from .train import train_adapter
 
-__all__ = ["Memory", "TrainingConfig", "estimate_memory", "read_log", "train_adapter"]
-_MODULES = {"Memory": ".memory", "estimate_memory": ".memory", "read_log": ".log", "train_adapter": ".train"}
+__all__ = [
+    "Memory",
+    "TrainingConfig",
+    "estimate_memory",
+    "read_log",
+    "read_phases",
+    "train_adapter",
+    "train_in_phases",
+]
+_MODULES = {
+    "Memory": ".memory",
+    "estimate_memory": ".memory",
+    "read_log": ".log",
+    "read_phases": ".phases_file",
+    "train_adapter": ".train",
+    "train_in_phases": ".phases",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NestedAdapterError
-from ..files.rules import Rule, check_settings, number, one_of, whole
+from ..files.rules import FLAG, Rule, check_settings, number, one_of, whole
+
+
+def _are_prompts(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(one, str) for one in value)
 
 
 def _is_tracker(value: Any) -> bool:
@@ -28,24 +32,32 @@ _RULES: Mapping[str, Rule] = {
     "adam_beta2": _FRACTION,
     "adam_weight_decay": _NOT_NEGATIVE,
     "adam_epsilon": _POSITIVE,
+    "use_8bit_adam": FLAG,
     "max_grad_norm": _POSITIVE,
     "mixed_precision": one_of("no", "fp16", "bf16"),
+    "gradient_checkpointing": FLAG,
     "snr_gamma": _POSITIVE.or_none(),
     "proportion_empty_prompts": _FRACTION,
     "proportion_empty_captions": _FRACTION,
     "proportion_empty_images": _FRACTION,
+    "use_ema": FLAG,
     "ema_decay": _FRACTION,
     "seed": whole(0),
     "checkpointing_steps": whole(1),
     "checkpoints_total_limit": whole(1).or_none(),
     "validation_steps": whole(1),
+    "validation_prompts": Rule(_are_prompts, "a list of prompts"),
     "logging_steps": whole(1),
     "dataloader_num_workers": whole(0),
+    "cache_features": FLAG,
+    "cache_file": Rule(lambda value: isinstance(value, str | Path), "the path of a file").or_none(),
     "log_with": Rule(_is_tracker, "the name of one of accelerate's trackers, or a tracker").or_none(),
 }
 
 # Settings of one start of a run, not of the run.
 NOT_OF_A_RUN = ("output_dir", "resume_from_checkpoint", "log_with")
+# Settings that all phases of a training share; a process has one precision.
+OF_ALL_PHASES = (*NOT_OF_A_RUN, "mixed_precision")
 # Settings that may change when a run resumes from a checkpoint; a change of any other makes it another run.
 MAY_CHANGE = (
     "max_train_steps",
@@ -83,6 +95,7 @@ class TrainingConfig:
         adam_beta2: Second decay of AdamW.
         adam_weight_decay: Weight decay of AdamW.
         adam_epsilon: Epsilon of AdamW.
+        use_8bit_adam: Keep AdamW's moments in 8 bits to save memory; needs CUDA and the package bitsandbytes.
         max_grad_norm: Gradients are clipped to this norm.
         mixed_precision: ``"no"``, ``"fp16"`` or ``"bf16"``: dtype of the frozen models and of the adapter's
             computations; the adapter's weights stay in float32.
@@ -130,6 +143,7 @@ class TrainingConfig:
     adam_beta2: float = 0.999
     adam_weight_decay: float = 1e-2
     adam_epsilon: float = 1e-8
+    use_8bit_adam: bool = False
     max_grad_norm: float = 1.0
     mixed_precision: str = "no"
     gradient_checkpointing: bool = False
@@ -153,8 +167,6 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_settings(vars(self), _RULES)
-        if isinstance(self.validation_prompts, str):
-            raise NestedAdapterError("validation_prompts must be a list of prompts, got one string. Put it in a list.")
         if self.lr_warmup_steps >= self.max_train_steps:
             raise NestedAdapterError(
                 f"lr_warmup_steps {self.lr_warmup_steps} must be less than max_train_steps {self.max_train_steps}: "
@@ -173,3 +185,8 @@ class TrainingConfig:
     def folder(self) -> Path:
         """``output_dir`` as a path."""
         return Path(self.output_dir)
+
+    @property
+    def step_batch_size(self) -> int:
+        """Examples per process and optimiser step."""
+        return self.train_batch_size * self.gradient_accumulation_steps

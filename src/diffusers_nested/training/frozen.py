@@ -10,6 +10,7 @@ from ..backbones import backbone_of
 from ..errors import NestedAdapterError
 from ..pipelines.state import inner_unet
 from ..vision import ImageEncoder, ImageEncoders, read_images
+from .stopwatch import Stopwatch
 
 
 class FrozenModels:
@@ -22,6 +23,9 @@ class FrozenModels:
         device: Where to compute.
         dtype: Of the weights.
         features: Which features the adapter reads; see ``ImageEncoder``.
+
+    Attributes:
+        stopwatch: Measures the encoding of examples.
 
     Raises:
         NestedAdapterError: The UNet does not take plain latents, for example because it is made for inpainting.
@@ -44,6 +48,7 @@ class FrozenModels:
         self._feature_dim, self._features = feature_dim, features
         self._device = device
         self._dtype = dtype
+        self.stopwatch = Stopwatch(device)
         latents, channels = self._vae.config.latent_channels, self.unet.config.in_channels
         if latents != channels:
             raise NestedAdapterError(
@@ -61,9 +66,10 @@ class FrozenModels:
         """Pictures (B, 3, R, R) -> means of their latents in the UNet's scale, (B, C, r, r) in float32."""
         vae, config = self._vae, self._vae.config
         upcast = config.force_upcast and vae.dtype == torch.float16  # as in the pipelines: it overflows in fp16
-        _cast(vae, torch.float32 if upcast else self._dtype)
-        means = vae.encode(pixels.to(self._device, vae.dtype)).latent_dist.mode().float()
-        _cast(vae, self._dtype)
+        with self.stopwatch.span():
+            _cast(vae, torch.float32 if upcast else self._dtype)
+            means = vae.encode(pixels.to(self._device, vae.dtype)).latent_dist.mode().float()
+            _cast(vae, self._dtype)
         if getattr(config, "latents_mean", None) is not None:
             shape = (1, -1, 1, 1)
             mean, std = (torch.tensor(x, device=means.device) for x in (config.latents_mean, config.latents_std))
@@ -73,12 +79,13 @@ class FrozenModels:
     @torch.no_grad()
     def prompts(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Embeddings of captions (B, T, D) and their pooled embeddings (B, P); P may be 0."""
-        encoded = self.pipeline.encode_prompt(
-            prompt=list(captions),
-            device=self._device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=False,
-        )
+        with self.stopwatch.span():
+            encoded = self.pipeline.encode_prompt(
+                prompt=list(captions),
+                device=self._device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=False,
+            )
         return self.backbone.text(encoded)
 
     @torch.no_grad()
@@ -95,7 +102,8 @@ class FrozenModels:
         Raises:
             NestedAdapterError: The adapter needs another vision tower.
         """
-        features = read_images(self._tower, images, self._features)
+        with self.stopwatch.span():
+            features = read_images(self._tower, images, self._features)
         if features.shape[-1] != self._feature_dim:
             raise NestedAdapterError(
                 f"The image encoder gives features of width {features.shape[-1]}, the adapter reads "

@@ -24,6 +24,7 @@ from .objective import Objective
 from .paired import PairedLoss, paired_row
 from .resume import Start, take_up
 from .samples import SampleEncoder, Samples
+from .stopwatch import Stopwatch
 from .trackers import track
 from .validation import Validation
 
@@ -42,6 +43,7 @@ class Run:
         validation: For validation pictures.
         validation_dataset: For the paired loss; the training set if None.
         bare: What is left of dropped captions; None for nothing.
+        phase: Number of the phase that the run is, for the log.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class Run:
         validation: Validation,
         validation_dataset: Triplets | None = None,
         bare: BareCaptions | None = None,
+        phase: int | None = None,
     ) -> None:
         self._config = config
+        self._phase = {} if phase is None else {"phase": phase}
         self._settings = settings
         self._accelerator = accelerator
         self._validation = validation
@@ -68,6 +72,7 @@ class Run:
         held = self._feed.held(validation_dataset)
         places = self._places("paired", 0, len(held.latents))
         self._paired = PairedLoss(self._objective, held, places, accelerator.autocast)
+        self._steps, self._frozen = Stopwatch(accelerator.device), encoder.frozen.stopwatch
 
     def train(self, start: Start) -> NestedAdapter:
         """Take the remaining steps and save the adapter."""
@@ -76,14 +81,17 @@ class Run:
         first, stop = start.step, self._config.max_train_steps
         parts = self._config.gradient_accumulation_steps
         samples = self._feed.batches(first * parts, stop * parts)
+        self._frozen.take()  # what has been encoded so far is not of a step
         log = None
         if self._is_main:
             take_up(self._config, start)
             log = RunLog(self._config.folder / "log.jsonl", first)
-        with tqdm(total=stop, initial=first, desc="Training", disable=not self._is_main) as bar:
+        title = f"Phase {self._phase['phase']}" if self._phase else "Training"
+        with tqdm(total=stop, initial=first, desc=title, disable=not self._is_main) as bar:
             for step in range(first, stop):
                 rate = self._learner.learning_rate
-                self._learner.count(self._step(step, samples))
+                with self._steps.span():
+                    self._learner.count(self._step(step, samples))
                 self._between(step + 1, rate, log, bar)
                 bar.update()
         self._check_finite(stop)
@@ -125,7 +133,7 @@ class Run:
         config = self._config
         is_last = done == config.max_train_steps
         if done % config.logging_steps == 0 or is_last:
-            row = {"step": done, "lr": rate, **self._measure()}
+            row = {**self._phase, "step": done, "lr": rate, **self._measure()}
             unsound = next((name for name, value in row.items() if not math.isfinite(value)), None)
             if unsound is not None:
                 raise self._diverged(f"{unsound} is {row[unsound]}", done)
@@ -139,24 +147,28 @@ class Run:
             self._draw(done)
 
     def _measure(self) -> dict[str, float]:
-        paired = self._paired.measure(self._learner.adapter)
-        losses = torch.cat([self._learner.take_mean_loss()[None], paired])
-        loss, *rest = self._accelerator.reduce(losses, reduction="mean")
-        return {"loss": loss.item(), **paired_row(torch.stack(rest))}
+        steps, seconds = self._steps.take()  # before the paired loss, which is not of a step
+        times = torch.tensor([seconds, self._frozen.take()[1]], device=self._accelerator.device)
+        paired = self._paired.measure(self._learner.module)
+        measured = torch.cat([self._learner.take_mean_loss()[None], paired, times])
+        loss, *losses, seconds, frozen = self._accelerator.reduce(measured, reduction="mean").tolist()
+        pictures = steps * self._config.step_batch_size * self._accelerator.num_processes
+        speed = {"pictures_per_second": pictures / seconds, "frozen_share": frozen / seconds}
+        return {"loss": loss, **paired_row(losses), **speed}
 
     def _save(self, done: int) -> None:
         self._learner.share_loss()
         self._check_finite(done)
-        if self._is_main:
-            state = {"step": done, "settings": self._settings, "learner": self._learner.state_dict()}
-            with self._learner.averaged() as adapter:
+        state = {"step": done, "settings": self._settings, "learner": self._learner.state_dict()}
+        with self._learner.averaged() as adapter:
+            if self._is_main:
                 save_checkpoint(self._config.folder, done, state, adapter)
-            limit_checkpoints(self._config.folder, self._config.checkpoints_total_limit)
+                limit_checkpoints(self._config.folder, self._config.checkpoints_total_limit)
         self._accelerator.wait_for_everyone()
 
     def _check_finite(self, done: int) -> None:
         """Raise if the run has diverged, before it overwrites what it had learned."""
-        losses = self._paired.measure(self._learner.adapter)
+        losses = self._paired.measure(self._learner.module)
         # finite weights may still be too large for a finite loss
         name = self._learner.first_not_finite() or first_not_finite({"the paired loss": losses})
         if name is not None:
@@ -172,10 +184,10 @@ class Run:
         )
 
     def _draw(self, done: int) -> None:
-        if self._is_main:
-            path = self._config.folder / "validation" / f"step-{done}.png"
-            with self._learner.averaged() as adapter:
-                self._validation.draw(path, adapter, self._config)
+        path = self._config.folder / "validation" / f"step-{done}.png"
+        with self._learner.averaged() as adapter:
+            if self._is_main:
+                self._validation.draw(path, adapter.to(self._accelerator.device), self._config)
         self._accelerator.wait_for_everyone()
 
     def _places(self, purpose: str, batch: int, size: int, batches: int = 1) -> Places:

@@ -1,6 +1,7 @@
 """What a training step needs of a GPU, counted from shapes before anything is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from ..adapter import NestedAdapter
 from ..backbones import backbone_of
 from ..compat import without_content
+from ..environment.engines import spreads_weights
 from ..environment.processes import launched_processes
 from ..injection import NestedInjector
 from ..mechanisms import low_rank_parts
@@ -23,6 +25,7 @@ from .counted import CountedMemory
 from .fingerprint import DTYPES
 from .noise import Dropout, Noise
 from .objective import Objective
+from .optimizer import optimizer_bytes
 from .samples import Samples
 
 
@@ -30,10 +33,12 @@ from .samples import Samples
 class Memory:
     """Bytes that a run needs on each GPU.
 
+    If the launcher asks for FSDP, weights and gradients of a step are counted as if they were all there at a time.
+
     Attributes:
         frozen: Weights of the pipeline's models and of the vision tower.
         adapter: Weights of the adapter, in float32.
-        optimizer: AdamW's two moments.
+        optimizer: AdamW's two moments, in float32 or 8 bits.
         average: The running average of the weights.
         buckets: DistributedDataParallel's copy of the gradients.
         step: The most that is alive at a time in a step: activations, projected subjects and gradients.
@@ -89,13 +94,13 @@ def estimate_memory(
     encoded = pipeline.encode_prompt(prompt="", num_images_per_prompt=1, do_classifier_free_guidance=False)
     words, pooled = backbone.text(encoded)  # (1, T, D), (1, P)
     side = config.resolution // pipeline.vae_scale_factor
-    parts = list(zip(image_encoder.parts, each_of(adapter.image_features, len(image_encoder.parts)), strict=True))
+    read = list(zip(image_encoder.parts, each_of(adapter.image_features, len(image_encoder.parts)), strict=True))
     sizes = Sizes(
         (unet.config.in_channels, side, side),
         (words.shape[1], words.shape[2]),
         pooled.shape[1],
         # of several towers, one after another
-        (sum(part.count_of(one) for part, one in parts), max(part.width_of(one) for part, one in parts)),
+        (sum(part.count_of(one) for part, one in read), max(part.width_of(one) for part, one in read)),
     )
     width = torch.finfo(DTYPES[config.mixed_precision]).bits // 8
     towers = [part.model for part in image_encoder.parts]
@@ -103,12 +108,14 @@ def estimate_memory(
     frozen = width * sum(_count(model) for model in models)
     step = count_step(type(unet), unet.config, pipeline.scheduler, adapter.config, sizes, config)
     weights = 4 * sum(x.numel() for x in adapter.parameters())
+    spread, processes = spreads_weights(), launched_processes()
+    parts = processes if spread else 1
     return Memory(
         frozen,
-        weights + 4 * sum(x.numel() for x in adapter.buffers()),
-        2 * weights,
-        weights if config.use_ema else 0,
-        weights if launched_processes() > 1 else 0,
+        weights + 4 * sum(x.numel() for x in adapter.buffers()) + (-(-weights // parts) if spread else 0),
+        -(-optimizer_bytes([x.numel() for x in adapter.parameters()], config) // parts),
+        -(-weights // parts) if config.use_ema else 0,
+        weights if processes > 1 and not spread else 0,
         step,
     )
 
@@ -126,6 +133,17 @@ def count_step(
         sizes: Of an example.
         config: Settings of the run.
     """
+    with step_without_content(kind, unet_config, scheduler, adapter_config, sizes, config) as take:
+        with CountedMemory() as memory:
+            take()
+        return memory.bytes
+
+
+@contextmanager
+def step_without_content(
+    kind: type[Any], unet_config: Any, scheduler: Any, adapter_config: Any, sizes: Sizes, config: TrainingConfig
+) -> Iterator[Callable[[], None]]:
+    """Yield what takes a step, forward and backward, on tensors of the right shapes; see ``count_step``."""
     dtype = DTYPES[config.mixed_precision]
     with without_content():  # but for the dials, which are real
         unet = _made(kind, unet_config, dtype).requires_grad_(False).eval()
@@ -143,9 +161,8 @@ def count_step(
             Dropout(config.proportion_empty_prompts),
         )
         samples, drawn = _example(sizes, config.train_batch_size)
-        with torch.enable_grad(), CountedMemory() as memory:
-            _step(objective, adapter, samples, drawn, dtype)
-        return memory.bytes
+        with torch.enable_grad():
+            yield partial(_step, objective, adapter, samples, drawn, dtype)
 
 
 def _step(objective: Objective, adapter: NestedAdapter, samples: Samples, drawn: Noise, dtype: torch.dtype) -> None:

@@ -5,7 +5,7 @@ with fixed noise: with each example's own subject, with the next example's, and 
 signal.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -55,9 +55,9 @@ class PairedLoss:
             return self._objective.losses(self._samples, self._drawn).mean()
 
 
-def paired_row(losses: torch.Tensor) -> dict[str, float]:
+def paired_row(losses: Sequence[float]) -> dict[str, float]:
     """The three losses and their differences, by name; positive gains mean that the subject helps."""
-    right, wrong, none = losses.tolist()
+    right, wrong, none = losses
     return {
         "loss_right": right,
         "loss_wrong": wrong,

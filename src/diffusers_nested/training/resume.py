@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from ..files.limits import MAX_TOWERS
 from ..files.write_whole import write_whole
 from ..vision import numbered
 from .checkpoints import find_checkpoints, is_complete, load_checkpoint, tidy
-from .config import MAY_CHANGE, TrainingConfig
+from .config import MAY_CHANGE, NOT_OF_A_RUN, TrainingConfig
 from .folder import holds_adapter
 from .state_files import DamagedFileError
 
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 Changes = dict[str, tuple[Any, Any]]
 _GONE = "not there"
+_DEFAULTS = {one.name: one.default for one in fields(TrainingConfig) if one.name not in NOT_OF_A_RUN}
 _TOWERS = [numbered("image_encoder", number + 1) for number in range(MAX_TOWERS)]
 _MODELS = ("unet", "vae", "text_encoder", "text_encoder_2", *_TOWERS)
 
@@ -85,6 +86,8 @@ def check_same_run(checkpoint: Path, saved: dict[str, Any], given: dict[str, Any
     Raises:
         NestedAdapterError: Settings differ that may not, as they would change the steps; names all of them.
     """
+    # settings that are newer than the checkpoint
+    saved = {**{name: value for name, value in _DEFAULTS.items() if name in given}, **saved}
     precision = given["mixed_precision"]
     names = list(dict.fromkeys([*given, *saved]))
     pairs = {name: tuple(_value(one.get(name, _GONE), precision) for one in (saved, given)) for name in names}

@@ -25,11 +25,12 @@ from .fingerprint import DTYPES, settings_of
 from .frozen import FrozenModels
 from .loop import Run, Validation
 from .objective import reads_empty_image
+from .optimizer import check_optimizer
 from .resume import Start, find_start
 from .samples import SampleEncoder
 from .trackers import tracked, tracker_options
 
-_PATIENCE = 10.0  # seconds: workers of a killed run hold its lock until they notice
+PATIENCE = 10.0  # seconds: workers of a killed run hold its lock until they notice
 
 
 def train_adapter(
@@ -40,6 +41,8 @@ def train_adapter(
     config: TrainingConfig,
     validation_images: Sequence[Any] | None = None,
     validation_dataset: Triplets | None = None,
+    *,
+    phase: int | None = None,
 ) -> NestedAdapter:
     """Train an adapter in place, with the pipeline and the image encoder frozen.
 
@@ -54,6 +57,7 @@ def train_adapter(
         config: Settings of the run.
         validation_images: Subjects of the validation pictures, as paths or images.
         validation_dataset: Triplets for the paired loss that are not trained on; by default some of ``dataset``.
+        phase: Number for the log, if the run is one of several phases; see ``train_in_phases``.
 
     Returns:
         The adapter, with averaged weights if ``use_ema`` is set; also saved in ``output_dir``.
@@ -61,6 +65,7 @@ def train_adapter(
     Raises:
         NestedAdapterError: Something does not fit together; nothing has been trained then.
     """
+    check_optimizer(config)
     positions = check_training(pipeline, image_encoder, adapter, dataset, config, validation_images, validation_dataset)
     adapter.read_base(inner_unet(pipeline))  # of this one, as loading will take them from the pipeline's, too
     accelerator = _accelerator(config)
@@ -72,9 +77,8 @@ def train_adapter(
         injector = NestedInjector(inner_unet(pipeline))
         validation = Validation(pipeline, image_encoder, validation_images or (), injector)
         bare = _bare_captions(adapter, dataset, config, encoder)
-        run = Run(
-            encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset, bare
-        )
+        parts = (encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset)
+        run = Run(*parts, bare, phase)
         with tracked(accelerator, config), _prepared(inner_unet(pipeline), injector, config.gradient_checkpointing):
             return run.train(start)
 
@@ -130,7 +134,7 @@ def _bare_captions(
 
 def _held(config: TrainingConfig, accelerator: Any) -> AbstractContextManager[Any]:
     """The folder of the run, which the main process keeps for this run alone."""
-    return held(config.folder, "run", "output_dir", _PATIENCE) if accelerator.is_main_process else nullcontext()
+    return held(config.folder, "run", "output_dir", PATIENCE) if accelerator.is_main_process else nullcontext()
 
 
 def _encoder(

@@ -1,0 +1,75 @@
+"""An adapter whose weights are spread over processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusers_nested import NestedAdapter, NestedAdapterError
+from diffusers_nested.environment.engines import frees_after_forward, spreads_weights
+from diffusers_nested.training import read_log
+from diffusers_nested.training.checkpoints import load_checkpoint
+from same_states import same
+
+
+def test_two_processes_with_a_part_each_train_what_one_does(tmp_path: Path):
+    path = os.pathsep.join(str(Path(__file__).parents[2] / part) for part in (".", "src", "tests"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "FSDP_"))}
+    environment |= {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-m", "sharded_training", str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    folders = [tmp_path / "run", tmp_path / "alone"]
+    assert [load_checkpoint(one / "checkpoint-2")["settings"]["processes"] for one in folders] == [2, 1]
+    published, expected = (NestedAdapter.from_pretrained(one).state_dict() for one in folders)
+    torch.testing.assert_close(published, expected, rtol=1e-3, atol=1e-4)
+    losses = [read_log(one / "log.jsonl")[-1]["loss"] for one in folders]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    # a checkpoint is that of whole weights: the parts of all processes
+    states = [load_checkpoint(one / "checkpoint-2")["learner"] for one in folders]
+    for name in ("adapter", "optimizer", "average"):
+        torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-3, atol=1e-4)
+    kept = NestedAdapter.from_pretrained(folders[0] / "checkpoint-2" / "adapter").state_dict()
+    assert not same(kept, states[0]["adapter"])  # but its average
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}, True),
+        ({"ACCELERATE_USE_FSDP": "false", "FSDP_VERSION": "1"}, False),
+    ],
+)
+def test_the_launcher_says_how_weights_are_held(monkeypatch, environment, expected):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert spreads_weights() is expected
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert not spreads_weights()
+    assert frees_after_forward()
+    monkeypatch.setenv("FSDP_RESHARD_AFTER_FORWARD", "false")
+    assert not frees_after_forward()
+
+
+@pytest.mark.parametrize(
+    ("environment", "changes", "message"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, {}, "DeepSpeed.* Use FSDP2"),
+        ({"ACCELERATE_USE_FSDP": "true"}, {}, "version 1 of FSDP.*fsdp_version: 2"),
+        ({"FSDP_VERSION": "2"}, {"mixed_precision": "fp16"}, "'fp16' does not work with FSDP.*'bf16'"),
+        ({"FSDP_VERSION": "2"}, {"use_8bit_adam": True}, "use_8bit_adam does not work with FSDP"),
+    ],
+)
+def test_what_cannot_be_spread_is_refused(train, settings, monkeypatch, environment, changes, message):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"ACCELERATE_USE_FSDP": "true", **environment}.items():
+        monkeypatch.setenv(name, value)
+    config = settings(**changes)
+    with pytest.raises(NestedAdapterError, match=message):
+        train(config)
+    assert not config.folder.exists()
