@@ -30,7 +30,9 @@ def simple_attention(
 ) -> Tensor:
     """Cross-attention over the prompt's tokens and the subjects'; see ``Mechanism.attend``."""
     added = _added(query, key, subjects, attention_mask)
-    return F.scaled_dot_product_attention(query, _beside(key, [one.key for one in subjects]), _beside(value, [one.value for one in subjects]), added)
+    return F.scaled_dot_product_attention(
+        query, _beside(key, [one.key for one in subjects]), _beside(value, [one.value for one in subjects]), added
+    )
 
 
 def simple_weights(
