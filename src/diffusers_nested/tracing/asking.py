@@ -38,7 +38,7 @@ def check_step(record: CallRecord, step: int | None) -> None:
     """
     if step is None:
         return
-    kept = {key.step for key in record.kept.keys()} - {-1}
+    kept = {key.step for key in record.kept} - {-1}
     if not kept:
         raise NestedAdapterError(f"Step {step!r} was not kept apart from the others. Use trace(pipe, steps=True).")
     if step not in kept:
@@ -137,7 +137,7 @@ def of_head(x: Tensor, head: int | None, has_heads: bool) -> Tensor:
 def nothing_read(record: CallRecord, subject: TracedSubject, what: str) -> NestedAdapterError:
     """Why there is nothing of a subject: its mechanism has none of it, or it did not act."""
     name, word = subject.adapter.mechanism.name, subject.subject.token
-    if any(key.kind == "tokens" for key in record.kept.keys()):
+    if any(key.kind == "tokens" for key in record.kept):
         return NestedAdapterError(
             f"The subject {word!r} has no {what} here: it did not act in these layers or steps. Ask for others, and "
             "look at its scale, start and end."

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,16 +23,16 @@ def encoder_attention(encoder: nn.Module, features: Tensor) -> Tensor:
     Raises:
         NestedAdapterError: The encoder has no queries that read features.
     """
-    total, attentions = None, _attentions(encoder)
-    for query, key, heads in attentions:
-        with torch.no_grad(), _caught(query, key) as caught:
-            encoder(features)
-        q, k = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2) for x in caught)  # (B, L, H · d) -> (B, H, L, d)
-        weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1).mean(1)
-        weights = weights[..., : features.shape[1]]  # a resampler's queries also read each other
-        total = weights if total is None else total + weights
-    assert total is not None  # every encoder has a layer
-    return total / len(attentions)
+    attentions = _attentions(encoder)
+    with torch.no_grad(), _caught(*[module for query, key, _ in attentions for module in (query, key)]) as caught:
+        encoder(features)
+    found = []
+    for i, (_, _, heads) in enumerate(attentions):
+        # (B, L, H · d) -> (B, H, L, d)
+        query, key = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2) for x in caught[2 * i : 2 * i + 2])
+        weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1).mean(1)
+        found.append(weights[..., : features.shape[1]])  # a resampler's queries also read each other
+    return torch.stack(found).mean(0)
 
 
 def _attentions(encoder: nn.Module) -> list[tuple[nn.Module, nn.Module, int]]:
@@ -43,8 +44,8 @@ def _attentions(encoder: nn.Module) -> list[tuple[nn.Module, nn.Module, int]]:
     if isinstance(encoder, Resampler):
         return [(one.attn.to_q, one.attn.to_k, one.attn.heads) for one in model.layers]
     raise NestedAdapterError(
-        f"The adapter's encoder, {type(encoder).__name__}, has no queries that look at places of a photo. Adapters with "
-        "a Q-Former and IP-Adapter's plus files have them."
+        f"The adapter's encoder, {type(encoder).__name__}, has no queries that look at places of a photo. Adapters "
+        "with a Q-Former and IP-Adapter's plus files have them."
     )
 
 
@@ -52,9 +53,11 @@ def _attentions(encoder: nn.Module) -> list[tuple[nn.Module, nn.Module, int]]:
 def _caught(*modules: nn.Module) -> Iterator[list[Tensor]]:
     """The outputs of modules, in their order, once they have run."""
     caught: list[Tensor] = [torch.empty(0)] * len(modules)
-    hooks = []
-    for i, module in enumerate(modules):
-        hooks.append(module.register_forward_hook(lambda _, args, output, i=i: caught.__setitem__(i, output)))
+
+    def catch(i: int, module: nn.Module, args: Any, output: Tensor) -> None:
+        caught[i] = output
+
+    hooks = [module.register_forward_hook(partial(catch, i)) for i, module in enumerate(modules)]
     try:
         yield caught
     finally:

@@ -55,11 +55,9 @@ class Followed:
     def sheet(self) -> Image.Image:
         """The picture with the point, and the photos with the places that it reads."""
         cells = [self.marked(), *[self.overlay(i) for i in range(len(self.photos))]]
-        names = [
-            "the picture",
-            *[f"photo {i + 1}" if len(self.photos) > 1 else "the photo" for i in range(len(self.photos))],
-        ]
-        return sheet(f"What the marked point reads of the {self.word}", names, [("", cells)])
+        names = [f"photo {i + 1}" for i in range(len(self.photos))] if len(self.photos) > 1 else ["the photo"]
+        cells = list(zip(["the picture", *names], cells, strict=True))
+        return sheet(f"What the marked point reads of the {self.word}", [("", cells)])
 
 
 def follow(
@@ -94,7 +92,7 @@ def follow(
 def _places(record: CallRecord, layer: str | None) -> list[tuple[str | tuple[int, int], tuple[int, int], int]]:
     """What attention over tokens was kept of: a layer, or layers of a size; with the size, and how many layers."""
     paths = layers_of(record, layer)
-    apart = {key.place for key in record.kept.keys() if key.kind == "tokens" and isinstance(key.place, str)}
+    apart = {key.place for key in record.kept if key.kind == "tokens" and isinstance(key.place, str)}
     if apart:
         return [(path, record.sizes[path], 1) for path in paths]
     if len(paths) < len(record.sizes):

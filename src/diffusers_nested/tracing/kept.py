@@ -66,9 +66,9 @@ class Kept:
             if wanted(key):
                 yield key, mean.value.cpu()
 
-    def keys(self) -> list[Key]:
+    def __iter__(self) -> Iterator[Key]:
         """All keys."""
-        return list(self._means)
+        return iter(list(self._means))
 
     def clear(self) -> None:
         """Keep nothing."""

@@ -26,9 +26,12 @@ def picture_in(output: Any, number: int) -> Image.Image | None:
     pictures = _flat(found)
     if number >= len(pictures):
         return None
+    found = pictures[number]
+    if isinstance(found, Tensor) and found.shape[0] not in (1, 3):
+        return None  # latents
     try:
-        return to_pil(pictures[number])
-    except NestedAdapterError:  # latents, or a type that is none of a picture
+        return to_pil(found)
+    except NestedAdapterError:  # latents, or no picture at all
         return None
 
 

@@ -12,13 +12,14 @@ from torch import Tensor
 from ..errors import NestedAdapterError
 from ..images import to_pil
 
-CELL, GAP, TEXT = 224, 12, 26  # pixels of a sheet
-INK, PALE, PAPER = (40, 40, 48), (96, 96, 106), (255, 255, 255)
+CELL, GAP, TEXT, SMALL, LINE = 224, 12, 26, 22, 34  # pixels of a sheet
+INK, PAPER = (40, 40, 48), (255, 255, 255)
 # From nothing to most: black, violet, red, orange, light yellow; brightness rises all the way.
 _COLOURS = torch.tensor(
     [[0, 0, 12], [86, 20, 120], [205, 52, 78], [250, 150, 40], [255, 250, 190]], dtype=torch.float32
 )
 _HEAT = 0.75  # how much of the most intense heat covers the picture
+_BELOW = 0.7  # brightness of the picture below
 _LEAST = 256  # pixels of the longer side: smaller pictures are enlarged
 
 
@@ -30,7 +31,7 @@ def picture_of(given: Any, own: Image.Image | None) -> Image.Image:
     """
     if given is None and own is None:
         raise NestedAdapterError(
-            "The call returned no picture (it is still running, or its output_type is latent). Give one: overlay(image)."
+            "The call returned no picture (it still runs, or its output_type is latent). Give one: overlay(image)."
         )
     return to_pil(own if given is None else given)
 
@@ -47,7 +48,7 @@ def overlay(picture: Image.Image, values: Tensor) -> Image.Image:
     large = enlarged(picture)
     sized = F.interpolate(values.float()[None, None], (large.height, large.width), mode="bilinear")[0, 0]
     strength = (sized - sized.min()) / (sized.max() - sized.min()).clamp(min=1e-12)
-    below = torch.from_numpy(np.array(large.convert("L").convert("RGB"))).float() * 0.55
+    below = torch.from_numpy(np.array(large.convert("L").convert("RGB"))).float() * _BELOW
     part = _HEAT * strength.clamp(0, 1)[..., None]
     mixed = below * (1 - part) + heat(strength) * part
     return Image.fromarray(mixed.round().clamp(0, 255).to(torch.uint8).numpy())
@@ -65,7 +66,7 @@ def marked(picture: Image.Image, point: tuple[float, float], name: str = "") -> 
     large = enlarged(picture).copy()
     scale = large.width / picture.width
     x, y = point[0] * scale, point[1] * scale
-    draw, radius = ImageDraw.Draw(large), max(large.size) / 24
+    draw, radius = ImageDraw.Draw(large), max(large.size) / 18
     for colour, width in (((255, 255, 255), 0.4), ((220, 30, 60), 0.2)):
         box = (x - radius, y - radius, x + radius, y + radius)
         draw.ellipse(box, outline=colour, width=max(2, round(radius * width)))
@@ -75,38 +76,32 @@ def marked(picture: Image.Image, point: tuple[float, float], name: str = "") -> 
     return large
 
 
-def sheet(title: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Image.Image | None]]]) -> Image.Image:
-    """Pictures in rows, each below its label, under the headings of their columns.
+Cell = tuple[str, Image.Image]  # a caption and a picture
+
+
+def sheet(title: str, rows: Sequence[tuple[str, Sequence[Cell]]]) -> Image.Image:
+    """Pictures in rows, each below its caption.
 
     Args:
         title: A sentence above all, broken into lines.
-        columns: A heading for each column, or none at all.
-        rows: A label, which may be empty, and pictures; None leaves a cell empty.
+        rows: A label, which may be empty, and captions with their pictures.
     """
-    count = max([len(columns), *[len(cells) for _, cells in rows]])
-    width = count * (CELL + GAP) + GAP
+    width = max(len(cells) for _, cells in rows) * (CELL + GAP) + GAP
     above = _lines(title, width, TEXT + 4)
     labels = [_lines(label, width, TEXT) if label else [] for label, _ in rows]
-    headings = [_lines(one, CELL + GAP, TEXT - 4) for one in columns]
-    head = max([len(lines) for lines in headings], default=0)
-    line = round(TEXT * 1.4)
-    height = (len(above) + head) * line + sum(len(one) * line + CELL + GAP for one in labels) + 2 * GAP
+    captions = [[_lines(caption, CELL + 2 * GAP, SMALL) for caption, _ in cells] for _, cells in rows]
+    heads = [max(map(len, lines)) for lines in captions]
+    height = LINE * (len(above) + sum(map(len, labels)) + sum(heads)) + len(rows) * (CELL + GAP) + 2 * GAP
     image = Image.new("RGB", (width, height), PAPER)
-    top = _write(image, above, GAP, GAP, TEXT + 4, line)
-    for j, lines in enumerate(headings):
-        _write(image, lines, _left(j) + CELL // 2, top + (head - len(lines)) * line, TEXT - 4, line, centred=True)
-    top += head * line
-    for lines, (_, cells) in zip(labels, rows, strict=True):
-        top = _write(image, lines, GAP, top, TEXT, line)
-        for j, cell in enumerate(cells):
-            if cell is not None:
-                image.paste(_fitted(cell), (_left(j), top))
-        top += CELL + GAP
+    top = _write(image, above, GAP, GAP, TEXT + 4)
+    for label, head, lines, (_, cells) in zip(labels, heads, captions, rows, strict=True):
+        top = _write(image, label, GAP, top, TEXT)
+        for j, (caption, (_, picture)) in enumerate(zip(lines, cells, strict=True)):
+            left = GAP + j * (CELL + GAP)
+            _write(image, caption, left, top + (head - len(caption)) * LINE, SMALL)
+            image.paste(_fitted(picture), (left, top + head * LINE))
+        top += head * LINE + CELL + GAP
     return image
-
-
-def _left(column: int) -> int:
-    return GAP + column * (CELL + GAP)
 
 
 def _fitted(picture: Image.Image) -> Image.Image:
@@ -119,12 +114,12 @@ def _fitted(picture: Image.Image) -> Image.Image:
     return cell
 
 
-def _write(image: Image.Image, lines: list[str], x: int, top: int, size: int, line: int, centred: bool = False) -> int:
+def _write(image: Image.Image, lines: list[str], x: int, top: int, size: int) -> int:
     """Write lines, and give the place below them."""
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(size)
     for i, text in enumerate(lines):
-        draw.text((x, top + i * line + line // 2), text, INK, font, anchor="mm" if centred else "lm")
-    return top + len(lines) * line
+        draw.text((x, top + i * LINE + LINE // 2), text, INK, font, anchor="lm")
+    return top + len(lines) * LINE
 
 
 def _lines(text: str, width: int, size: int) -> list[str]:

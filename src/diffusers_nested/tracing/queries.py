@@ -59,16 +59,13 @@ class Queries:
         order = list(range(len(self)))
         if self.read is not None:
             order = self.read[photo].argsort(descending=True, stable=True).tolist()
-        cells = [enlarged(self.photos[photo].shown()), *[self.overlay(one, photo) for one in order[:count]]]
-        names = ["the photo", *[self._named(one, photo) for one in order[:count]]]
-        rows = [
-            (", ".join(names[i : i + _COLUMNS]) if False else "", cells[i : i + _COLUMNS])
-            for i in range(0, len(cells), _COLUMNS)
-        ]
-        return sheet(f"Where on the photo of the {self.word} its learned queries look", names[:_COLUMNS], rows)
+        cells = [("the photo", enlarged(self.photos[photo].shown()))]
+        cells += [(self._named(one, photo), self.overlay(one, photo)) for one in order[:count]]
+        rows = [("", cells[i : i + _COLUMNS]) for i in range(0, len(cells), _COLUMNS)]
+        return sheet(f"Where on the photo of the {self.word} the learned queries look", rows)
 
     def _named(self, query: int, photo: int) -> str:
-        return f"query {query}" if self.read is None else f"query {query}, read {self.read[photo, query]:.0%}"
+        return f"query {query}" if self.read is None else f"query {query}, {self.read[photo, query]:.0%} of reading"
 
 
 def queries_of(record: CallRecord, subject: str | None, picture: int) -> Queries:
