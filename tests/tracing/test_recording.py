@@ -113,7 +113,8 @@ def test_raised_words_values_and_tokens_equal_the_formula(loaded_of, inputs_of, 
         inside.word_map("pet").map.flatten(), torch.stack(words).unflatten(0, (16, -1)).mean(1), atol=1e-6
     )
     assert torch.allclose(inside.values().values.flatten(0, 1), torch.stack(values), atol=1e-5)
-    expected = torch.stack(read).unflatten(0, (16, -1)).mean(1)
+    expected = (torch.stack(read) * torch.stack(words)[:, None]).unflatten(0, (16, -1)).sum(1)
+    expected = expected / expected.sum(1, keepdim=True)  # the heads' parts by what the word gets in each
     for x, y in ((0, 0), (7, 3), (15, 15)):  # 4 pixels for each place
         found = inside.follow((x, y)).tokens.flatten()
         assert torch.allclose(found, expected[y // 4 * 4 + x // 4], atol=1e-6)
@@ -146,7 +147,7 @@ def test_pictures_of_several_prompts_that_are_not_square(loaded_of):
     maps = [inside.word_map("a", picture=i).map for i in range(4)]
     assert all(one.shape == (8, 16) for one in maps) and len({one.numpy().tobytes() for one in maps}) == 4
     assert inside.word_map("king", picture=2).positions == (5,)
-    with pytest.raises(PromptTokenError, match="'king' is not in the prompt. prompt is read as: 0:<"):
+    with pytest.raises(PromptTokenError, match=r"'king' is not in the prompt\. prompt is read as: 0:<"):
         inside.word_map("king", picture=1)
     assert inside.follow((31, 15), picture=3).word == "king"
     with pytest.raises(NestedAdapterError, match="32 x 16 pixels"):

@@ -21,7 +21,7 @@ class Followed:
     Attributes:
         word: The subject's word.
         point: (x, y) in pixels of the picture.
-        tokens: (photos, N), the nested attention over the subject's tokens; they sum to 1.
+        tokens: (photos, N), the part of each token in all that the point reads of the subject; they sum to 1.
         photos: For each photo, the maps of the encoder's queries, one for each token.
         picture: The picture that the call returned; None if it returned none.
     """
@@ -40,17 +40,16 @@ class Followed:
         """The places as heat on a photo."""
         return overlay(self.photos[photo].shown(), self.places(photo))
 
-    def marked(self, image: Image.Image | None = None, name: str = "") -> Image.Image:
+    def marked(self, image: Image.Image | None = None) -> Image.Image:
         """The picture with a ring around the point.
 
         Args:
-            image: Another picture than the call's.
-            name: A letter in the ring.
+            image: Another picture than the call's, of the same size.
 
         Raises:
             NestedAdapterError: The call returned no picture, and none is given.
         """
-        return marked(picture_of(image, self.picture), self.point, name)
+        return marked(picture_of(image, self.picture), {"": self.point})
 
     def sheet(self) -> Image.Image:
         """The picture with the point, and the photos with the places that it reads."""
@@ -74,18 +73,21 @@ def follow(
     check_step(record, step)
     x, y = _part_of(record, point, picture)
     slot, traced = subject_of(record, subject, picture)
-    total, count = torch.zeros(1), 0
+    total = torch.zeros(1)
     for place, size, times in _places(record, layer):
         tokens = mean_of(record, "tokens", place, picture, slot, step)  # (S, N) or (H, S, N)
         if tokens is not None:
             query = int(y * size[0]) * size[1] + int(x * size[1])
             total = total + times * of_head(tokens[..., query, :], head, tokens.ndim == 3)
-            count += times
-    if not count:
+    if not total.any():
         raise nothing_read(record, traced, "attention over its tokens")
     photos = photo_maps(traced)
     return Followed(
-        traced.subject.token, point, (total / count).unflatten(0, (len(photos), -1)), photos, record.picture(picture)
+        traced.subject.token,
+        point,
+        (total / total.sum()).unflatten(0, (len(photos), -1)),
+        photos,
+        record.picture(picture),
     )
 
 

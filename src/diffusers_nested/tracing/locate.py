@@ -63,3 +63,13 @@ def matching(paths: Sequence[str], wanted: str) -> list[str]:
 
 def _begins(path: str, wanted: object) -> bool:
     return isinstance(wanted, str) and bool(wanted) and f"{path}.".startswith(f"{wanted.rstrip('.')}.")
+
+
+def layer_name(path: str) -> str:
+    """A path in words, counted from 1: "up 2, layer 3", or "up 2, layer 3.10" for the tenth of a transformer."""
+    block, _, rest = path.partition(".attentions.")
+    number, _, depth = rest.removesuffix(".attn2").partition(".transformer_blocks.")
+    place, _, which = block.partition("_block")
+    which = which.removeprefix("s.")
+    first = "middle" if place == "mid" else f"{place} {int(which) + 1}"
+    return f"{first}, layer {int(number) + 1}" + ("" if depth in ("", "0") else f".{int(depth) + 1}")

@@ -74,7 +74,8 @@ def _subject(record: CallRecord, picture: int, slot: int) -> dict[str, Any]:
     entropies = [float(x) for _, x in record.kept.read(lambda k: k.kind == "token_entropy" and k[2:4] == mine)]
     if not tokens:
         return {}
-    mean = torch.stack(tokens).mean(0)
+    mean = torch.stack(tokens).sum(0)
+    mean = mean / mean.sum().clamp(min=1e-12)
     most = mean.topk(min(_MOST, len(mean)))
     pairs = zip(most.indices.tolist(), most.values.tolist(), strict=True)
     return {

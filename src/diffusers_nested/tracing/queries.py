@@ -23,7 +23,8 @@ class Queries:
     Attributes:
         word: The subject's word.
         photos: For each photo, the maps of all queries.
-        read: (photos, N), how much of the nested attention the token of each query gets; None if it was not recorded.
+        read: (photos, N), the part of each query's token in all that the picture reads of the subject; None if that
+            was not recorded.
     """
 
     word: str
@@ -62,10 +63,11 @@ class Queries:
         cells = [("the photo", enlarged(self.photos[photo].shown()))]
         cells += [(self._named(one, photo), self.overlay(one, photo)) for one in order[:count]]
         rows = [("", cells[i : i + _COLUMNS]) for i in range(0, len(cells), _COLUMNS)]
-        return sheet(f"Where on the photo of the {self.word} the learned queries look", rows)
+        title = f"Where on the photo the learned queries look, and their part in what is read of the {self.word}"
+        return sheet(title if self.read is not None else title.partition(",")[0], rows)
 
     def _named(self, query: int, photo: int) -> str:
-        return f"query {query}" if self.read is None else f"query {query}, {self.read[photo, query]:.0%} of reading"
+        return f"query {query}" if self.read is None else f"query {query}: {self.read[photo, query]:.0%}"
 
 
 def queries_of(record: CallRecord, subject: str | None, picture: int) -> Queries:
@@ -76,5 +78,6 @@ def queries_of(record: CallRecord, subject: str | None, picture: int) -> Queries
     found = record.kept.read(lambda key: key.kind == "tokens" and (key.picture, key.slot) == (picture, slot))
     # (S, N) or (H, S, N), of one photo after another
     kept = [tokens.flatten(0, -2).mean(0) for _, tokens in found]
-    read = torch.stack(kept).mean(0).unflatten(0, (len(photos), -1)) if kept else None
+    total = torch.stack(kept).sum(0) if kept else torch.zeros(1)
+    read = (total / total.sum()).unflatten(0, (len(photos), -1)) if total.any() else None
     return Queries(traced.subject.token, photos, read)
