@@ -57,7 +57,7 @@ def value_sheet(trace: Trace, subject: str | None = None, picture: int = 0) -> I
     if failed is not None and len(cells) < 2:
         raise failed
     word = trace.values(subject=subject, picture=picture).word if subject is None else subject
-    title = f'What each place reads at the word "{word}", by layer: like colours are like values'
+    title = f'What each place reads at the word "{word}" in some layers. Like colours: like values. Grey: no difference'
     return sheet(title, _rows(cells))
 
 
