@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 HELP = "Show where a picture looks for the words of its prompt, and what it reads of the photos, as pictures."
 OUTPUT = Path("trace")
 WORDS = 11  # by default on a sheet, beside the picture
+_LARGE = 100_000  # bytes of a picture's file, from which on 256 colours do
 _SMALL = frozenset(["a", "an", "the", "of", "on", "in", "at", "to", "and", "or", "with", "by", "for", "from"])
 
 logger = logging.getLogger(__name__)
@@ -131,10 +132,13 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
 def _png(sheet: "Image.Image") -> bytes:
     from PIL import Image
 
-    # a third of the size, and no difference that an eye would see
-    few = sheet.quantize(256)
-    file = io.BytesIO()
-    sheet.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG).save(file, "PNG", optimize=True)
+    for few in (False, True):
+        file = io.BytesIO()
+        if few:
+            sheet = sheet.quantize(palette=sheet.quantize(256), dither=Image.Dither.FLOYDSTEINBERG)
+        sheet.save(file, "PNG", optimize=True)
+        if file.tell() <= _LARGE:
+            break
     return file.getvalue()
 
 
