@@ -119,7 +119,7 @@ def test_raised_words_values_and_tokens_equal_the_formula(loaded_of, inputs_of, 
         found = inside.follow((x, y)).tokens.flatten()
         assert torch.allclose(found, expected[y // 4 * 4 + x // 4], atol=1e-6)
     entropy = -(torch.stack(read) * torch.stack(read).log()).sum(1).mean()
-    assert inside.numbers()["subjects"]["pet"]["entropy"] == pytest.approx(float(entropy.detach()), abs=1e-5)
+    assert inside.numbers()["subjects"][0]["entropy"] == pytest.approx(float(entropy.detach()), abs=1e-5)
 
 
 def test_memory_does_not_grow_with_the_steps(loaded_of):
@@ -249,3 +249,20 @@ def test_a_compiled_unet_is_refused(loaded_of):
     pipeline.unet.mid_block.compile(backend="eager")
     with pytest.raises(NestedAdapterError, match="The UNet is compiled"):
         trace(pipeline)
+
+
+def test_points_to_follow_lie_where_a_subject_acts(loaded_of):
+    pipeline, left = loaded_of(XL), np.zeros((16, 16), np.float32)
+    left[:, :8] = 1
+    people = [Subject(photo(i), token="person", adapter_name="person", mask=m) for i, m in ((1, left), (2, 1 - left))]
+    with trace(pipeline) as inside:
+        XL.run(pipeline, nested_adapter_image=people, num_inference_steps=1)
+    points = [inside.points(2, subject=i) for i in (0, 1)]
+    assert all(x < 8 for x, _ in points[0]) and all(x > 8 for x, _ in points[1])
+    for i, (first, second) in enumerate(points):
+        assert max(abs(first[0] - second[0]), abs(first[1] - second[1])) >= 2
+        assert inside.follow(first, subject=i).tokens.sum() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(NestedAdapterError, match="at the words person, person. Give one of these words, or the subj"):
+        inside.points()
+    with pytest.raises(NestedAdapterError, match="did not act at this place"):
+        inside.follow(points[0][0], subject=1)

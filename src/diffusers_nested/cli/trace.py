@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     with trace(pipeline, layers=arguments.layers) as inside:
         (picture,) = draw(pipeline, arguments, images)
-    subjects = list(inside.numbers()["subjects"])
+    subjects = [one["word"] for one in inside.numbers()["subjects"]]
     sheets = {"picture": _enlarged(picture), **dict(_sheets(inside, words, subjects, arguments.at))}
     files = {f"{name}.png": _png(sheet) for name, sheet in sheets.items()}
     files["numbers.json"] = (json.dumps(inside.numbers(), indent=1, ensure_ascii=False) + "\n").encode()
@@ -77,12 +77,11 @@ def _sheets(
     from ..tracing import follow_sheet, value_sheet, word_sheet
 
     yield "words", word_sheet(inside, words)
-    for word in subjects:
-        end = f"-{_file_name(word)}" if len(subjects) > 1 else ""
+    for number, end in enumerate(_endings(subjects)):
         made: dict[str, Callable[[], Image.Image]] = {
-            "values": lambda word=word: value_sheet(inside, word),
-            "follow": lambda word=word: follow_sheet(inside, points, word),
-            "queries": lambda word=word: inside.queries(subject=word).sheet(),
+            "values": lambda number=number: value_sheet(inside, number),
+            "follow": lambda number=number: follow_sheet(inside, points, number),
+            "queries": lambda number=number: inside.queries(subject=number).sheet(),
         }
         for name, make in made.items():
             try:
@@ -148,8 +147,9 @@ def _enlarged(picture: "Image.Image") -> "Image.Image":
     return enlarged(picture)
 
 
-def _file_name(word: str) -> str:
-    return re.sub(r"\W+", "-", word).strip("-") or "subject"
+def _endings(words: Sequence[str]) -> list[str]:
+    """What the names of the subjects' files end in: nothing for a single subject."""
+    return ["-" + (re.sub(r"\W+", "-", word).strip("-") or "subject") for word in words] if len(words) > 1 else [""]
 
 
 def _point(text: str) -> tuple[float, float]:

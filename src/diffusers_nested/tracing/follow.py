@@ -8,10 +8,12 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import NestedAdapterError
+from ..injection.word_maps import resized
 from .asking import check_picture, check_step, layers_of, mean_of, nothing_read, of_head, subject_of
-from .photos import PhotoMaps, photo_maps
+from .photos import PhotoMaps, photo_at, photo_maps
 from .pictures import marked, overlay, picture_of, sheet
 from .record import CallRecord
+from .word_map import word_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +36,11 @@ class Followed:
 
     def places(self, photo: int = 0) -> Tensor:
         """Where on a photo the point reads: Σₙ token n · map of query n, (height, width) of the reduced photo."""
-        return self.photos[photo].placed(self.tokens[photo])
+        return photo_at(self.photos, photo).placed(self.tokens[photo])
 
     def overlay(self, photo: int = 0) -> Image.Image:
         """The places as heat on a photo."""
-        return overlay(self.photos[photo].shown(), self.places(photo))
+        return overlay(photo_at(self.photos, photo).shown(), self.places(photo))
 
     def marked(self, image: Image.Image | None = None) -> Image.Image:
         """The picture with a ring around the point.
@@ -62,7 +64,7 @@ class Followed:
 def follow(
     record: CallRecord,
     point: tuple[float, float],
-    subject: str | None,
+    subject: str | int | None,
     picture: int,
     layer: str | None,
     step: int | None,
@@ -91,6 +93,38 @@ def follow(
     )
 
 
+def telling_points(
+    record: CallRecord, count: int, subject: str | int | None, picture: int
+) -> list[tuple[float, float]]:
+    """See ``Trace.points``."""
+    check_picture(record, picture)
+    slot, traced = subject_of(record, subject, picture)
+    word = word_map(record, traced.subject.token_indices or traced.subject.token, picture, None, None, None)
+    reached = torch.zeros_like(word.map)
+    for place, size, _ in _places(record, None):
+        tokens = mean_of(record, "tokens", place, picture, slot)
+        if tokens is not None:  # (S, N) or (H, S, N) -> (S,)
+            amount = of_head(tokens.sum(-1), None, tokens.ndim == 3).reshape(1, 1, *size)
+            reached = reached + resized(amount, tuple(reached.shape))[0, 0]
+    if not reached.any():
+        raise nothing_read(record, traced, "attention over its tokens")
+    (width, height), (h, w) = _pixels(record, picture), word.map.shape
+    found = peaks(word.map.masked_fill(reached <= 0, -1.0), count)
+    return [((x + 0.5) / w * width, (y + 0.5) / h * height) for x, y in found]
+
+
+def peaks(values: Tensor, count: int) -> list[tuple[int, int]]:
+    """The columns and rows of the largest values (h, w) that are at least a fifth of the map apart."""
+    height, width = values.shape
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    left, found = values.clone(), []
+    while len(found) < count and left.max() >= 0:
+        y, x = divmod(int(left.argmax()), width)
+        found.append((x, y))
+        left[((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 < 0.2**2] = -1.0
+    return found
+
+
 def _places(record: CallRecord, layer: str | None) -> list[tuple[str | tuple[int, int], tuple[int, int], int]]:
     """What attention over tokens was kept of: a layer, or layers of a size; with the size, and how many layers."""
     paths = layers_of(record, layer)
@@ -108,9 +142,7 @@ def _places(record: CallRecord, layer: str | None) -> list[tuple[str | tuple[int
 
 def _part_of(record: CallRecord, point: tuple[float, float], picture: int) -> tuple[float, float]:
     """The point as fractions of width and height, below 1."""
-    own = record.picture(picture)
-    factor = record.pipeline.vae_scale_factor
-    width, height = (record.size[1] * factor, record.size[0] * factor) if own is None else own.size
+    width, height = _pixels(record, picture)
     try:
         x, y = (float(one) for one in point)
     except (TypeError, ValueError):
@@ -121,3 +153,10 @@ def _part_of(record: CallRecord, point: tuple[float, float], picture: int) -> tu
             "left corner."
         )
     return x / width, y / height
+
+
+def _pixels(record: CallRecord, picture: int) -> tuple[int, int]:
+    """Width and height of a picture, which may have been left as latents."""
+    own = record.picture(picture)
+    factor = record.pipeline.vae_scale_factor
+    return (record.size[1] * factor, record.size[0] * factor) if own is None else own.size

@@ -27,7 +27,7 @@ def numbers(record: CallRecord, picture: int) -> dict[str, Any]:
         "steps": record.steps,
         "attention_of_the_prompt": _named_shares(names, mean),
         "entropy_of_the_prompt": sum(entropies.values()) / len(entropies),
-        "subjects": {one.subject.token: _subject(record, picture, slot) for slot, one in enumerate(subjects)},
+        "subjects": [{"word": one.subject.token, **_subject(record, picture, i)} for i, one in enumerate(subjects)],
         "layers": {
             path: {"start": float(shares[0]), "entropy": entropies[path], "map": list(record.sizes[path])}
             for path, shares in by_layer.items()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import NestedAdapterError
 from .asking import check_picture, subject_of
-from .photos import PhotoMaps, photo_maps
+from .photos import PhotoMaps, photo_at, photo_maps
 from .pictures import enlarged, overlay, sheet
 from .record import CallRecord
 
@@ -37,7 +37,7 @@ class Queries:
 
     def maps(self, photo: int = 0) -> Tensor:
         """The maps over the patches that the first vision tower sees, (N, h, w); float32 on the CPU."""
-        return self.photos[photo].parts[0][1]
+        return photo_at(self.photos, photo).parts[0][1]
 
     def overlay(self, query: int, photo: int = 0) -> Image.Image:
         """One query's map as heat on a photo.
@@ -47,7 +47,7 @@ class Queries:
         """
         if not isinstance(query, int) or not 0 <= query < len(self):
             raise NestedAdapterError(f"There is no query {query!r}: the encoder has {len(self)}, counted from 0.")
-        maps = self.photos[photo]
+        maps = photo_at(self.photos, photo)
         return overlay(maps.shown(), maps.placed(torch.eye(len(self))[query]))
 
     def sheet(self, count: int = 7, photo: int = 0) -> Image.Image:
@@ -60,7 +60,7 @@ class Queries:
         order = list(range(len(self)))
         if self.read is not None:
             order = self.read[photo].argsort(descending=True, stable=True).tolist()
-        cells = [("the photo", enlarged(self.photos[photo].shown()))]
+        cells = [("the photo", enlarged(photo_at(self.photos, photo).shown()))]
         cells += [(self._named(one, photo), self.overlay(one, photo)) for one in order[:count]]
         rows = [("", cells[i : i + _COLUMNS]) for i in range(0, len(cells), _COLUMNS)]
         title = f"Where on the photo the learned queries look, and their part in what is read of the {self.word}"
@@ -70,7 +70,7 @@ class Queries:
         return f"query {query}" if self.read is None else f"query {query}: {self.read[photo, query]:.0%}"
 
 
-def queries_of(record: CallRecord, subject: str | None, picture: int) -> Queries:
+def queries_of(record: CallRecord, subject: str | int | None, picture: int) -> Queries:
     """See ``Trace.queries``."""
     check_picture(record, picture)
     slot, traced = subject_of(record, subject, picture)
