@@ -262,7 +262,7 @@ def test_points_to_follow_lie_where_a_subject_acts(loaded_of):
     for i, (first, second) in enumerate(points):
         assert max(abs(first[0] - second[0]), abs(first[1] - second[1])) >= 2
         assert inside.follow(first, subject=i).tokens.sum() == pytest.approx(1, abs=1e-5)
-    with pytest.raises(NestedAdapterError, match="at the words person, person. Give one of these words, or the subj"):
+    with pytest.raises(NestedAdapterError, match=r"at the words person, person\. Give one of these words, or the"):
         inside.points()
     with pytest.raises(NestedAdapterError, match="did not act at this place"):
         inside.follow(points[0][0], subject=1)
