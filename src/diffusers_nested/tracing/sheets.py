@@ -81,7 +81,7 @@ def follow_sheet(
     for i in range(len(first.photos)):
         cells = [(f"{letter} reads here", one.overlay(i)) for letter, one in found.items()]
         rows.append(("" if len(first.photos) == 1 else f"photo {i + 1}", [("the picture", shown), *cells]))
-    return sheet(f'Where on the photo the places of the picture read the "{first.word}"', rows)
+    return sheet(f'For each marked place of the picture, where on the photo it reads the "{first.word}"', rows)
 
 
 def _along(path: str) -> int:
