@@ -100,15 +100,15 @@ def telling_points(
     check_picture(record, picture)
     slot, traced = subject_of(record, subject, picture)
     word = word_map(record, traced.subject.token_indices or traced.subject.token, picture, None, None, None)
-    reached = torch.zeros_like(word.map)
+    reached, (h, w) = torch.zeros_like(word.map), word.map.shape
     for place, size, _ in _places(record, None):
         tokens = mean_of(record, "tokens", place, picture, slot)
         if tokens is not None:  # (S, N) or (H, S, N) -> (S,)
             amount = of_head(tokens.sum(-1), None, tokens.ndim == 3).reshape(1, 1, *size)
-            reached = reached + resized(amount, tuple(reached.shape))[0, 0]
+            reached = reached + resized(amount, (h, w))[0, 0]
     if not reached.any():
         raise nothing_read(record, traced, "attention over its tokens")
-    (width, height), (h, w) = _pixels(record, picture), word.map.shape
+    width, height = _pixels(record, picture)
     found = peaks(word.map.masked_fill(reached <= 0, -1.0), count)
     return [((x + 0.5) / w * width, (y + 0.5) / h * height) for x, y in found]
 
