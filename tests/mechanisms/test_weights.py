@@ -56,7 +56,9 @@ def expected(name, query, key, own, scale, mask):
 @pytest.mark.parametrize("name", ["nested", "global_value", "multiple_tokens", "simple"])
 def test_weights_are_those_written_out(name, scale, mask):
     query, key, own = tensors()
-    words, (amount,) = MECHANISMS[name].weights(query, key, [subject(own, scale, mask)])
+    weights_of = MECHANISMS[name].weights
+    assert weights_of is not None
+    words, (amount,) = weights_of(query, key, [subject(own, scale, mask)])
     wanted, amounts = expected(name, query, key, own, scale, mask)
     assert torch.allclose(words[0], wanted, atol=1e-5)
     assert torch.allclose(amount.expand(1, 2, 4, 1)[0, ..., 0], amounts, atol=1e-5)
