@@ -1,0 +1,103 @@
+"""The page: fields on the left, pictures on the right, and what the buttons do."""
+
+import html
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr  # pyright: ignore[reportMissingImports]
+
+from ..errors import NestedAdapterError
+from .form import Defaults, Form, lay_out, read
+from .shots import arranged, shots_of
+from .studio import Cancelled, Studio, Visits
+from .wording import in_words
+
+KEPT = 3600  # seconds that photos and pictures of visitors stay
+_SWEEP = 300  # seconds between two looks at them
+_WAITING = 32  # visitors in the queue
+_HEAD = "# A photo becomes a word of your prompt\nDrop photos, name the word of the prompt that they stand for, and draw."
+CSS = "footer {display: none !important}"
+logger = logging.getLogger(__name__)
+
+Warn = Callable[[str], Sequence[str]]  # prompt -> what to say of it
+
+
+def build(studio: Studio, defaults: Defaults, warn: Warn = lambda prompt: ()) -> Any:
+    """The page, ready to be launched.
+
+    Args:
+        studio: Draws the pictures.
+        defaults: What the fields begin with.
+        warn: What to tell the visitor of a prompt that is drawn all the same.
+
+    Returns:
+        gradio's ``Blocks``.
+    """
+    visits = Visits()
+    with gr.Blocks(title="diffusers-nested", analytics_enabled=False, delete_cache=(_SWEEP, KEPT)) as page:
+        gr.Markdown(_HEAD)
+        with gr.Row():
+            with gr.Column(scale=4, min_width=320):
+                form = lay_out(defaults)
+                with gr.Row():
+                    draw = gr.Button("Draw", variant="primary", min_width=100, elem_id="draw")
+                    cancel = gr.Button("Cancel", min_width=100, elem_id="cancel")
+            with gr.Column(scale=5, min_width=320):
+                outputs = _pictures()
+        _connect(page, form, draw, cancel, outputs, _drawer(studio, visits, warn), visits)
+    return page.queue(default_concurrency_limit=1, max_size=_WAITING, api_open=False)
+
+
+def _pictures() -> list[Any]:
+    """Where pictures are shown."""
+    settings: dict[str, Any] = {"format": "png", "interactive": False, "buttons": ["download", "fullscreen"]}
+    with gr.Row():
+        plain = gr.Image(label="The prompt alone", min_width=150, elem_id="plain", **settings)
+        personal = gr.Image(label="With your photos", min_width=150, elem_id="personal", **settings)
+    series = gr.Gallery(label="Series", columns=4, visible=False, elem_id="series", **settings)
+    return [plain, personal, series]
+
+
+def _connect(page: Any, form: Form, draw: Any, cancel: Any, outputs: list[Any], drawer: Any, visits: Visits) -> None:
+    drawing = gr.on(
+        [draw.click, form.prompt.submit],
+        drawer,
+        form.fields(),
+        outputs,
+        api_name="draw",
+        concurrency_limit=1,
+        show_progress_on=outputs[1],
+    )
+
+    def stop(request: gr.Request) -> None:
+        gr.Info("Cancelled." if visits.stop(str(request.session_hash)) else "Nothing is being drawn.")
+
+    def leave(request: gr.Request) -> None:
+        visits.stop(str(request.session_hash))
+
+    # beside the queue: it must not wait for what it cancels
+    cancel.click(stop, cancels=[drawing], concurrency_limit=None, show_progress="hidden", api_visibility="private")
+    page.unload(leave)
+
+
+def _drawer(studio: Studio, visits: Visits, warn: Warn) -> Any:
+    """The function behind the button."""
+
+    def draw(request: gr.Request, progress: Any = gr.Progress(), *values: Any) -> Any:  # noqa: B008 gradio fills it in
+        names: Sequence[str] = ()
+        try:
+            wish, compare = read(values)
+            names = list(wish.subjects)
+            for line in warn(wish.prompt):
+                gr.Warning(html.escape(line))
+            with visits.work(str(request.session_hash)) as stop:
+                drawn = studio.draw(wish, shots_of(wish, compare), lambda done, of: progress((done, of)), stop)
+        except Cancelled:
+            return [gr.skip()] * 3
+        except (NestedAdapterError, MemoryError) as error:
+            raise gr.Error(html.escape(in_words(error, names), quote=False), 20, print_exception=False) from None
+        pictures = arranged(wish, compare, drawn)
+        return pictures.plain, pictures.personal, gr.update(value=[*pictures.series], visible=bool(pictures.series))
+
+    return draw

@@ -1,0 +1,85 @@
+"""``diffusers-nested app``: photos, words and prompts in a browser."""
+
+import argparse
+import inspect
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..app.serve import LOCAL, require_gradio, serving, uploads
+from .flags import add_call_flags, add_model_flags
+from .models import WHERE, adapter_words, adapters_of, call_settings, check_offload, load_adapted, usable_device
+from .pictures import ZOOM, enlarged
+from .values import whole
+
+if TYPE_CHECKING:
+    from ..app.form import Defaults
+
+HELP = "Open a page in the browser to try adapters: in the bundled miniature world unless --pipeline is given."
+logger = logging.getLogger(__name__)
+_LOOPBACK = (LOCAL, "localhost", "::1")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_model_flags(parser)
+    add_call_flags(parser)
+    parser.add_argument(
+        "--server-name", default=LOCAL, help=f"address to listen at; 0.0.0.0 is every one (default: {LOCAL})"
+    )
+    parser.add_argument("--server-port", type=whole(1, 65535), help="(default: the first free one from 7860 on)")
+    parser.add_argument("--share", action="store_true", help="make a public link, through gradio's servers")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Load everything, print the page's address, and serve it until interrupted."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the visitors' photos are removed then, too
+    with uploads():
+        require_gradio()
+        page = _page(arguments)
+        if arguments.server_name not in _LOOPBACK or arguments.share:
+            logger.warning("Everybody who can reach this address can draw with your machine; there is no password.")
+        with serving(page, arguments.server_name, arguments.server_port, arguments.share) as address:
+            sys.stdout.write(f"{address}\n")
+            sys.stdout.flush()
+            threading.Event().wait()
+
+
+def _page(arguments: argparse.Namespace) -> Any:
+    from ..app.page import build
+    from ..app.studio import Studio
+    from ..miniature.language import unknown_words
+
+    device = usable_device(arguments.device)
+    if arguments.offload:
+        check_offload(device)
+    adapters = adapters_of(arguments)
+    adapter_words(adapters, **{name: getattr(arguments, name) for name in WHERE})  # before anything is loaded
+    pipeline, settings = load_adapted(arguments, adapters, device), call_settings(arguments)
+    is_miniature = arguments.pipeline is None
+    studio = Studio(pipeline, settings, enlarged) if is_miniature else Studio(pipeline, settings)
+    return build(studio, _defaults(pipeline, settings, is_miniature), unknown_words if is_miniature else _nothing)
+
+
+def _nothing(prompt: str) -> Sequence[str]:
+    return ()
+
+
+def _defaults(pipeline: Any, settings: dict[str, Any], is_miniature: bool) -> "Defaults":
+    from ..app.form import Defaults
+    from ..miniature import example
+
+    own = inspect.signature(type(pipeline).__call__).parameters
+    usual = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+    size = (settings.get("width") or usual, settings.get("height") or usual)
+    return Defaults(
+        words={name: adapter.config["subject_token"] for name, adapter in pipeline.nested_adapters.items()},
+        steps=settings.get("num_inference_steps", own["num_inference_steps"].default),
+        guidance=settings.get("guidance_scale", own["guidance_scale"].default),
+        size=tuple(side * ZOOM for side in size) if is_miniature else size,
+        prompt="a photo of a person on the beach" if is_miniature else "",
+        photos=[example("mira")] if is_miniature else [],
+    )
