@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr  # pyright: ignore[reportMissingImports]
+from PIL import Image
 
+from .samples import Sample
 from .shots import Compare
 from .wish import LAST_SEED, MOST_STEPS, SubjectForm, Wish, subjects_of
 
@@ -22,21 +24,24 @@ class Defaults:
         steps: Denoising steps.
         guidance: Of classifier-free guidance.
         size: Width and height of a picture, for the mask's canvas.
-        prompt: A prompt to begin with.
-        photos: Photos of the first subject to begin with.
+        samples: Forms to choose from; the page begins with the first.
     """
 
     words: dict[str, str]
     steps: int
     guidance: float
     size: tuple[int, int]
-    prompt: str = ""
-    photos: Sequence[Any] = ()
+    samples: Sequence[Sample] = ()
 
 
 @dataclass(frozen=True)
 class Form:
-    """The fields, in the order in which handlers get their values."""
+    """The fields.
+
+    Attributes:
+        subjects: The fields of all subjects, one after the other.
+        over: Of each subject, the button that puts the drawn picture below its mask.
+    """
 
     prompt: Any
     negative_prompt: Any
@@ -46,11 +51,16 @@ class Form:
     guidance: Any
     compare: Any
     subjects: Sequence[Any]
+    over: Sequence[Any]
 
     def fields(self) -> list[Any]:
         """All fields, in the order that ``read`` expects."""
         own = [self.prompt, self.negative_prompt, self.scale, self.seed, self.steps, self.guidance, self.compare]
         return [*own, *self.subjects]
+
+    def masks(self) -> list[Any]:
+        """The mask of each subject."""
+        return [*self.subjects[_FIELDS - 1 :: _FIELDS]]
 
 
 def read(values: Sequence[Any]) -> tuple[Wish, Compare]:
@@ -72,12 +82,13 @@ def read(values: Sequence[Any]) -> tuple[Wish, Compare]:
 
 def lay_out(defaults: Defaults) -> Form:
     """Put the fields on the page that is being built."""
+    first = defaults.samples[0] if defaults.samples else Sample("", "", ())
     prompt = gr.Textbox(
-        defaults.prompt, label="Prompt", placeholder="a photo of a person on the beach", lines=2, elem_id="prompt"
+        first.prompt, label="Prompt", placeholder="a photo of a person on the beach", lines=2, elem_id="prompt"
     )
     with gr.Tabs():
-        subjects = [_subject(number, defaults) for number in range(SUBJECTS)]
-    scale = gr.Slider(0, 4, 1, step=0.05, label="Scale λ", info="0 is off, 1 the trained strength; more is more likeness")
+        subjects = [_subject(number, defaults, first) for number in range(SUBJECTS)]
+    scale = gr.Slider(0, 4, 1, step=0.05, label="Scale λ", info="0 is off, 1 the trained strength, more is more likeness")
     with gr.Accordion("Settings", open=False):
         negative_prompt = gr.Textbox(label="Negative prompt", placeholder="what the picture should not show")
         with gr.Row():
@@ -85,27 +96,48 @@ def lay_out(defaults: Defaults) -> Form:
             steps = gr.Slider(1, MOST_STEPS, defaults.steps, step=1, label="Steps", min_width=140)
             guidance = gr.Slider(0, 20, defaults.guidance, step=0.1, label="Guidance", min_width=140)
     compare = gr.Radio([each.value for each in Compare], value=Compare.NOTHING.value, label="Draw")
-    fields = [field for subject in subjects for field in subject]
-    return Form(prompt, negative_prompt, scale, seed, steps, guidance, compare, fields)
+    fields = [field for subject, _ in subjects for field in subject]
+    over = [button for _, button in subjects]
+    return Form(prompt, negative_prompt, scale, seed, steps, guidance, compare, fields, over)
 
 
-def _subject(number: int, defaults: Defaults) -> list[Any]:
-    """A tab with the fields of one subject."""
-    words = [*defaults.words.values(), *[""] * SUBJECTS]
+def lay_out_samples(form: Form, defaults: Defaults) -> None:
+    """Put buttons on the page that fill the form in."""
+    if not defaults.samples:
+        return
+    choices = gr.Dataset(
+        components=[gr.Textbox(visible=False)],
+        samples=[[sample.title] for sample in defaults.samples],
+        type="index",
+        label="Try",
+        elem_id="samples",
+    )
+
+    def fill(index: int) -> list[Any]:
+        sample = defaults.samples[index]
+        return [sample.prompt, *(value for number in range(SUBJECTS) for value in _values(sample, number, defaults))]
+
+    choices.click(fill, choices, [form.prompt, *form.subjects], queue=False, api_visibility="private")
+
+
+def _subject(number: int, defaults: Defaults, first: Sample) -> tuple[list[Any], Any]:
+    """A tab with the fields of one subject, and the button below its mask."""
+    images, its_word, _, share_value, blank = _values(first, number, defaults)
     with gr.Tab(f"Subject {number + 1}"):
         photos = gr.Gallery(
-            [*defaults.photos] if number == 0 else None,
-            label="Photos of one subject: drop them here",
+            images,
+            label="Photos of one subject",
             type="filepath",
             sources=["upload", "clipboard"],
             interactive=True,
             columns=3,
+            fit_columns=False,
             height=200,
             object_fit="contain",
             elem_id=f"photos-{number + 1}",
         )
         with gr.Row():
-            word = gr.Textbox(words[number], label="Its word in the prompt", min_width=140)
+            word = gr.Textbox(its_word, label="Their word", min_width=140, elem_id=f"word-{number + 1}")
             adapter = gr.Dropdown(
                 [("by the word", ""), *((name, name) for name in defaults.words)],
                 value="",
@@ -113,25 +145,41 @@ def _subject(number: int, defaults: Defaults) -> list[Any]:
                 visible=len(defaults.words) > 1,
                 min_width=140,
             )
-        share = gr.Slider(0, 1, 0.5, step=0.05, label="Blend: from the first photo to the second", visible=False)
-        with gr.Accordion("Where in the picture (paint with the brush)", open=False):
-            mask = _canvas(defaults.size)
+        share = gr.Slider(0, 1, share_value, step=0.05, label="Blend: first photo to second", visible=False)
+        with gr.Accordion("Where: paint a mask", open=False):
+            mask = _canvas(defaults.size, blank)
+            over = gr.Button("Paint over the drawn picture", size="sm")
     photos.change(_show_blend, photos, share, queue=False, show_progress="hidden", api_visibility="private")
-    return [photos, word, adapter, share, mask]
+    return [photos, word, adapter, share, mask], over
 
 
-def _canvas(size: tuple[int, int]) -> Any:
-    width, height = size
+def _values(sample: Sample, number: int, defaults: Defaults) -> list[Any]:
+    """Values for the fields of one subject: photos, word, adapter, share and mask."""
+    blank = canvas(Image.new("RGB", defaults.size, "white"))
+    if number < len(sample.subjects):
+        subject = sample.subjects[number]
+        return [[*subject.photos], subject.word, subject.adapter, 0.5, blank]
+    words = [*defaults.words.values(), *[""] * SUBJECTS]
+    return [None, words[number], "", 0.5, blank]
+
+
+def _canvas(size: tuple[int, int], blank: Any) -> Any:
     return gr.ImageMask(
+        blank,
         label="Nothing painted: everywhere",
         type="numpy",
         sources=(),
         transforms=(),
-        brush=gr.Brush(default_size=max(width, height) // 8, colors=["#4f46e5"], color_mode="fixed"),
-        canvas_size=(width, height),
+        brush=gr.Brush(default_size=max(size) // 6, colors=["rgba(79, 70, 229, 0.6)"], color_mode="fixed"),
+        canvas_size=size,
         fixed_canvas=True,
-        height=340,
+        height=330,
     )
+
+
+def canvas(picture: Image.Image | None) -> dict[str, Any] | None:
+    """A picture to paint a mask on, with nothing painted."""
+    return None if picture is None else {"background": picture, "layers": [], "composite": picture}
 
 
 def _show_blend(photos: Sequence[Any] | None) -> Any:

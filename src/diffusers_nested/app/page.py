@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr  # pyright: ignore[reportMissingImports]
 
 from ..errors import NestedAdapterError
-from .form import Defaults, Form, lay_out, read
+from .form import Defaults, Form, canvas, lay_out, lay_out_samples, read
 from .shots import arranged, shots_of
 from .studio import Cancelled, Studio, Visits
 from .wording import in_words
@@ -17,19 +17,19 @@ KEPT = 3600  # seconds that photos and pictures of visitors stay
 _SWEEP = 300  # seconds between two looks at them
 _WAITING = 32  # visitors in the queue
 _HEAD = "# A photo becomes a word of your prompt\nDrop photos, name the word of the prompt that they stand for, and draw."
-CSS = "footer {display: none !important}"
+CSS = "footer {display: none !important} #series .grid-wrap {min-height: 0 !important; height: auto !important}"
 logger = logging.getLogger(__name__)
 
-Warn = Callable[[str], Sequence[str]]  # prompt -> what to say of it
+Remark = Callable[[str], str]  # prompt -> what to say of it, or ""
 
 
-def build(studio: Studio, defaults: Defaults, warn: Warn = lambda prompt: ()) -> Any:
+def build(studio: Studio, defaults: Defaults, remark: Remark = lambda prompt: "") -> Any:
     """The page, ready to be launched.
 
     Args:
         studio: Draws the pictures.
         defaults: What the fields begin with.
-        warn: What to tell the visitor of a prompt that is drawn all the same.
+        remark: What to tell the visitor of a prompt that is drawn all the same.
 
     Returns:
         gradio's ``Blocks``.
@@ -43,9 +43,10 @@ def build(studio: Studio, defaults: Defaults, warn: Warn = lambda prompt: ()) ->
                 with gr.Row():
                     draw = gr.Button("Draw", variant="primary", min_width=100, elem_id="draw")
                     cancel = gr.Button("Cancel", min_width=100, elem_id="cancel")
+                lay_out_samples(form, defaults)
             with gr.Column(scale=5, min_width=320):
                 outputs = _pictures()
-        _connect(page, form, draw, cancel, outputs, _drawer(studio, visits, warn), visits)
+        _connect(page, form, draw, cancel, outputs, _drawer(studio, visits, remark), visits)
     return page.queue(default_concurrency_limit=1, max_size=_WAITING, api_open=False)
 
 
@@ -54,8 +55,8 @@ def _pictures() -> list[Any]:
     settings: dict[str, Any] = {"format": "png", "interactive": False, "buttons": ["download", "fullscreen"]}
     with gr.Row():
         plain = gr.Image(label="The prompt alone", min_width=150, elem_id="plain", **settings)
-        personal = gr.Image(label="With your photos", min_width=150, elem_id="personal", **settings)
-    series = gr.Gallery(label="Series", columns=4, visible=False, elem_id="series", **settings)
+        personal = gr.Image(label="With your photos", min_width=150, elem_id="personal", type="pil", **settings)
+    series = gr.Gallery(label="Series", columns=4, height="auto", visible=False, elem_id="series", **settings)
     return [plain, personal, series]
 
 
@@ -67,8 +68,11 @@ def _connect(page: Any, form: Form, draw: Any, cancel: Any, outputs: list[Any], 
         outputs,
         api_name="draw",
         concurrency_limit=1,
-        show_progress_on=outputs[1],
+        show_progress_on=outputs[:2],
     )
+
+    for button, mask in zip(form.over, form.masks(), strict=True):
+        button.click(canvas, outputs[1], mask, queue=False, api_visibility="private")
 
     def stop(request: gr.Request) -> None:
         gr.Info("Cancelled." if visits.stop(str(request.session_hash)) else "Nothing is being drawn.")
@@ -81,7 +85,7 @@ def _connect(page: Any, form: Form, draw: Any, cancel: Any, outputs: list[Any], 
     page.unload(leave)
 
 
-def _drawer(studio: Studio, visits: Visits, warn: Warn) -> Any:
+def _drawer(studio: Studio, visits: Visits, remark: Remark) -> Any:
     """The function behind the button."""
 
     def draw(request: gr.Request, progress: Any = gr.Progress(), *values: Any) -> Any:  # noqa: B008 gradio fills it in
@@ -89,14 +93,14 @@ def _drawer(studio: Studio, visits: Visits, warn: Warn) -> Any:
         try:
             wish, compare = read(values)
             names = list(wish.subjects)
-            for line in warn(wish.prompt):
-                gr.Warning(html.escape(line))
             with visits.work(str(request.session_hash)) as stop:
                 drawn = studio.draw(wish, shots_of(wish, compare), lambda done, of: progress((done, of)), stop)
         except Cancelled:
             return [gr.skip()] * 3
         except (NestedAdapterError, MemoryError) as error:
             raise gr.Error(html.escape(in_words(error, names), quote=False), 20, print_exception=False) from None
+        if said := remark(wish.prompt):
+            gr.Warning(html.escape(said, quote=False), title="Drawn all the same")
         pictures = arranged(wish, compare, drawn)
         return pictures.plain, pictures.personal, gr.update(value=[*pictures.series], visible=bool(pictures.series))
 

@@ -6,7 +6,6 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..app.serve import LOCAL, require_gradio, serving, uploads
@@ -50,8 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _page(arguments: argparse.Namespace) -> Any:
     from ..app.page import build
+    from ..app.samples import remark_on_words
     from ..app.studio import Studio
-    from ..miniature.language import unknown_words
 
     device = usable_device(arguments.device)
     if arguments.offload:
@@ -61,16 +60,13 @@ def _page(arguments: argparse.Namespace) -> Any:
     pipeline, settings = load_adapted(arguments, adapters, device), call_settings(arguments)
     is_miniature = arguments.pipeline is None
     studio = Studio(pipeline, settings, enlarged) if is_miniature else Studio(pipeline, settings)
-    return build(studio, _defaults(pipeline, settings, is_miniature), unknown_words if is_miniature else _nothing)
-
-
-def _nothing(prompt: str) -> Sequence[str]:
-    return ()
+    defaults = _defaults(pipeline, settings, is_miniature)
+    return build(studio, defaults, remark_on_words) if is_miniature else build(studio, defaults)
 
 
 def _defaults(pipeline: Any, settings: dict[str, Any], is_miniature: bool) -> "Defaults":
     from ..app.form import Defaults
-    from ..miniature import example
+    from ..app.samples import miniature_samples
 
     own = inspect.signature(type(pipeline).__call__).parameters
     usual = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
@@ -80,6 +76,5 @@ def _defaults(pipeline: Any, settings: dict[str, Any], is_miniature: bool) -> "D
         steps=settings.get("num_inference_steps", own["num_inference_steps"].default),
         guidance=settings.get("guidance_scale", own["guidance_scale"].default),
         size=tuple(side * ZOOM for side in size) if is_miniature else size,
-        prompt="a photo of a person on the beach" if is_miniature else "",
-        photos=[example("mira")] if is_miniature else [],
+        samples=miniature_samples() if is_miniature else [],
     )
