@@ -88,7 +88,9 @@ def lay_out(defaults: Defaults) -> Form:
     )
     with gr.Tabs():
         subjects = [_subject(number, defaults, first) for number in range(SUBJECTS)]
-    scale = gr.Slider(0, 4, 1, step=0.05, label="Scale λ", info="0 is off, 1 the trained strength, more is more likeness")
+    scale = gr.Slider(
+        0, 4, 1, step=0.05, label="Scale λ", info="0 is off, 1 the trained strength, more is more likeness"
+    )
     with gr.Accordion("Settings", open=False):
         negative_prompt = gr.Textbox(label="Negative prompt", placeholder="what the picture should not show")
         with gr.Row():

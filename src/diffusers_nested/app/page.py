@@ -16,7 +16,9 @@ from .wording import in_words
 KEPT = 3600  # seconds that photos and pictures of visitors stay
 _SWEEP = 300  # seconds between two looks at them
 _WAITING = 32  # visitors in the queue
-_HEAD = "# A photo becomes a word of your prompt\nDrop photos, name the word of the prompt that they stand for, and draw."
+_HEAD = (
+    "# A photo becomes a word of your prompt\nDrop photos, name the word of the prompt that they stand for, and draw."
+)
 CSS = "footer {display: none !important} #series .grid-wrap {min-height: 0 !important; height: auto !important}"
 logger = logging.getLogger(__name__)
 

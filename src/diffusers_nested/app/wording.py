@@ -4,15 +4,18 @@ import re
 from collections.abc import Sequence
 
 from ..errors import Remedy
+from ..images.checks import TOO_LARGE
 
 _REMEDIES = {
     Remedy.ANOTHER_WORD: "Write it there as a whole word, or change the word of the photos.",
-    Remedy.ADAPTER_OF_SUBJECT: "Choose its adapter below the word.",
+    Remedy.ADAPTER_OF_SUBJECT: "Choose its adapter beside the word.",
 }
 _NAME = re.compile(r"nested_adapter_image\[(\d+)\]")
 _PYTHON = {
     " For several photos of one subject, pass a list.": " Several photos of one subject go into one field.",
     "give both a mask or token_indices": "paint a mask for both",
+    ", or open it yourself and give the opened image": "",
+    TOO_LARGE: "Make it smaller.",
 }
 
 

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the visitors' photos are removed then, too
     with uploads():
         require_gradio()
-        page = _page(arguments)
+        page = page_of(arguments)
         if arguments.server_name not in _LOOPBACK or arguments.share:
             logger.warning("Everybody who can reach this address can draw with your machine; there is no password.")
         with serving(page, arguments.server_name, arguments.server_port, arguments.share) as address:
@@ -47,7 +47,12 @@ def run(arguments: argparse.Namespace) -> None:
             threading.Event().wait()
 
 
-def _page(arguments: argparse.Namespace) -> Any:
+def page_of(arguments: argparse.Namespace) -> Any:
+    """Load the models that are asked for, and build the page that draws with them.
+
+    Raises:
+        NestedAdapterError: Something cannot be loaded.
+    """
     from ..app.page import build
     from ..app.samples import remark_on_words
     from ..app.studio import Studio
