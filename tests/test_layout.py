@@ -24,6 +24,7 @@ ORDER = [
     "subjects",
     "injection",
     "pipelines",
+    "tracing",
     "data",
     "preparing",
     "training",

@@ -32,9 +32,11 @@ if TYPE_CHECKING:
         Subject,
         SubjectError,
         SubjectValues,
+        Trace,
         add_nested_subjects,
         nested_attention,
         prepare_face,
+        trace,
     )
 
 __version__ = "0.1.0"
@@ -54,9 +56,11 @@ __all__ = [
     "Subject",
     "SubjectError",
     "SubjectValues",
+    "Trace",
     "add_nested_subjects",
     "nested_attention",
     "prepare_face",
+    "trace",
 ]
 
 

@@ -20,6 +20,7 @@ from .errors import (
 from .images.landmarks import prepare_face
 from .pipelines import NestedAdapterMixin, NestedDenoiseStep, add_nested_subjects, register
 from .subjects import Subject
+from .tracing import Trace, trace
 
 register()
 
@@ -39,7 +40,9 @@ __all__ = [
     "Subject",
     "SubjectError",
     "SubjectValues",
+    "Trace",
     "add_nested_subjects",
     "nested_attention",
     "prepare_face",
+    "trace",
 ]

@@ -74,6 +74,11 @@ def word_positions(
     return found[0]
 
 
+def pieces_of(prompt: str, tokenizer: CLIPTokenizer, convert: Convert | None = None) -> list[str]:
+    """The pieces that the text encoder gets of a prompt, one for each of its positions, padding included."""
+    return tokenizer.convert_ids_to_tokens(_read("prompt", prompt, tokenizer, convert).kept)
+
+
 class _Prompt(NamedTuple):
     """One prompt, tokenised by one tokenizer."""
 

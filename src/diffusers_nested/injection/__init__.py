@@ -1,6 +1,7 @@
 """Letting subjects act in a UNet: which layers, which rows, and what they compute there."""
 
-from .gate import Gate, Groups, current_call, outside_calls
+from .beside import acting_in
+from .gate import Gate, Groups, current_call, named_inputs, outside_calls
 from .groups import RowGroup
 from .injector import NestedInjector
 from .placed import Dial, Kind, PlacedSubject, ProjectedSubject
@@ -25,9 +26,11 @@ __all__ = [
     "RowGroup",
     "StepCounter",
     "Storage",
+    "acting_in",
     "check_scale",
     "current_call",
     "expand_scale",
+    "named_inputs",
     "outside_calls",
     "split_heads",
 ]

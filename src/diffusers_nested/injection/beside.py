@@ -13,7 +13,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from .groups import LayerGroup
-from .processor import at_rows, attend_group, check_batch, out_layers, to_heads
+from .processor import NestedAttnProcessor, at_rows, attend_group, check_batch, out_layers, to_heads
 from .swap import swap_back, swap_in
 
 
@@ -58,6 +58,12 @@ class Beside:
         """Leave the layer as it was; a processor set by somebody else since then stays."""
         swap_back(self._layer)
         vars(self._layer).pop("acting", None)  # gone already if another UNet has the layer too
+
+
+def acting_in(layer: Any) -> tuple[LayerGroup, ...]:
+    """The groups of rows on which subjects act in a layer, in the call of the UNet that is running."""
+    holder = layer if isinstance(layer, ActingLayer) else layer.processor
+    return holder.acting if isinstance(holder, ActingLayer | NestedAttnProcessor) else ()
 
 
 def _with_subjects(

@@ -92,6 +92,13 @@ class Gate:
             self._leave(unet)
             _current.reset(token)
 
+    def compiled_call(self, unet: nn.Module) -> Callable[..., Any] | None:
+        """The call that others have set on the module, such as ``unet.compile()``; None if there is none."""
+        with self.lock:
+            served = self._served.get(id(unet))
+            had = own_call(unet)
+            return served[2] if served is not None and had is served[1] else had
+
     def _enter(self, unet: nn.Module) -> None:
         with self.lock:
             served = self._served.setdefault(id(unet), [0, None, None])
@@ -118,7 +125,7 @@ class Gate:
             call = _current.get()
             with self.lock:
                 before = self._posted
-                groups = [] if call is None or call.gate is not self else call.groups(*_named(args, kwargs))
+                groups = [] if call is None or call.gate is not self else call.groups(*named_inputs(args, kwargs))
                 try:
                     self._tell(groups)
                     return (compiled or class_call(unet))(*args, **kwargs)
@@ -133,6 +140,7 @@ class Gate:
             self._post(groups)
 
 
-def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
+def named_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Sample, timestep and prompt embeddings among the arguments of a UNet's call."""
     given = dict(zip(("sample", "timestep", "encoder_hidden_states"), args, strict=False)) | kwargs
     return given["sample"], given["timestep"], given["encoder_hidden_states"]

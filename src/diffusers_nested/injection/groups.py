@@ -30,6 +30,7 @@ class LayerGroup:
         batch: How many rows the UNet was given; None if unknown.
         is_fast: Whether the mechanism has a fast form in which these subjects can act.
         kept: What the prompt's values are multiplied by in the fast form, (B, 1, T, 1); None for nothing.
+        slots: Which of a prompt's subjects act, by their numbers.
     """
 
     rows: Rows | None
@@ -39,6 +40,7 @@ class LayerGroup:
     batch: int | None = None
     is_fast: bool = False
     kept: Tensor | None = None
+    slots: tuple[int, ...] = ()
 
 
 class RowGroup:
@@ -114,6 +116,7 @@ class RowGroup:
             self._batch,
             is_fast=fast is not None and all([fast.fits(bare(subject), doses) for subject in subjects]),
             kept=self._of_all_rows(doses.kept.to(dtype)) if fast is not None and fast.lowers else None,
+            slots=tuple(slots),
         )
 
     def _values(self, path: str, slot: int) -> SubjectValues | WaitingValues:

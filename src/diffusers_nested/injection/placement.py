@@ -116,7 +116,7 @@ class Placement:
         others = [row for row in range(len(like)) if row not in members]
         if not others:
             return RowGroup(placed, size=size, batch=len(like), maps=maps)
-        rows = [_rows_of(some, like.device) for some in (list(members), others)]
+        rows = [rows_of(some, like.device) for some in (list(members), others)]
         return RowGroup(placed, *rows, size=size, batch=len(like), maps=maps)
 
     def _empty_images_of(self, number: int | None) -> Subjects:
@@ -138,7 +138,7 @@ class Placement:
         return prompt
 
 
-def _rows_of(numbers: Sequence[int], device: torch.device) -> Rows:
+def rows_of(numbers: Sequence[int], device: torch.device) -> Rows:
     """Ascending numbers; without gaps, the rows are taken as views."""
     first, end = numbers[0], numbers[-1] + 1
     return (first, end) if end - first == len(numbers) else torch.tensor(numbers, device=device)

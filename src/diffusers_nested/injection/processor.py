@@ -160,10 +160,17 @@ def attend_group(
     attn: Attention, group: LayerGroup, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 ) -> Tensor:
     """What the group's rows read, given their queries, keys, values and mask: (rows, H, S, d)."""
-    subjects = loaded(group.subjects, query.device)
+    return group.mechanism.attend(query, key, value, subjects_at(attn, group, query.device, key.dtype), mask)
+
+
+def subjects_at(
+    attn: Attention, group: LayerGroup, device: torch.device, dtype: torch.dtype
+) -> tuple[SubjectValues, ...]:
+    """The group's subjects as the layer reads them, in the type of its keys."""
+    subjects = loaded(group.subjects, device)
     if group.mechanism.projection is None:
-        subjects = tuple(_read_by_layer(attn, subject, key.dtype) for subject in subjects)
-    return group.mechanism.attend(query, key, value, subjects, mask)
+        subjects = tuple(_read_by_layer(attn, subject, dtype) for subject in subjects)
+    return subjects
 
 
 def _read_by_layer(attn: Attention, subject: SubjectValues, dtype: torch.dtype) -> SubjectValues:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..attention import Doses, SubjectValues, Term, doses_of
+from ..attention import Doses, SubjectValues, Term, doses_of, outer_weights
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class Mechanism:
             word to ``SubjectValues.seen``, and the subject's mask follows from what all layers have seen so far.
         trained_as: The mechanism to train instead, for one that a single step of training knows too little for.
         fast: The same in fewer operations; None if there is no such form.
+        weights: What each prompt token gets of a query's attention, (B, H, S, T), with the arguments of ``attend``
+            but the values: (query, key, subjects, attention_mask). None for softmax(QKᵀ/√d), if subjects leave the
+            prompt's attention as it is.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Mechanism:
     locates: bool = False
     trained_as: str | None = None
     fast: FastForm | None = None
+    weights: Callable[..., Tensor] | None = None
 
 
 class ValueProjection(nn.Module):
@@ -95,6 +99,13 @@ class KeyValueProjection(ValueProjection):
         """Initialise from the layer's own key and value weights, each (inner_dim, token_dim)."""
         self.key.weight.copy_(to_k)
         self.value.weight.copy_(to_v)
+
+
+def raised_weights(
+    query: Tensor, key: Tensor, subjects: Sequence[SubjectValues], attention_mask: Tensor | None = None
+) -> Tensor:
+    """A with the words' logits raised by λ (5.1); see ``Mechanism.weights``."""
+    return outer_weights(query, key, subjects, doses_of(subjects, key), attention_mask)
 
 
 def is_blended(subject: SubjectValues, doses: Doses) -> bool:

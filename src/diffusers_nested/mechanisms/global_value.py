@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor
 
 from ..attention import SubjectValues, Term, accurate, attention_with_values, terms_with_values
-from .base import FastForm, Mechanism, ValueProjection, is_blended
+from .base import FastForm, Mechanism, ValueProjection, is_blended, raised_weights
 
 
 def global_value_attention(
@@ -56,4 +56,5 @@ GLOBAL_VALUE = Mechanism(
     has_norm=True,
     scales=(1.0, 1.5, 2.0, 2.5, 3.0, 4.0),
     fast=FastForm(global_value_terms, lowers=True, fits=is_blended),
+    weights=raised_weights,
 )

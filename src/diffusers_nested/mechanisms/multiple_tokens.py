@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..attention import SubjectValues, doses_of, length, outer_weights
+from ..attention import Doses, SubjectValues, accurate, doses_of, length, outer_weights
 from .base import Mechanism, ValueProjection, share_of_tokens
 
 
@@ -34,19 +34,40 @@ def multiple_tokens_attention(
     doses = doses_of(subjects, value)
     # β times mask of each, 0 but at the subject's words, (B or 1, S or 1, T)
     shares = [_share(*one, word_norm) for one in zip(subjects, doses.shares, strict=True)]
-    sums = [_sum(subject, word_norm) for subject in subjects]  # Σ Vᵢ and N of each
     own = word_norm.new_ones(1, 1, 1) - sum(shares)  # how much of the word itself is left
-    count = own + sum(share * number for share, (_, number) in zip(shares, sums, strict=True))  # N at s*, else 1
-    counted = count.log()[:, None]  # (B, 1, S or 1, T)
-    counted = counted if attention_mask is None else attention_mask + counted
-    weights = outer_weights(query, key, subjects, doses, counted)
+    count = own + sum(share * _number(one, word_norm) for one, share in zip(subjects, shares, strict=True))
+    weights = _weights(query, key, subjects, doses, count, attention_mask)
     weights = weights / count[:, None]  # of a single token in each place, (B, H, S, T)
     out = (weights * own[:, None]).to(value.dtype) @ value
-    for subject, share, (total, _) in zip(subjects, shares, sums, strict=True):
+    for subject, share in zip(subjects, shares, strict=True):
         stretch = share if subject.alpha is None else share * word_norm * subject.alpha
         amount = (weights * stretch[:, None]).sum(dim=-1, keepdim=True)  # (B, H, S, 1)
-        out = out + (total * amount).to(out.dtype)
+        out = out + (_sum(subject, word_norm) * amount).to(out.dtype)
     return out
+
+
+def multiple_tokens_weights(
+    query: Tensor, key: Tensor, subjects: Sequence[SubjectValues], attention_mask: Tensor | None = None
+) -> Tensor:
+    """What each place of the prompt gets, all its tokens together; see ``Mechanism.weights``."""
+    doses, like = doses_of(subjects, key), key.new_zeros((), dtype=accurate(key))
+    shares = [_share(*one, like) for one in zip(subjects, doses.shares, strict=True)]
+    count = 1 + sum(share * (_number(one, like) - 1) for one, share in zip(subjects, shares, strict=True))
+    return _weights(query, key, subjects, doses, like + count, attention_mask)
+
+
+def _weights(
+    query: Tensor,
+    key: Tensor,
+    subjects: Sequence[SubjectValues],
+    doses: Doses,
+    count: Tensor,
+    attention_mask: Tensor | None,
+) -> Tensor:
+    """What each place gets, given how many tokens stand there (B, S or 1, T): (B, H, S, T)."""
+    counted = count.log()[:, None]  # (B, 1, S or 1, T)
+    counted = counted if attention_mask is None else attention_mask + counted
+    return outer_weights(query, key, subjects, doses, counted)
 
 
 def _share(subject: SubjectValues, share: Tensor, like: Tensor) -> Tensor:
@@ -55,16 +76,19 @@ def _share(subject: SubjectValues, share: Tensor, like: Tensor) -> Tensor:
     return share if subject.mask is None else share * subject.mask.to(like.dtype)[:, :, None]
 
 
-def _sum(subject: SubjectValues, like: Tensor) -> tuple[Tensor, Tensor | int]:
-    """Σ Vᵢ (B or 1, H, 1, d), of directions if a norm is set, and the number of tokens (B or 1, 1, 1)."""
+def _number(subject: SubjectValues, like: Tensor) -> Tensor | int:
+    """The number of tokens, (B or 1, 1, 1)."""
+    share = share_of_tokens(subject, like)
+    return subject.value.shape[2] if share is None else share.sum(dim=1)[:, None, None]
+
+
+def _sum(subject: SubjectValues, like: Tensor) -> Tensor:
+    """Σ Vᵢ (B or 1, H, 1, d), of directions if a norm is set."""
     values = subject.value.to(like.dtype)
     if subject.alpha is not None:
         values = values / length(values)
     share = share_of_tokens(subject, like)
-    if share is None:
-        return values.sum(dim=2, keepdim=True), values.shape[2]
-    total = (values * share[:, None, :, None]).sum(dim=2, keepdim=True)
-    return total, share.sum(dim=1)[:, None, None]
+    return (values if share is None else values * share[:, None, :, None]).sum(dim=2, keepdim=True)
 
 
 MULTIPLE_TOKENS = Mechanism(
@@ -73,4 +97,5 @@ MULTIPLE_TOKENS = Mechanism(
     projection=ValueProjection,
     has_norm=True,
     scales=(1.0, 1.5, 2.0, 2.5, 3.0, 4.0),
+    weights=multiple_tokens_weights,
 )

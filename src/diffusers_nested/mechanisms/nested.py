@@ -5,7 +5,7 @@ is the paper's layer, and above 1 it is the paper's λ (5.1).
 """
 
 from ..attention import nested_attention, nested_terms
-from .base import FastForm, KeyValueProjection, Mechanism, is_blended
+from .base import FastForm, KeyValueProjection, Mechanism, is_blended, raised_weights
 
 NESTED = Mechanism(
     name="nested",
@@ -14,4 +14,5 @@ NESTED = Mechanism(
     has_norm=True,
     scales=(1.0, 1.5, 2.0, 2.5, 3.0, 4.0),
     fast=FastForm(nested_terms, lowers=True, fits=is_blended),
+    weights=raised_weights,
 )

@@ -29,17 +29,36 @@ def simple_attention(
     attention_mask: Tensor | None = None,
 ) -> Tensor:
     """Cross-attention over the prompt's tokens and the subjects'; see ``Mechanism.attend``."""
+    added = _added(query, key, subjects, attention_mask)
+    return F.scaled_dot_product_attention(
+        query, _beside(key, [one.key for one in subjects]), _beside(value, [one.value for one in subjects]), added
+    )
+
+
+def simple_weights(
+    query: Tensor, key: Tensor, subjects: Sequence[SubjectValues], attention_mask: Tensor | None = None
+) -> Tensor:
+    """What is left for the prompt's tokens beside the subjects'; see ``Mechanism.weights``."""
+    keys = _beside(key, [one.key for one in subjects]).to(accurate(query))
+    logits = query.to(keys.dtype) @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5
+    return (logits + _added(query, key, subjects, attention_mask)).softmax(-1)[..., : key.shape[2]]
+
+
+def _beside(text: Tensor, others: Sequence[Tensor | None]) -> Tensor:
+    """Keys or values of the prompt (B, H, T, d) and of all subjects: (B, H, T + N + …, d)."""
+    # a layer's own projections give both
+    return torch.cat([text, *[one.expand(len(text), -1, -1, -1) for one in others if one is not None]], dim=2)
+
+
+def _added(query: Tensor, key: Tensor, subjects: Sequence[SubjectValues], attention_mask: Tensor | None) -> Tensor:
+    """What is added to the logits of all tokens, (B or 1, H or 1, S or 1, T + N + …)."""
     text = key.new_zeros(1, 1, 1, key.shape[2]) if attention_mask is None else attention_mask.to(query.dtype)
-    keys, values, bias = [key], [value], [text]
+    bias = [text]
     for subject, strength in zip(subjects, strengths(subjects, query), strict=True):
-        assert subject.key is not None  # a layer's own projections give both
-        keys.append(subject.key.expand(len(key), -1, -1, -1))
-        values.append(subject.value.expand(len(key), -1, -1, -1))
         weights = _log_weights(subject, strength, query)
-        bias.append(weights.expand(*weights.shape[:-1], subject.key.shape[2]))
+        bias.append(weights.expand(*weights.shape[:-1], subject.value.shape[2]))
     shape = torch.broadcast_shapes(*(part.shape[:-1] for part in bias))  # only the dimensions that differ
-    added = torch.cat([part.expand(*shape, -1) for part in bias], dim=-1)  # (B or 1, H or 1, S or 1, T + N + …)
-    return F.scaled_dot_product_attention(query, torch.cat(keys, dim=2), torch.cat(values, dim=2), added)
+    return torch.cat([part.expand(*shape, -1) for part in bias], dim=-1)
 
 
 def _log_weights(subject: SubjectValues, strength: Tensor, query: Tensor) -> Tensor:
@@ -51,4 +70,9 @@ def _log_weights(subject: SubjectValues, strength: Tensor, query: Tensor) -> Ten
     return weights.log().to(query.dtype)
 
 
-SIMPLE = Mechanism(name="simple", attend=simple_attention, scales=(0.25, 0.5, 1.0, 2.0, 4.0))
+SIMPLE = Mechanism(
+    name="simple",
+    attend=simple_attention,
+    scales=(0.25, 0.5, 1.0, 2.0, 4.0),
+    weights=simple_weights,
+)

@@ -19,6 +19,7 @@ from .loading import add_all, load_all
 from .nested_call import NestedCall, plainly
 from .prompt_words import ENCODING, named_arguments
 from .state import CHANGING, require_state, state_of
+from .watching import tell_encoded, watched
 
 
 class NestedAdapterMixin:
@@ -220,21 +221,26 @@ class NestedAdapterMixin:
         plain = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
         if all(value is None for value in nested.values()):
             with plainly(self):
-                return plain(*args, **kwargs)
-        with NestedCall(self, nested, named_arguments(plain, args, kwargs)).active():
-            return plain(*args, **kwargs)
+                return watched(self, None, lambda: plain(*args, **kwargs))
+        call = NestedCall(self, nested, named_arguments(plain, args, kwargs))
+        with call.active():
+            return watched(self, call, lambda: plain(*args, **kwargs))
 
     def encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
         """The pipeline's own method; a call with subjects records its result, to recognise the prompts' rows."""
         encode = super().encode_prompt  # pyright: ignore[reportAttributeAccessIssue]
         call = current_call()
         if call is None:
-            return encode(*args, **kwargs)
+            encoded = encode(*args, **kwargs)
+            tell_encoded(self, named_arguments(encode, args, kwargs), encoded)
+            return encoded
         # words are looked up first: a saved tokenizer records its last use, which must be the pipeline's own
         with ENCODING:
-            placed = call.place(self, named_arguments(encode, args, kwargs))
+            arguments = named_arguments(encode, args, kwargs)
+            placed = call.place(self, arguments)
             encoded = encode(*args, **kwargs)
         call.record(placed, encoded[0], encoded[1])
+        tell_encoded(self, arguments, encoded)
         return encoded
 
     def progress_bar(self, iterable: Any = None, total: int | None = None) -> Any:

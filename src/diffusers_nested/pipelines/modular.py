@@ -11,6 +11,7 @@ from ..errors import NestedAdapterError
 from .keywords import DESCRIPTIONS, KEYWORDS
 from .nested_call import NestedCall
 from .state import require_state
+from .watching import tell_encoded, watched
 
 _INPUTS = {
     **DESCRIPTIONS,
@@ -91,7 +92,7 @@ class NestedDenoiseStep(ModularPipelineBlocks):
             # the loop may take only some of the scheduler's steps; classic pipelines announce that
             announce_steps(components, len(state.get("timesteps")))
         with call.active():
-            return denoise(components, state)
+            return watched(components, call, lambda: _telling(components, prompts, state, denoise))
 
 
 def add_nested_subjects(blocks: ModularPipelineBlocks) -> ModularPipelineBlocks:
@@ -110,6 +111,11 @@ def add_nested_subjects(blocks: ModularPipelineBlocks) -> ModularPipelineBlocks:
             "blocks, or replace the block that denoises by NestedDenoiseStep(block)."
         )
     return enclosed
+
+
+def _telling(components: Any, prompts: Any, state: Any, denoise: Any) -> tuple[Any, Any]:
+    tell_encoded(components, prompts, (state.get("prompt_embeds"), state.get("negative_prompt_embeds")))
+    return denoise(components, state)
 
 
 def _enclose(block: ModularPipelineBlocks) -> ModularPipelineBlocks:

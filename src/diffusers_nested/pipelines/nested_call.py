@@ -10,6 +10,7 @@ from ..compat import uncompiled
 from ..errors import NestedAdapterError, RowsNotFoundError, SubjectError
 from ..injection import Gate, Groups, Placement, Prompt, RowFinder, StepCounter, outside_calls
 from ..subjects import ResolvedSubject, resolve_subjects
+from .loaded import LoadedAdapter
 from .loop_steps import count_steps, has_several_loops
 from .prompt_words import PROMPTS, count_prompts, find_positions
 from .state import NestedState, loaded_on, require_state
@@ -74,6 +75,15 @@ class NestedCall:
     def gate(self) -> Gate:
         """The gate of the UNet in which the subjects act."""
         return self._state.injector.gate
+
+    @property
+    def subjects(self) -> Sequence[Sequence[ResolvedSubject]]:
+        """The subjects of each prompt."""
+        return self._resolved
+
+    def adapter_of(self, subject: ResolvedSubject) -> LoadedAdapter:
+        """The adapter that a subject uses."""
+        return self._state.loaded[subject.adapter_name]
 
     @property
     def adapters(self) -> set[str]:

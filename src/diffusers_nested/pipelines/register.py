@@ -15,6 +15,7 @@ from .prompt_words import one_at_a_time
 from .refused import REFUSED, refuse
 from .state import require_state
 from .unets import register_unets
+from .watching import telling, watched
 
 SUPPORTED = tuple(name for backbone in BACKBONES.values() for name in backbone.pipelines)
 _METHODS = (
@@ -39,7 +40,7 @@ def register() -> None:
             cls.set_ip_adapter_scale = checks_ip_adapter(cls.set_ip_adapter_scale)
     for cls in supported:
         cls.__call__ = _with_keywords(cls.__call__)
-        cls.encode_prompt = one_at_a_time(cls.encode_prompt)
+        cls.encode_prompt = telling(one_at_a_time(cls.encode_prompt))
     for cls in modular:
         register_modular(cls)
     register_unets()
@@ -62,7 +63,8 @@ def _with_keywords(call: Callable[..., Any]) -> Callable[..., Any]:
             swap_in(self, NestedAdapterMixin)
             return self(*args, **kwargs)
         with plainly(self):
-            return call(self, *args, **{name: value for name, value in kwargs.items() if name not in KEYWORDS})
+            own = {name: value for name, value in kwargs.items() if name not in KEYWORDS}
+            return watched(self, None, lambda: call(self, *args, **own))
 
     describe(__call__, call)
     return __call__

@@ -1,0 +1,134 @@
+"""Heat on pictures, marked points, and sheets whose labels can be read on a telephone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ..errors import NestedAdapterError
+from ..images import to_pil
+
+CELL, GAP, TEXT, SMALL, LINE = 224, 12, 26, 22, 34  # pixels of a sheet
+INK, PAPER = (40, 40, 48), (255, 255, 255)
+# From nothing to most: black, violet, red, orange, light yellow; brightness rises all the way.
+_COLOURS = torch.tensor(
+    [[0, 0, 12], [86, 20, 120], [205, 52, 78], [250, 150, 40], [255, 250, 190]], dtype=torch.float32
+)
+_HEAT = 0.75  # how much of the most intense heat covers the picture
+_BELOW = 0.7  # brightness of the picture below
+_LEAST = 256  # pixels of the longer side: smaller pictures are enlarged
+
+
+def picture_of(given: Any, own: Image.Image | None) -> Image.Image:
+    """The picture that is given, or the call's own.
+
+    Raises:
+        NestedAdapterError: There is neither.
+    """
+    if given is None and own is None:
+        raise NestedAdapterError(
+            "The call returned no picture (it still runs, or its output_type is latent). Give one: overlay(image)."
+        )
+    return to_pil(own if given is None else given)
+
+
+def heat(values: Tensor) -> Tensor:
+    """Colours (h, w, 3) from 0 to 255 of values (h, w) from 0 to 1."""
+    at = values.clamp(0, 1) * (len(_COLOURS) - 1)
+    low = at.floor().clamp(max=len(_COLOURS) - 2).long()
+    return torch.lerp(_COLOURS[low], _COLOURS[low + 1], (at - low)[..., None])
+
+
+def overlay(picture: Image.Image, values: Tensor) -> Image.Image:
+    """Values (h, w) as heat on a picture: the least of them leaves it grey and dark, the most is bright."""
+    large = enlarged(picture)
+    sized = F.interpolate(values.float()[None, None], (large.height, large.width), mode="bilinear")[0, 0]
+    strength = (sized - sized.min()) / (sized.max() - sized.min()).clamp(min=1e-12)
+    below = torch.from_numpy(np.array(large.convert("L").convert("RGB"))).float() * _BELOW
+    part = _HEAT * strength.clamp(0, 1)[..., None]
+    mixed = below * (1 - part) + heat(strength) * part
+    return Image.fromarray(mixed.round().clamp(0, 255).to(torch.uint8).numpy())
+
+
+def enlarged(picture: Image.Image) -> Image.Image:
+    """A small picture enlarged pixel by pixel."""
+    times = -(-_LEAST // max(picture.size))
+    size = (picture.width * times, picture.height * times)
+    return picture if times == 1 else picture.resize(size, Image.Resampling.NEAREST)
+
+
+def marked(picture: Image.Image, point: tuple[float, float], name: str = "") -> Image.Image:
+    """A picture with a ring around a point, given in its pixels, and a letter."""
+    large = enlarged(picture).copy()
+    scale = large.width / picture.width
+    x, y = point[0] * scale, point[1] * scale
+    draw, radius = ImageDraw.Draw(large), max(large.size) / 18
+    for colour, width in (((255, 255, 255), 0.4), ((220, 30, 60), 0.2)):
+        box = (x - radius, y - radius, x + radius, y + radius)
+        draw.ellipse(box, outline=colour, width=max(2, round(radius * width)))
+    if name:
+        font = ImageFont.load_default(round(radius * 1.6))
+        draw.text((x, y), name, PAPER, font, anchor="mm", stroke_width=3, stroke_fill=INK)
+    return large
+
+
+Cell = tuple[str, Image.Image]  # a caption and a picture
+
+
+def sheet(title: str, rows: Sequence[tuple[str, Sequence[Cell]]]) -> Image.Image:
+    """Pictures in rows, each below its caption.
+
+    Args:
+        title: A sentence above all, broken into lines.
+        rows: A label, which may be empty, and captions with their pictures.
+    """
+    width = max(len(cells) for _, cells in rows) * (CELL + GAP) + GAP
+    above = _lines(title, width, TEXT + 4)
+    labels = [_lines(label, width, TEXT) if label else [] for label, _ in rows]
+    captions = [[_lines(caption, CELL + 2 * GAP, SMALL) for caption, _ in cells] for _, cells in rows]
+    heads = [max(map(len, lines)) for lines in captions]
+    height = LINE * (len(above) + sum(map(len, labels)) + sum(heads)) + len(rows) * (CELL + GAP) + 2 * GAP
+    image = Image.new("RGB", (width, height), PAPER)
+    top = _write(image, above, GAP, GAP, TEXT + 4)
+    for label, head, lines, (_, cells) in zip(labels, heads, captions, rows, strict=True):
+        top = _write(image, label, GAP, top, TEXT)
+        for j, (caption, (_, picture)) in enumerate(zip(lines, cells, strict=True)):
+            left = GAP + j * (CELL + GAP)
+            _write(image, caption, left, top + (head - len(caption)) * LINE, SMALL)
+            image.paste(_fitted(picture), (left, top + head * LINE))
+        top += head * LINE + CELL + GAP
+    return image
+
+
+def _fitted(picture: Image.Image) -> Image.Image:
+    """A picture in a square cell, whole."""
+    method = Image.Resampling.NEAREST if max(picture.size) < CELL else Image.Resampling.LANCZOS
+    scale = CELL / max(picture.size)
+    small = picture.convert("RGB").resize((round(picture.width * scale), round(picture.height * scale)), method)
+    cell = Image.new("RGB", (CELL, CELL), (238, 238, 240))
+    cell.paste(small, ((CELL - small.width) // 2, (CELL - small.height) // 2))
+    return cell
+
+
+def _write(image: Image.Image, lines: list[str], x: int, top: int, size: int) -> int:
+    """Write lines, and give the place below them."""
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size)
+    for i, text in enumerate(lines):
+        draw.text((x, top + i * LINE + LINE // 2), text, INK, font, anchor="lm")
+    return top + len(lines) * LINE
+
+
+def _lines(text: str, width: int, size: int) -> list[str]:
+    """A text broken into lines of at most this width in pixels."""
+    font, lines = ImageFont.load_default(size), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width - 2 * GAP or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
