@@ -46,7 +46,7 @@ class App(NamedTuple):
     def draw(self, prompt: str = PROMPT, photos: Sequence[Path] = (), word: str = "person", scale: float = 1) -> Any:
         given = [{"image": handle_file(file), "caption": None} for file in photos]
         nobody = [None, "", "", 0.5, None]
-        settings = ["", scale, 0, 2, 4, "One picture"]
+        settings = ["", scale, 0, 2, 4, "One picture", True]
         return self.client.predict(prompt, *settings, given, word, "", 0.5, None, *nobody, *nobody, api_name="/draw")
 
 
@@ -81,11 +81,12 @@ def status_of(address: str) -> int:
 
 def test_pictures_side_by_side(app: App):
     mira = Path(str(miniature.path())).parents[1] / "examples" / "mira.png"
-    plain, personal, series = app.draw(photos=[mira])
-    again, without, _ = app.draw()
+    plain, personal, maps, series = app.draw(photos=[mira])
+    again, without, _, _ = app.draw()
     assert pixels(plain).shape == (256, 256, 3) and np.array_equal(pixels(plain), pixels(again))
     assert not np.array_equal(pixels(plain), pixels(personal))
     assert without is None and not series["value"]
+    assert [one["caption"] for one in maps["value"]] == ["where “person” acts"]
 
 
 def test_errors_are_said_in_words(app: App, tmp_path: Path):

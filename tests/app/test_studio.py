@@ -2,13 +2,13 @@
 
 import re
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import diffusers_nested
 from diffusers_nested import NestedAdapterError, Subject, miniature
 from diffusers_nested.app.shots import Compare, shots_of
 from diffusers_nested.app.studio import Cancelled, Studio, Visits
@@ -41,19 +41,23 @@ def draw(studio: Studio, one: Wish, compare: Compare = Compare.NOTHING, stop: An
 
 def test_pictures_are_those_of_the_pipeline(studio: Studio, pipeline: Any):
     told = []
-    drawn = draw(studio, wish(scale=1.5, seed=3), tell=lambda done, total: told.append((done, total)))
+    drawn = draw(studio, wish(scale=1.5, seed=3, maps=True), tell=lambda done, total: told.append((done, total)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     settings = {"num_inference_steps": 2, "guidance_scale": 4.0, "height": 32, "width": 32}
     person = Subject(miniature.example("mira"), token="person", scale=1.5)
-    for picture, keywords in zip(drawn.values(), [{"nested_adapter_image": person}, {}], strict=True):
+    for picture, keywords in zip(drawn.pictures.values(), [{"nested_adapter_image": person}, {}], strict=True):
         generator = torch.Generator().manual_seed(3)
         expected = pipeline(PROMPT, generator=generator, **settings, **keywords).images[0]
         assert np.array_equal(picture, expected)
+    with diffusers_nested.trace(pipeline) as inside:
+        pipeline(PROMPT, generator=torch.Generator().manual_seed(3), **settings, nested_adapter_image=person)
+    ((heat, caption),) = drawn.maps
+    assert np.array_equal(heat, inside.word_map("person").overlay()) and "person" in caption
 
 
 def test_a_cancelled_drawing_stops_at_once_and_leaves_the_studio_ready(studio: Studio):
     plain = Wish(PROMPT, num_inference_steps=1)
-    (before,) = draw(studio, plain).values()
+    (before,) = draw(studio, plain).pictures.values()
     stop, told = threading.Event(), []
 
     def tell(done: int, total: int) -> None:
@@ -65,7 +69,7 @@ def test_a_cancelled_drawing_stops_at_once_and_leaves_the_studio_ready(studio: S
     assert told == [1]
     with pytest.raises(Cancelled):  # cancelled while it waited
         draw(studio, plain, stop=stop)
-    (after,) = draw(studio, plain).values()
+    (after,) = draw(studio, plain).pictures.values()
     assert np.array_equal(before, after)
 
 
@@ -92,7 +96,7 @@ def test_one_visitor_at_a_time(pipeline: Any):
     counted = OneAtATime(pipeline)
     studio, results = Studio(counted, {}), {}
     wishes = [Wish(PROMPT, seed=seed, num_inference_steps=1) for seed in range(3)]
-    threads = [threading.Thread(target=lambda one=one: results.update(draw(studio, one))) for one in wishes]
+    threads = [threading.Thread(target=lambda one=one: results.update(draw(studio, one).pictures)) for one in wishes]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from diffusers_nested import NestedAdapterError, SubjectError
 from diffusers_nested.app.masks import painted
-from diffusers_nested.app.shots import Compare, Shot, arranged, shots_of
+from diffusers_nested.app.shots import Compare, Drawn, Shot, arranged, shots_of
 from diffusers_nested.app.wish import SubjectForm, Wish, subjects_of
 
 
@@ -67,7 +67,7 @@ def test_pictures_of_a_series_are_drawn_once(photo: str):
     assert shots[Compare.SEEDS] == [(7, 2.0), (7, None), (8, 2.0), (9, 2.0), (10, 2.0)]
     assert shots[Compare.SCALES] == [(7, 2.0), (7, None), (7, 0.5), (7, 1.0), (7, 1.5)]
     drawn = {shot: Image.new("L", (1, 1), i) for i, shot in enumerate(shots_of(wish, Compare.SCALES))}
-    pictures = arranged(wish, Compare.SCALES, drawn)
+    pictures = arranged(wish, Compare.SCALES, Drawn(drawn, []))
     assert (pictures.plain.getpixel((0, 0)), pictures.personal.getpixel((0, 0))) == (1, 0)
     assert [picture.getpixel((0, 0)) for picture, _ in pictures.series] == [2, 3, 4, 0]
     assert [caption for _, caption in pictures.series][:2] == ["seed 7, λ = 0.5", "seed 7, λ = 1"]
@@ -78,7 +78,8 @@ def test_without_photos_only_the_prompt_is_drawn():
     assert shots_of(wish, Compare.NOTHING) == shots_of(wish, Compare.SCALES) == [Shot("seed 7", 7, None)]
     shots = shots_of(wish, Compare.SEEDS)
     assert [(shot.seed, shot.scale) for shot in shots] == [(seed, None) for seed in (7, 8, 9, 10)]
-    assert arranged(wish, Compare.SEEDS, dict.fromkeys(shots, Image.new("L", (1, 1)))).personal is None
+    drawn = Drawn(dict.fromkeys(shots, Image.new("L", (1, 1))), [])
+    assert arranged(wish, Compare.SEEDS, drawn).personal is None
 
 
 @pytest.mark.parametrize(

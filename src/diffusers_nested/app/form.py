@@ -50,13 +50,14 @@ class Form:
     steps: Any
     guidance: Any
     compare: Any
+    maps: Any
     subjects: Sequence[Any]
     over: Sequence[Any]
 
     def fields(self) -> list[Any]:
         """All fields, in the order that ``read`` expects."""
-        own = [self.prompt, self.negative_prompt, self.scale, self.seed, self.steps, self.guidance, self.compare]
-        return [*own, *self.subjects]
+        settings = [self.scale, self.seed, self.steps, self.guidance, self.compare, self.maps]
+        return [self.prompt, self.negative_prompt, *settings, *self.subjects]
 
     def masks(self) -> list[Any]:
         """The mask of each subject."""
@@ -69,13 +70,13 @@ def read(values: Sequence[Any]) -> tuple[Wish, Compare]:
     Raises:
         NestedAdapterError: A value cannot be used.
     """
-    prompt, negative_prompt, scale, seed, steps, guidance, compare, *others = values
+    prompt, negative_prompt, scale, seed, steps, guidance, compare, maps, *others = values
     parts = [others[i : i + _FIELDS] for i in range(0, len(others), _FIELDS)]
     forms = [
         SubjectForm([file for file, _ in photos or ()], word or "", adapter or "", share, mask)
         for photos, word, adapter, share, mask in parts
     ]
-    settings = (scale, seed, steps, guidance)
+    settings = (scale, seed, steps, guidance, bool(maps))
     Wish(prompt or "", negative_prompt or "", {}, *settings)  # before any file is read
     return Wish(prompt, negative_prompt or "", subjects_of(forms), *settings), Compare(compare)
 
@@ -97,10 +98,11 @@ def lay_out(defaults: Defaults) -> Form:
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LAST_SEED, min_width=100)
             steps = gr.Slider(1, MOST_STEPS, defaults.steps, step=1, label="Steps", min_width=140)
             guidance = gr.Slider(0, 20, defaults.guidance, step=0.1, label="Guidance", min_width=140)
+        maps = gr.Checkbox(True, label="Show where each word acts")
     compare = gr.Radio([each.value for each in Compare], value=Compare.NOTHING.value, label="Draw")
     fields = [field for subject, _ in subjects for field in subject]
     over = [button for _, button in subjects]
-    return Form(prompt, negative_prompt, scale, seed, steps, guidance, compare, fields, over)
+    return Form(prompt, negative_prompt, scale, seed, steps, guidance, compare, maps, fields, over)
 
 
 def lay_out_samples(form: Form, defaults: Defaults) -> None:

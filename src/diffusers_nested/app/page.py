@@ -9,6 +9,7 @@ import gradio as gr  # pyright: ignore[reportMissingImports]
 
 from ..errors import NestedAdapterError
 from .form import Defaults, Form, canvas, lay_out, lay_out_samples, read
+from .maps import Captioned
 from .shots import arranged, shots_of
 from .studio import Cancelled, Studio, Visits
 from .wording import in_words
@@ -19,7 +20,9 @@ _WAITING = 32  # visitors in the queue
 _HEAD = (
     "# A photo becomes a word of your prompt\nDrop photos, name the word of the prompt that they stand for, and draw."
 )
-CSS = "footer {display: none !important} #series .grid-wrap {min-height: 0 !important; height: auto !important}"
+CSS = (
+    "footer {display: none !important} .row-of-pictures .grid-wrap {min-height: 0 !important; height: auto !important}"
+)
 logger = logging.getLogger(__name__)
 
 Remark = Callable[[str], str]  # prompt -> what to say of it, or ""
@@ -58,8 +61,14 @@ def _pictures() -> list[Any]:
     with gr.Row():
         plain = gr.Image(label="The prompt alone", min_width=150, elem_id="plain", **settings)
         personal = gr.Image(label="With your photos", min_width=150, elem_id="personal", type="pil", **settings)
-    series = gr.Gallery(label="Series", columns=4, height="auto", visible=False, elem_id="series", **settings)
-    return [plain, personal, series]
+    settings |= {"height": "auto", "visible": False, "elem_classes": "row-of-pictures"}
+    maps = gr.Gallery(label="Where each word acts", columns=3, elem_id="maps", **settings)
+    series = gr.Gallery(label="Series", columns=4, elem_id="series", **settings)
+    return [plain, personal, maps, series]
+
+
+def _shown(pictures: Sequence[Captioned]) -> Any:
+    return gr.update(value=[*pictures], visible=bool(pictures))
 
 
 def _connect(page: Any, form: Form, draw: Any, cancel: Any, outputs: list[Any], drawer: Any, visits: Visits) -> None:
@@ -98,12 +107,12 @@ def _drawer(studio: Studio, visits: Visits, remark: Remark) -> Any:
             with visits.work(str(request.session_hash)) as stop:
                 drawn = studio.draw(wish, shots_of(wish, compare), lambda done, of: progress((done, of)), stop)
         except Cancelled:
-            return [gr.skip()] * 3
+            return [gr.skip()] * 4
         except (NestedAdapterError, MemoryError) as error:
             raise gr.Error(html.escape(in_words(error, names), quote=False), 20, print_exception=False) from None
         if said := remark(wish.prompt):
             gr.Warning(html.escape(said, quote=False), title="Drawn all the same")
         pictures = arranged(wish, compare, drawn)
-        return pictures.plain, pictures.personal, gr.update(value=[*pictures.series], visible=bool(pictures.series))
+        return pictures.plain, pictures.personal, _shown(pictures.maps), _shown(pictures.series)
 
     return draw

@@ -1,11 +1,12 @@
 """Which pictures are drawn of one wish."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from PIL import Image
 
+from .maps import Captioned
 from .wish import Wish
 
 COUNT = 4  # pictures in a series
@@ -42,11 +43,26 @@ class Pictures:
         plain: Of the prompt alone.
         personal: With the photos; None without any.
         series: Pictures that differ in seed or scale, with captions.
+        maps: Where the subjects' words act in ``personal``, with captions.
     """
 
     plain: Image.Image
     personal: Image.Image | None
-    series: Sequence[tuple[Image.Image, str]]
+    series: Sequence[Captioned]
+    maps: Sequence[Captioned]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What was drawn.
+
+    Attributes:
+        pictures: The picture of each shot.
+        maps: Where the subjects' words act in the first, with captions.
+    """
+
+    pictures: Mapping[Shot, Image.Image]
+    maps: Sequence[Captioned]
 
 
 def shots_of(wish: Wish, compare: Compare) -> list[Shot]:
@@ -70,11 +86,12 @@ def series_of(wish: Wish, compare: Compare) -> list[Shot]:
     return []
 
 
-def arranged(wish: Wish, compare: Compare, drawn: dict[Shot, Image.Image]) -> Pictures:
+def arranged(wish: Wish, compare: Compare, drawn: Drawn) -> Pictures:
     """The drawn pictures, each in its place."""
-    plain = drawn[_shot(int(wish.seed), None)]
-    personal = drawn[_shot(int(wish.seed), wish.scale)] if wish.subjects else None
-    return Pictures(plain, personal, [(drawn[shot], shot.caption) for shot in series_of(wish, compare)])
+    pictures, seed = drawn.pictures, int(wish.seed)
+    personal = pictures[_shot(seed, wish.scale)] if wish.subjects else None
+    series = [(pictures[shot], shot.caption) for shot in series_of(wish, compare)]
+    return Pictures(pictures[_shot(seed, None)], personal, series, drawn.maps)
 
 
 def _shot(seed: int, scale: float | None) -> Shot:

@@ -3,12 +3,14 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from threading import Event, Lock
 from typing import Any
 
 from PIL import Image
 
-from .shots import Shot
+from .maps import with_maps
+from .shots import Drawn, Shot
 from .wish import Wish
 
 Tell = Callable[[int, int], None]  # steps done, and steps in all
@@ -41,7 +43,7 @@ class Studio:
         self._lock = Lock()
         pipeline.set_progress_bar_config(disable=True)
 
-    def draw(self, wish: Wish, shots: Sequence[Shot], tell: Tell, stop: Event) -> dict[Shot, Image.Image]:
+    def draw(self, wish: Wish, shots: Sequence[Shot], tell: Tell, stop: Event) -> Drawn:
         """Draw every shot.
 
         Args:
@@ -54,12 +56,17 @@ class Studio:
             Cancelled: ``stop`` was set.
             NestedAdapterError: The wish does not fit the pipeline or its adapters.
         """
-        total = len(shots) * int(wish.num_inference_steps)
+        steps = int(wish.num_inference_steps)
+        pictures, maps = {}, []
         with self._lock:
-            return {
-                shot: self._picture(wish, shot, _Steps(index * int(wish.num_inference_steps), total, tell, stop))
-                for index, shot in enumerate(shots)
-            }
+            for index, shot in enumerate(shots):
+                draw = partial(self._picture, wish, shot, _Steps(index * steps, len(shots) * steps, tell, stop))
+                if wish.maps and wish.subjects and index == 0:
+                    words = [str(subject.token) for subject in wish.subjects.values()]
+                    pictures[shot], maps = with_maps(self.pipeline, draw, words)
+                else:
+                    pictures[shot] = draw()
+        return Drawn(pictures, maps)
 
     def _picture(self, wish: Wish, shot: Shot, steps: "_Steps") -> Image.Image:
         steps.check()

@@ -48,6 +48,7 @@ class Wish:
         seed: Of the noise.
         num_inference_steps: Denoising steps.
         guidance_scale: Of classifier-free guidance.
+        maps: Whether to show where the subjects' words act.
 
     Raises:
         NestedAdapterError: A value cannot be used.
@@ -60,6 +61,7 @@ class Wish:
     seed: int = 0
     num_inference_steps: int = 20
     guidance_scale: float = 4.0
+    maps: bool = False
 
     def __post_init__(self) -> None:
         """Look at every value."""
