@@ -86,7 +86,7 @@ def test_pictures_side_by_side(app: App):
     assert pixels(plain).shape == (256, 256, 3) and np.array_equal(pixels(plain), pixels(again))
     assert not np.array_equal(pixels(plain), pixels(personal))
     assert without is None and not series["value"]
-    assert [one["caption"] for one in maps["value"]] == ["where “person” acts"]
+    assert [one["caption"] for one in maps["value"]] == ["person"]
 
 
 def test_errors_are_said_in_words(app: App, tmp_path: Path):

@@ -70,12 +70,12 @@ def test_pictures_of_a_series_are_drawn_once(photo: str):
     pictures = arranged(wish, Compare.SCALES, Drawn(drawn, []))
     assert (pictures.plain.getpixel((0, 0)), pictures.personal.getpixel((0, 0))) == (1, 0)
     assert [picture.getpixel((0, 0)) for picture, _ in pictures.series] == [2, 3, 4, 0]
-    assert [caption for _, caption in pictures.series][:2] == ["seed 7, λ = 0.5", "seed 7, λ = 1"]
+    assert [caption for _, caption in pictures.series][:2] == ["λ = 0.5", "λ = 1"]
 
 
 def test_without_photos_only_the_prompt_is_drawn():
     wish = Wish("a person", seed=7)
-    assert shots_of(wish, Compare.NOTHING) == shots_of(wish, Compare.SCALES) == [Shot("seed 7", 7, None)]
+    assert shots_of(wish, Compare.NOTHING) == shots_of(wish, Compare.SCALES) == [Shot(7, None)]
     shots = shots_of(wish, Compare.SEEDS)
     assert [(shot.seed, shot.scale) for shot in shots] == [(seed, None) for seed in (7, 8, 9, 10)]
     drawn = Drawn(dict.fromkeys(shots, Image.new("L", (1, 1))), [])

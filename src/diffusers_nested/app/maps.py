@@ -22,7 +22,7 @@ def with_maps(
         words: Words of the prompt.
 
     Returns:
-        The picture; and for each word its map as a heat on the picture, with a caption. There are none of a pipeline
+        The picture; and for each word its map as a heat on the picture, with the word as its caption. There are none of a pipeline
         that cannot be traced.
     """
     try:
@@ -31,4 +31,4 @@ def with_maps(
         return draw(), []
     with tracing as inside:
         picture = draw()
-    return picture, [(inside.word_map(word).overlay(picture), f"where “{word}” acts") for word in words]
+    return picture, [(inside.word_map(word).overlay(picture), word) for word in words]

@@ -59,11 +59,11 @@ def _pictures() -> list[Any]:
     """Where pictures are shown."""
     settings: dict[str, Any] = {"format": "png", "interactive": False, "buttons": ["download", "fullscreen"]}
     with gr.Row():
-        plain = gr.Image(label="The prompt alone", min_width=150, elem_id="plain", **settings)
-        personal = gr.Image(label="With your photos", min_width=150, elem_id="personal", type="pil", **settings)
+        plain = gr.Image(label="Prompt alone", min_width=150, elem_id="plain", **settings)
+        personal = gr.Image(label="With photos", min_width=150, elem_id="personal", type="pil", **settings)
     settings |= {"height": "auto", "visible": False, "elem_classes": "row-of-pictures"}
-    maps = gr.Gallery(label="Where each word acts", columns=3, elem_id="maps", **settings)
-    series = gr.Gallery(label="Series", columns=4, elem_id="series", **settings)
+    maps = gr.Gallery(label="Where each word acts", columns=2, elem_id="maps", **settings)
+    series = gr.Gallery(label="Series", columns=2, elem_id="series", **settings)
     return [plain, personal, maps, series]
 
 

@@ -25,12 +25,10 @@ class Shot:
     """One picture.
 
     Attributes:
-        caption: What stands below it.
         seed: Of the noise.
         scale: How strongly subjects act; None for the plain prompt.
     """
 
-    caption: str
     seed: int
     scale: float | None
 
@@ -70,29 +68,28 @@ def shots_of(wish: Wish, compare: Compare) -> list[Shot]:
 
     A wrong word shows in the first, so that it does not take the time of a picture to tell.
     """
-    seed, scale = int(wish.seed), wish.scale if wish.subjects else None
-    shots = [_shot(seed, scale)] if wish.subjects else []
-    shots.append(_shot(seed, None))
-    return list(dict.fromkeys([*shots, *series_of(wish, compare)]))
-
-
-def series_of(wish: Wish, compare: Compare) -> list[Shot]:
-    """The pictures of the series, in the order in which they are shown."""
-    seed, scale = int(wish.seed), wish.scale if wish.subjects else None
-    if compare is Compare.SEEDS:
-        return [_shot(seed + i, scale) for i in range(COUNT)]
-    if compare is Compare.SCALES and scale is not None:
-        return [_shot(seed, scale * (i + 1) / COUNT) for i in range(COUNT)]
-    return []
+    first, plain = Shot(int(wish.seed), _scale(wish)), Shot(int(wish.seed), None)
+    return list(dict.fromkeys([first, plain, *(shot for shot, _ in _series(wish, compare))]))
 
 
 def arranged(wish: Wish, compare: Compare, drawn: Drawn) -> Pictures:
     """The drawn pictures, each in its place."""
     pictures, seed = drawn.pictures, int(wish.seed)
-    personal = pictures[_shot(seed, wish.scale)] if wish.subjects else None
-    series = [(pictures[shot], shot.caption) for shot in series_of(wish, compare)]
-    return Pictures(pictures[_shot(seed, None)], personal, series, drawn.maps)
+    personal = pictures[Shot(seed, _scale(wish))] if wish.subjects else None
+    series = [(pictures[shot], caption) for shot, caption in _series(wish, compare)]
+    return Pictures(pictures[Shot(seed, None)], personal, series, drawn.maps)
 
 
-def _shot(seed: int, scale: float | None) -> Shot:
-    return Shot(f"seed {seed}" if scale is None else f"seed {seed}, λ = {scale:.3g}", seed, scale)
+def _scale(wish: Wish) -> float | None:
+    return wish.scale if wish.subjects else None
+
+
+def _series(wish: Wish, compare: Compare) -> list[tuple[Shot, str]]:
+    """The pictures of the series with their captions, in the order in which they are shown."""
+    seed = int(wish.seed)
+    if compare is Compare.SEEDS:
+        return [(Shot(seed + i, _scale(wish)), f"seed {seed + i}") for i in range(COUNT)]
+    if compare is Compare.SCALES and wish.subjects:
+        scales = [wish.scale * (i + 1) / COUNT for i in range(COUNT)]
+        return [(Shot(seed, scale), f"λ = {scale:.3g}") for scale in scales]
+    return []
