@@ -22,8 +22,8 @@ def with_maps(
         words: Words of the prompt.
 
     Returns:
-        The picture; and for each word its map as a heat on the picture, with the word as its caption. There are none of a pipeline
-        that cannot be traced.
+        The picture; and for each word its map as a heat on the picture, with the word as its caption. There are none
+        of a pipeline that cannot be traced.
     """
     try:
         tracing = trace(pipeline)
