@@ -16,14 +16,6 @@ from PIL import Image
 from diffusers_nested import cli, miniature
 from diffusers_nested.app.serve import require_gradio, serving, uploads
 
-try:
-    from gradio_client import Client, handle_file  # pyright: ignore[reportMissingImports]
-    from gradio_client.exceptions import AppError  # pyright: ignore[reportMissingImports]
-except ImportError:
-    HAS_GRADIO = False
-else:
-    HAS_GRADIO = True
-
 # gradio leaves event loops to the garbage collector, and sets an option that pandas has given up
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:'future.no_silent_downcasting' is deprecated"
@@ -44,6 +36,8 @@ class App(NamedTuple):
     client: Any
 
     def draw(self, prompt: str = PROMPT, photos: Sequence[Path] = (), word: str = "person", scale: float = 1) -> Any:
+        from gradio_client import handle_file  # pyright: ignore[reportMissingImports]
+
         given = [{"image": handle_file(file), "caption": None} for file in photos]
         nobody = [None, "", "", 0.5, None]
         settings = ["", scale, 0, 2, 4, "One picture", True]
@@ -53,6 +47,9 @@ class App(NamedTuple):
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     with uploads() as folder:
+        pytest.importorskip("gradio")
+        from gradio_client import Client  # pyright: ignore[reportMissingImports]
+
         require_gradio()
         parser = argparse.ArgumentParser()
         cli.app.add_arguments(parser)
@@ -90,6 +87,8 @@ def test_pictures_side_by_side(app: App):
 
 
 def test_errors_are_said_in_words(app: App, tmp_path: Path):
+    from gradio_client.exceptions import AppError  # pyright: ignore[reportMissingImports]
+
     text = tmp_path / "notes.txt"
     text.write_text("no picture")
     mira = Path(str(miniature.path())).parents[1] / "examples" / "mira.png"

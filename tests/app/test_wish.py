@@ -38,6 +38,7 @@ def test_subjects_have_the_fields_of_their_form(photo: str):
     assert (first.token, first.adapter_name, first.image_weights) == ("person", None, [0.75, 0.25])
     assert np.argwhere(first.mask).tolist() == [[1, 2]] and np.asarray(first.mask).max() == 1
     assert (third.token, third.adapter_name, third.image_weights, third.mask) == ("king", "person", None, None)
+    assert isinstance(third.image, list)
     assert [image.getpixel((0, 0)) for image in third.image] == [(10, 20, 30)]
 
 

@@ -1,7 +1,6 @@
 """The page: fields on the left, pictures on the right, and what the buttons do."""
 
 import html
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,10 +19,12 @@ _WAITING = 32  # visitors in the queue
 _HEAD = (
     "# A photo becomes a word of your prompt\nDrop photos, name the word of the prompt that they stand for, and draw."
 )
-CSS = (
-    "footer {display: none !important} .row-of-pictures .grid-wrap {min-height: 0 !important; height: auto !important}"
-)
-logger = logging.getLogger(__name__)
+CSS = """
+footer {display: none !important}
+.row-of-pictures .grid-wrap {min-height: 0 !important; height: auto !important}
+#maps .grid-container {grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)) !important}
+#series .grid-container {grid-template-columns: repeat(auto-fill, minmax(115px, 1fr)) !important}
+"""
 
 Remark = Callable[[str], str]  # prompt -> what to say of it, or ""
 
@@ -62,8 +63,8 @@ def _pictures() -> list[Any]:
         plain = gr.Image(label="Prompt alone", min_width=150, elem_id="plain", **settings)
         personal = gr.Image(label="With photos", min_width=150, elem_id="personal", type="pil", **settings)
     settings |= {"height": "auto", "visible": False, "elem_classes": "row-of-pictures"}
-    maps = gr.Gallery(label="Where each word acts", columns=2, elem_id="maps", **settings)
-    series = gr.Gallery(label="Series", columns=2, elem_id="series", **settings)
+    maps = gr.Gallery(label="Where each word acts", columns=3, elem_id="maps", **settings)
+    series = gr.Gallery(label="Series", columns=4, elem_id="series", **settings)
     return [plain, personal, maps, series]
 
 
