@@ -13,6 +13,7 @@ from .wish import LAST_SEED, MOST_STEPS, SubjectForm, Wish, subjects_of
 
 SUBJECTS = 3
 _FIELDS = 5  # of a subject
+_LONGEST = 2000  # characters of a prompt
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,12 @@ def lay_out(defaults: Defaults) -> Form:
     """Put the fields on the page that is being built."""
     first = defaults.samples[0] if defaults.samples else Sample("", "", ())
     prompt = gr.Textbox(
-        first.prompt, label="Prompt", placeholder="a photo of a person on the beach", lines=2, elem_id="prompt"
+        first.prompt,
+        label="Prompt",
+        placeholder="a photo of a person on the beach",
+        lines=2,
+        max_length=_LONGEST,
+        elem_id="prompt",
     )
     with gr.Tabs():
         subjects = [_subject(number, defaults, first) for number in range(SUBJECTS)]
@@ -93,7 +99,9 @@ def lay_out(defaults: Defaults) -> Form:
         0, 4, 1, step=0.05, label="Scale λ", info="0 is off, 1 the trained strength, more is more likeness"
     )
     with gr.Accordion("Settings", open=False):
-        negative_prompt = gr.Textbox(label="Negative prompt", placeholder="what the picture should not show")
+        negative_prompt = gr.Textbox(
+            label="Negative prompt", max_length=_LONGEST, placeholder="what the picture should not show"
+        )
         with gr.Row():
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LAST_SEED, min_width=100)
             steps = gr.Slider(1, MOST_STEPS, defaults.steps, step=1, label="Steps", min_width=140)
