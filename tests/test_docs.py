@@ -82,7 +82,7 @@ def run(block: Block, namespace: dict) -> None:
     for line in code.replace("\\\n", " ").splitlines():
         arguments = our_arguments(line)
         assert arguments is not None, f"{line!r} is no command of ours"
-        few = ["--num-inference-steps", "2"] if arguments[0] == "generate" else []
+        few = ["--num-inference-steps", "2"] if arguments[0] in ("generate", "trace") else []
         assert cli.main([*arguments, *few]) == 0
 
 

@@ -76,7 +76,8 @@ def word_positions(
 
 def pieces_of(prompt: str, tokenizer: CLIPTokenizer, convert: Convert | None = None) -> list[str]:
     """The pieces that the text encoder gets of a prompt, one for each of its positions, padding included."""
-    return tokenizer.convert_ids_to_tokens(_read("prompt", prompt, tokenizer, convert).kept)
+    kept = _read("prompt", prompt, tokenizer, convert).kept
+    return [str(piece) for piece in tokenizer.convert_ids_to_tokens(kept)]
 
 
 class _Prompt(NamedTuple):

@@ -42,6 +42,7 @@ def run_with(error: BaseException, command: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(cli._COMMANDS[command], "run", run)
     words = {
         "generate": ["a prompt"],
+        "trace": ["a prompt"],
         "train": ["--pretrained_model_name_or_path", "a", "--train_data_dir", "b", "--output_dir", "c"],
         "prepare": ["faces", "photos", "folder"],
         "inspect": ["folder"],

@@ -26,7 +26,7 @@ def test_heat_is_brightest_where_the_map_is_largest_and_rises():
 
 
 def test_a_mark_surrounds_its_point():
-    shown = np.asarray(marked(Image.new("RGB", (32, 32)), (24, 8), "A")).sum(2)
+    shown = np.asarray(marked(Image.new("RGB", (32, 32)), {"A": (24, 8)})).sum(2)
     rows, columns = np.nonzero(shown)
     assert abs(columns.mean() - 192) < 3 and abs(rows.mean() - 64) < 3
 

@@ -113,12 +113,13 @@ def test_raised_words_values_and_tokens_equal_the_formula(loaded_of, inputs_of, 
         inside.word_map("pet").map.flatten(), torch.stack(words).unflatten(0, (16, -1)).mean(1), atol=1e-6
     )
     assert torch.allclose(inside.values().values.flatten(0, 1), torch.stack(values), atol=1e-5)
-    expected = torch.stack(read).unflatten(0, (16, -1)).mean(1)
+    expected = (torch.stack(read) * torch.stack(words)[:, None]).unflatten(0, (16, -1)).sum(1)
+    expected = expected / expected.sum(1, keepdim=True)  # the heads' parts by what the word gets in each
     for x, y in ((0, 0), (7, 3), (15, 15)):  # 4 pixels for each place
         found = inside.follow((x, y)).tokens.flatten()
         assert torch.allclose(found, expected[y // 4 * 4 + x // 4], atol=1e-6)
     entropy = -(torch.stack(read) * torch.stack(read).log()).sum(1).mean()
-    assert inside.numbers()["subjects"]["pet"]["entropy"] == pytest.approx(float(entropy.detach()), abs=1e-5)
+    assert inside.numbers()["subjects"][0]["entropy"] == pytest.approx(float(entropy.detach()), abs=1e-5)
 
 
 def test_memory_does_not_grow_with_the_steps(loaded_of):
@@ -146,7 +147,7 @@ def test_pictures_of_several_prompts_that_are_not_square(loaded_of):
     maps = [inside.word_map("a", picture=i).map for i in range(4)]
     assert all(one.shape == (8, 16) for one in maps) and len({one.numpy().tobytes() for one in maps}) == 4
     assert inside.word_map("king", picture=2).positions == (5,)
-    with pytest.raises(PromptTokenError, match="'king' is not in the prompt. prompt is read as: 0:<"):
+    with pytest.raises(PromptTokenError, match=r"'king' is not in the prompt\. prompt is read as: 0:<"):
         inside.word_map("king", picture=1)
     assert inside.follow((31, 15), picture=3).word == "king"
     with pytest.raises(NestedAdapterError, match="32 x 16 pixels"):
@@ -248,3 +249,20 @@ def test_a_compiled_unet_is_refused(loaded_of):
     pipeline.unet.mid_block.compile(backend="eager")
     with pytest.raises(NestedAdapterError, match="The UNet is compiled"):
         trace(pipeline)
+
+
+def test_points_to_follow_lie_where_a_subject_acts(loaded_of):
+    pipeline, left = loaded_of(XL), np.zeros((16, 16), np.float32)
+    left[:, :8] = 1
+    people = [Subject(photo(i), token="person", adapter_name="person", mask=m) for i, m in ((1, left), (2, 1 - left))]
+    with trace(pipeline) as inside:
+        XL.run(pipeline, nested_adapter_image=people, num_inference_steps=1)
+    points = [inside.points(2, subject=i) for i in (0, 1)]
+    assert all(x < 8 for x, _ in points[0]) and all(x > 8 for x, _ in points[1])
+    for i, (first, second) in enumerate(points):
+        assert max(abs(first[0] - second[0]), abs(first[1] - second[1])) >= 2
+        assert inside.follow(first, subject=i).tokens.sum() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(NestedAdapterError, match=r"at the words person, person\. Give one of these words, or the"):
+        inside.points()
+    with pytest.raises(NestedAdapterError, match="did not act at this place"):
+        inside.follow(points[0][0], subject=1)

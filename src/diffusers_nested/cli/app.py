@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ..app.serve import LOCAL, require_gradio, serving, uploads
-from .flags import add_call_flags, add_model_flags
+from .flags import add_model_flags, add_setting_flags
 from .models import WHERE, adapter_words, adapters_of, call_settings, check_offload, load_adapted, usable_device
 from .pictures import ZOOM, enlarged
 from .values import whole
@@ -25,7 +25,7 @@ _LOOPBACK = (LOCAL, "localhost", "::1")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_model_flags(parser)
-    add_call_flags(parser)
+    add_setting_flags(parser)
     parser.add_argument(
         "--server-name", default=LOCAL, help=f"address to listen at; 0.0.0.0 is every one (default: {LOCAL})"
     )

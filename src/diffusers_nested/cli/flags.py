@@ -43,8 +43,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--offload", action="store_true", help="keep only the model in use on the GPU")
 
 
-def add_call_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags for a pipeline's call that have defaults of its own."""
+def add_setting_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the settings of a call that have defaults of the pipeline's own."""
     parser.add_argument("--num-inference-steps", type=whole(1), help="denoising steps")
     parser.add_argument("--guidance-scale", type=number(0))
     parser.add_argument("--height", type=whole(8, multiple_of=8), help="in pixels, a multiple of 8")

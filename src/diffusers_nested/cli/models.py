@@ -161,7 +161,7 @@ def load_adapted(arguments: argparse.Namespace, adapters: Sequence[str], device:
 
 
 def call_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Keywords for the pipeline's call, from the flags of ``add_call_flags``."""
+    """Keywords for the pipeline's call, from the flags of ``add_setting_flags``."""
     names = ("num_inference_steps", "guidance_scale", "height", "width")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     return given if arguments.pipeline else {"num_inference_steps": 20, "guidance_scale": 4.0, **given}

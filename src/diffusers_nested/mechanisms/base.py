@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from ..attention import Doses, SubjectValues, Term, doses_of, outer_weights
 
+Weights = tuple[Tensor, Sequence[Tensor]]
+
 
 @dataclass(frozen=True)
 class FastForm:
@@ -48,9 +50,10 @@ class Mechanism:
             word to ``SubjectValues.seen``, and the subject's mask follows from what all layers have seen so far.
         trained_as: The mechanism to train instead, for one that a single step of training knows too little for.
         fast: The same in fewer operations; None if there is no such form.
-        weights: What each prompt token gets of a query's attention, (B, H, S, T), with the arguments of ``attend``
-            but the values: (query, key, subjects, attention_mask). None for softmax(QKᵀ/√d), if subjects leave the
-            prompt's attention as it is.
+        weights: What each prompt token gets of a query's attention, (B, H, S, T), and how much of what each subject
+            has reaches the query, (B, H or 1, S or 1, 1); with the arguments of ``attend`` but the values: (query, key,
+            subjects, attention_mask). None if subjects leave the prompt's attention, softmax(QKᵀ/√d), as it is and are
+            added with their scale.
     """
 
     name: str
@@ -62,7 +65,7 @@ class Mechanism:
     locates: bool = False
     trained_as: str | None = None
     fast: FastForm | None = None
-    weights: Callable[..., Tensor] | None = None
+    weights: "Callable[..., Weights] | None" = None
 
 
 class ValueProjection(nn.Module):
@@ -103,9 +106,20 @@ class KeyValueProjection(ValueProjection):
 
 def raised_weights(
     query: Tensor, key: Tensor, subjects: Sequence[SubjectValues], attention_mask: Tensor | None = None
-) -> Tensor:
-    """A with the words' logits raised by λ (5.1); see ``Mechanism.weights``."""
-    return outer_weights(query, key, subjects, doses_of(subjects, key), attention_mask)
+) -> Weights:
+    """A with the words' logits raised by λ (5.1), and what the subjects get of it; see ``Mechanism.weights``."""
+    doses = doses_of(subjects, key)
+    weights = outer_weights(query, key, subjects, doses, attention_mask)
+    return weights, amounts_of(weights, subjects, doses)
+
+
+def amounts_of(weights: Tensor, subjects: Sequence[SubjectValues], doses: Doses) -> list[Tensor]:
+    """Σ_s* A[q, s*] β m_q of each subject, (B, H, S, 1), for weights (B, H, S, T)."""
+    found = []
+    for subject, share in zip(subjects, doses.shares, strict=True):
+        amount = weights @ share.to(weights.dtype)
+        found.append(amount if subject.mask is None else amount * subject.mask.to(amount.dtype)[:, None, :, None])
+    return found
 
 
 def is_blended(subject: SubjectValues, doses: Doses) -> bool:

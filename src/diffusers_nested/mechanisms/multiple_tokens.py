@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..attention import Doses, SubjectValues, accurate, doses_of, length, outer_weights
-from .base import Mechanism, ValueProjection, share_of_tokens
+from .base import Mechanism, ValueProjection, Weights, amounts_of, share_of_tokens
 
 
 def multiple_tokens_attention(
@@ -48,12 +48,13 @@ def multiple_tokens_attention(
 
 def multiple_tokens_weights(
     query: Tensor, key: Tensor, subjects: Sequence[SubjectValues], attention_mask: Tensor | None = None
-) -> Tensor:
+) -> Weights:
     """What each place of the prompt gets, all its tokens together; see ``Mechanism.weights``."""
     doses, like = doses_of(subjects, key), key.new_zeros((), dtype=accurate(key))
     shares = [_share(*one, like) for one in zip(subjects, doses.shares, strict=True)]
     count = 1 + sum(share * (_number(one, like) - 1) for one, share in zip(subjects, shares, strict=True))
-    return _weights(query, key, subjects, doses, like + count, attention_mask)
+    weights = _weights(query, key, subjects, doses, like + count, attention_mask)
+    return weights, amounts_of(weights, subjects, doses)
 
 
 def _weights(

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..attention import SubjectValues, accurate
-from .base import Mechanism, share_of_tokens, strengths
+from .base import Mechanism, Weights, share_of_tokens, strengths
 
 
 def simple_attention(
@@ -37,11 +37,13 @@ def simple_attention(
 
 def simple_weights(
     query: Tensor, key: Tensor, subjects: Sequence[SubjectValues], attention_mask: Tensor | None = None
-) -> Tensor:
+) -> Weights:
     """What is left for the prompt's tokens beside the subjects'; see ``Mechanism.weights``."""
     keys = _beside(key, [one.key for one in subjects]).to(accurate(query))
     logits = query.to(keys.dtype) @ keys.transpose(-1, -2) * query.shape[-1] ** -0.5
-    return (logits + _added(query, key, subjects, attention_mask)).softmax(-1)[..., : key.shape[2]]
+    weights = (logits + _added(query, key, subjects, attention_mask)).softmax(-1)
+    of_prompt, *own = weights.split([key.shape[2], *[one.value.shape[2] for one in subjects]], dim=-1)
+    return of_prompt, [one.sum(-1, keepdim=True) for one in own]
 
 
 def _beside(text: Tensor, others: Sequence[Tensor | None]) -> Tensor:

@@ -6,8 +6,19 @@ Locating the layers (``locate``), hooking them (``recorder``), reading what they
 
 from .follow import Followed
 from .queries import Queries
+from .sheets import follow_sheet, value_sheet, word_sheet
 from .trace import Trace, trace
 from .values import ValueMap
 from .word_map import WordMap
 
-__all__ = ["Followed", "Queries", "Trace", "ValueMap", "WordMap", "trace"]
+__all__ = [
+    "Followed",
+    "Queries",
+    "Trace",
+    "ValueMap",
+    "WordMap",
+    "follow_sheet",
+    "trace",
+    "value_sheet",
+    "word_sheet",
+]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..backbones import backbone_of
-from ..errors import NestedAdapterError, PromptTokenError
+from ..errors import NestedAdapterError, PromptTokenError, Remedy
 from ..pipelines.prompt_words import ENCODING
 from ..pipelines.state import inner_unet
 from ..prompts import pair_prompts, word_positions
@@ -62,14 +62,17 @@ def positions_of(record: CallRecord, word: str | int | Sequence[int], picture: i
         PromptTokenError: It is not there, or the prompt was given as embeddings.
     """
     if not isinstance(word, str):
-        return _checked(record, [word] if isinstance(word, int) else word)
+        return _checked(record, word)
     if record.prompts["prompt"] is None:
         raise PromptTokenError(
             f"The prompt was given as embeddings, so the word {word!r} cannot be looked up. Give its positions in "
             "them: word_map(5), or word_map([5, 6])."
         )
-    with ENCODING:
-        return word_positions(*texts_of(record, picture), word, *reading_of(record))
+    try:
+        with ENCODING:
+            return word_positions(*texts_of(record, picture), word, *reading_of(record))
+    except PromptTokenError as error:  # whose remedy is for calls with subjects
+        raise PromptTokenError(str(error).replace(str(Remedy.ANOTHER_WORD), "Name a word that is there.")) from None
 
 
 def texts_of(record: CallRecord, picture: int) -> tuple[str, str]:
@@ -83,11 +86,11 @@ def reading_of(record: CallRecord) -> tuple[Any, Any]:
     return backbone_of(inner_unet(pipeline)).tokenizers_of(pipeline), pipeline.maybe_convert_prompt
 
 
-def subject_of(record: CallRecord, word: str | None, picture: int) -> tuple[int, TracedSubject]:
+def subject_of(record: CallRecord, wanted: str | int | None, picture: int) -> tuple[int, TracedSubject]:
     """The number of a subject in its prompt, and the subject.
 
     Raises:
-        NestedAdapterError: There is none, none has this word, or there are several and no word is given.
+        NestedAdapterError: There is none, none is the wanted one, or there are several and none is named.
     """
     subjects = record.subjects_of(picture)
     words = [one.subject.token for one in subjects]
@@ -96,14 +99,15 @@ def subject_of(record: CallRecord, word: str | None, picture: int) -> tuple[int,
             "The call had no subject, so there are words only: trace.word_map(word). Pass nested_adapter_image to the "
             "pipeline's call."
         )
-    if word is None and len(subjects) == 1:
+    if wanted is None and len(subjects) == 1:
         return 0, subjects[0]
-    found = [i for i, one in enumerate(words) if word is not None and _fold(one) == _fold(word)]
+    if type(wanted) is int and 0 <= wanted < len(subjects):
+        return wanted, subjects[wanted]
+    found = [i for i, one in enumerate(words) if isinstance(wanted, str) and _fold(one) == _fold(wanted)]
     if len(found) != 1:
-        what = "there are several subjects" if word is None else f"{len(found)} subjects have the word {word!r}"
         raise NestedAdapterError(
-            f"The subjects of the picture are at the words {', '.join(words)}, but {what}. "
-            "Give one of these words as subject=..., or trace a call in which each has its own."
+            f"subject is {wanted!r}, which does not single out one of the picture's subjects; they are at the words "
+            f"{', '.join(words)}. Give one of these words, or the subject's number from 0 to {len(words) - 1}."
         )
     return found[0], subjects[found[0]]
 
@@ -139,8 +143,8 @@ def nothing_read(record: CallRecord, subject: TracedSubject, what: str) -> Neste
     name, word = subject.adapter.mechanism.name, subject.subject.token
     if any(key.kind == "tokens" for key in record.kept):
         return NestedAdapterError(
-            f"The subject {word!r} has no {what} here: it did not act in these layers or steps. Ask for others, and "
-            "look at its scale, start and end."
+            f"The subject {word!r} has no {what} here: it did not act at this place, in these layers or steps. Ask for "
+            "others, and look at its scale, mask, start and end."
         )
     return NestedAdapterError(
         f"The subject {word!r} has no {what}: by the mechanism {name!r} no query chose among its tokens, or the "
@@ -152,9 +156,12 @@ def nothing_read(record: CallRecord, subject: TracedSubject, what: str) -> Neste
 def _checked(record: CallRecord, positions: Any) -> tuple[int, ...]:
     found = next(record.kept.read(lambda key: key.kind == "words"), None)
     length = 0 if found is None else found[1].shape[-1]
-    given = list(positions)
-    if not given or any(not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < length for one in given):
-        raise PromptTokenError(f"The positions {given} are not all among the prompt's, 0 to {length - 1}.")
+    given = list(positions) if isinstance(positions, list | tuple | range) else [positions]
+    if not given or any(type(one) is not int or not 0 <= one < length for one in given):
+        raise PromptTokenError(
+            f"{positions!r} is neither a word of the prompt nor positions in it, which are whole numbers from 0 to "
+            f"{length - 1}. Give a word, a position or a list of positions."
+        )
     return tuple(sorted(set(given)))
 
 

@@ -57,7 +57,7 @@ class Kept:
         if self._steps:
             x = x.cpu()
         else:
-            key = key._replace(step=-1)
+            key = Key(*key[:4])
         self._means.setdefault(key, Mean()).add(x)
 
     def read(self, wanted: Callable[[Key], bool]) -> Iterator[tuple[Key, Tensor]]:

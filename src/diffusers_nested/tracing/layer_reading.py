@@ -16,7 +16,7 @@ from ..attention.norms import norm
 from ..injection.groups import LayerGroup
 from ..injection.placement import rows_of
 from ..injection.processor import at_rows, check_batch, subjects_at, to_heads
-from ..mechanisms.base import raised_weights
+from ..mechanisms.base import raised_weights, strengths
 
 Inputs = tuple[Tensor, Tensor, Tensor | None]
 
@@ -26,7 +26,8 @@ class SubjectReading:
     """What the queries of a picture read of a subject.
 
     Attributes:
-        tokens: The nested attention over its tokens, (S, N), the mean of all heads, or (H, S, N).
+        tokens: What reaches a query of each of its tokens, (S, N), the mean of all heads, or (H, S, N): the nested
+            attention times what the subject gets, for nested attention Σ_s* A[q, s*].
         entropy: Of the nested attention, the mean of all heads and queries, in nats.
         values: v*_q, (S, H · d), with the norm that the layer gives it.
     """
@@ -79,7 +80,7 @@ def read_layer(
             yield from _read_group(attn, group, [(row, numbers.index(row)) for row in mine], inputs, heads)
     if left:
         query, key, _, mask = to_heads(attn, *at_rows(rows_of(left, inputs[0].device), *inputs))
-        for row, weights in zip(left, raised_weights(query, key, (), mask), strict=True):
+        for row, weights in zip(left, raised_weights(query, key, (), mask)[0], strict=True):
             yield RowReading(row, *_words(weights, heads))
 
 
@@ -89,13 +90,17 @@ def _read_group(
     """The rows of a group, each given with its number in the group."""
     query, key, value, mask = to_heads(attn, *at_rows(group.rows, *inputs))
     subjects = subjects_at(attn, group, query.device, key.dtype)
-    of_prompt = group.mechanism.weights
-    weights = raised_weights(query, key, (), mask) if of_prompt is None else of_prompt(query, key, subjects, mask)
+    if group.mechanism.weights is None:
+        weights, amounts = raised_weights(query, key, (), mask)[0], strengths(subjects, key)
+    else:
+        weights, amounts = group.mechanism.weights(query, key, subjects, mask)
     values = [None if one.key is None else _normed(nested_values(query, one), one, value) for one in subjects]
     for row, i in members:
         found = {
-            slot: SubjectReading(*_tokens(query[i], one, i, heads), values=own[i].transpose(0, 1).flatten(1))
-            for slot, one, own in zip(group.slots, subjects, values, strict=True)
+            slot: SubjectReading(
+                *_tokens(query[i], one, i, amount[i % len(amount)], heads), own[i].transpose(0, 1).flatten(1)
+            )
+            for slot, one, own, amount in zip(group.slots, subjects, values, amounts, strict=True)
             if own is not None
         }
         yield RowReading(row, *_words(weights[i], heads), subjects=found)
@@ -106,8 +111,8 @@ def _words(weights: Tensor, heads: bool) -> tuple[Tensor, Tensor]:
     return weights if heads else weights.mean(0), _entropy(weights)
 
 
-def _tokens(query: Tensor, subject: SubjectValues, row: int, heads: bool) -> tuple[Tensor, Tensor]:
-    """softmax(q K̆ᵀ / √d + log w) of the queries (H, S, d) of one row as it is kept, and its entropy."""
+def _tokens(query: Tensor, subject: SubjectValues, row: int, amount: Tensor, heads: bool) -> tuple[Tensor, Tensor]:
+    """softmax(q K̆ᵀ / √d + log w) of the queries (H, S, d) of one row times an amount, and its entropy."""
     assert subject.key is not None
     key = subject.key[row % len(subject.key)]
     log_weights = 0.0
@@ -115,9 +120,11 @@ def _tokens(query: Tensor, subject: SubjectValues, row: int, heads: bool) -> tup
         given = subject.log_weights.reshape(-1, key.shape[-2]).float()
         log_weights = given[row % len(given)]
     kept, entropy = [], query.new_zeros((), dtype=torch.float32)
-    for q, k in zip(query.float(), key.float(), strict=True):  # head by head: (S, N) may be large
+    of_heads = amount.float().expand(len(query), -1, -1)  # (H, S or 1, 1)
+    for q, k, part in zip(query.float(), key.float(), of_heads, strict=True):  # head by head: (S, N) may be large
         weights = (q @ k.T * q.shape[-1] ** -0.5 + log_weights).softmax(-1)
         entropy = entropy + _entropy(weights) / len(query)
+        weights = weights * part
         kept = [*kept, weights] if heads or not kept else [kept[0].add_(weights)]
     return torch.stack(kept) if heads else kept[0] / len(query), entropy
 

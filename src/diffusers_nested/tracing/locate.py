@@ -39,13 +39,15 @@ def traced_sites(unet: nn.Module, layers: str | Sequence[str] | None) -> list[Si
     sites = [Site(path, layer, levels[path]) for path, layer in cross_attention_layers(unet).items()]
     if layers is None:
         return sites
-    wanted = [layers] if isinstance(layers, str) else list(layers)
+    wanted = list(layers) if isinstance(layers, list | tuple) else [layers]
+    if not wanted:
+        raise NestedAdapterError("layers is empty, so there is nothing to trace. Leave it out to trace all layers.")
     for one in wanted:
         matching([site.path for site in sites], one)
     return [site for site in sites if any(_begins(site.path, one) for one in wanted)]
 
 
-def matching(paths: Sequence[str], wanted: str) -> list[str]:
+def matching(paths: Sequence[str], wanted: object) -> list[str]:
     """The paths that begin with the wanted one.
 
     Raises:
@@ -63,3 +65,13 @@ def matching(paths: Sequence[str], wanted: str) -> list[str]:
 
 def _begins(path: str, wanted: object) -> bool:
     return isinstance(wanted, str) and bool(wanted) and f"{path}.".startswith(f"{wanted.rstrip('.')}.")
+
+
+def layer_name(path: str) -> str:
+    """A path in words, counted from 1: "up 2, layer 3", or "up 2, layer 3.10" for the tenth of a transformer."""
+    block, _, rest = path.partition(".attentions.")
+    number, _, depth = rest.removesuffix(".attn2").partition(".transformer_blocks.")
+    place, _, which = block.partition("_block")
+    which = which.removeprefix("s.")
+    first = "middle" if place == "mid" else f"{place} {int(which) + 1}"
+    return f"{first}, layer {int(number) + 1}" + ("" if depth in ("", "0") else f".{int(depth) + 1}")

@@ -27,7 +27,7 @@ def numbers(record: CallRecord, picture: int) -> dict[str, Any]:
         "steps": record.steps,
         "attention_of_the_prompt": _named_shares(names, mean),
         "entropy_of_the_prompt": sum(entropies.values()) / len(entropies),
-        "subjects": {one.subject.token: _subject(record, picture, slot) for slot, one in enumerate(subjects)},
+        "subjects": [{"word": one.subject.token, **_subject(record, picture, i)} for i, one in enumerate(subjects)],
         "layers": {
             path: {"start": float(shares[0]), "entropy": entropies[path], "map": list(record.sizes[path])}
             for path, shares in by_layer.items()
@@ -74,7 +74,8 @@ def _subject(record: CallRecord, picture: int, slot: int) -> dict[str, Any]:
     entropies = [float(x) for _, x in record.kept.read(lambda k: k.kind == "token_entropy" and k[2:4] == mine)]
     if not tokens:
         return {}
-    mean = torch.stack(tokens).mean(0)
+    mean = torch.stack(tokens).sum(0)
+    mean = mean / mean.sum().clamp(min=1e-12)
     most = mean.topk(min(_MOST, len(mean)))
     pairs = zip(most.indices.tolist(), most.values.tolist(), strict=True)
     return {

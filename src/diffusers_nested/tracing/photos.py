@@ -84,6 +84,17 @@ def photo_maps(traced: TracedSubject) -> list[PhotoMaps]:
     ]
 
 
+def photo_at(photos: Sequence[PhotoMaps], number: int) -> PhotoMaps:
+    """One photo of a subject.
+
+    Raises:
+        NestedAdapterError: The subject has no such photo.
+    """
+    if type(number) is not int or not 0 <= number < len(photos):
+        raise NestedAdapterError(f"There is no photo {number!r}: the subject has {len(photos)}, counted from 0.")
+    return photos[number]
+
+
 def seen_part(processor: Any, size: tuple[int, int]) -> Box:
     """The part of a photo that is left after its preprocessing; beyond the photo where it is padded.
 

@@ -1,6 +1,6 @@
 """Heat on pictures, marked points, and sheets whose labels can be read on a telephone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,17 +61,16 @@ def enlarged(picture: Image.Image) -> Image.Image:
     return picture if times == 1 else picture.resize(size, Image.Resampling.NEAREST)
 
 
-def marked(picture: Image.Image, point: tuple[float, float], name: str = "") -> Image.Image:
-    """A picture with a ring around a point, given in its pixels, and a letter."""
+def marked(picture: Image.Image, points: Mapping[str, tuple[float, float]]) -> Image.Image:
+    """A picture with a ring around each point, given in its pixels, and the point's name, a letter or nothing."""
     large = enlarged(picture).copy()
-    scale = large.width / picture.width
-    x, y = point[0] * scale, point[1] * scale
-    draw, radius = ImageDraw.Draw(large), max(large.size) / 18
-    for colour, width in (((255, 255, 255), 0.4), ((220, 30, 60), 0.2)):
-        box = (x - radius, y - radius, x + radius, y + radius)
-        draw.ellipse(box, outline=colour, width=max(2, round(radius * width)))
-    if name:
-        font = ImageFont.load_default(round(radius * 1.6))
+    scale, radius = large.width / picture.width, max(large.size) / 18
+    draw, font = ImageDraw.Draw(large), ImageFont.load_default(round(radius * 1.4))
+    for name, point in points.items():
+        x, y = point[0] * scale, point[1] * scale
+        for colour, width in (((255, 255, 255), 0.4), ((220, 30, 60), 0.2)):
+            box = (x - radius, y - radius, x + radius, y + radius)
+            draw.ellipse(box, outline=colour, width=max(2, round(radius * width)))
         draw.text((x, y), name, PAPER, font, anchor="mm", stroke_width=3, stroke_fill=INK)
     return large
 

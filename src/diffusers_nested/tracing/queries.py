@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import NestedAdapterError
 from .asking import check_picture, subject_of
-from .photos import PhotoMaps, photo_maps
+from .photos import PhotoMaps, photo_at, photo_maps
 from .pictures import enlarged, overlay, sheet
 from .record import CallRecord
 
@@ -23,7 +23,8 @@ class Queries:
     Attributes:
         word: The subject's word.
         photos: For each photo, the maps of all queries.
-        read: (photos, N), how much of the nested attention the token of each query gets; None if it was not recorded.
+        read: (photos, N), the part of each query's token in all that the picture reads of the subject; None if that
+            was not recorded.
     """
 
     word: str
@@ -36,7 +37,7 @@ class Queries:
 
     def maps(self, photo: int = 0) -> Tensor:
         """The maps over the patches that the first vision tower sees, (N, h, w); float32 on the CPU."""
-        return self.photos[photo].parts[0][1]
+        return photo_at(self.photos, photo).parts[0][1]
 
     def overlay(self, query: int, photo: int = 0) -> Image.Image:
         """One query's map as heat on a photo.
@@ -46,7 +47,7 @@ class Queries:
         """
         if not isinstance(query, int) or not 0 <= query < len(self):
             raise NestedAdapterError(f"There is no query {query!r}: the encoder has {len(self)}, counted from 0.")
-        maps = self.photos[photo]
+        maps = photo_at(self.photos, photo)
         return overlay(maps.shown(), maps.placed(torch.eye(len(self))[query]))
 
     def sheet(self, count: int = 7, photo: int = 0) -> Image.Image:
@@ -59,16 +60,17 @@ class Queries:
         order = list(range(len(self)))
         if self.read is not None:
             order = self.read[photo].argsort(descending=True, stable=True).tolist()
-        cells = [("the photo", enlarged(self.photos[photo].shown()))]
+        cells = [("the photo", enlarged(photo_at(self.photos, photo).shown()))]
         cells += [(self._named(one, photo), self.overlay(one, photo)) for one in order[:count]]
         rows = [("", cells[i : i + _COLUMNS]) for i in range(0, len(cells), _COLUMNS)]
-        return sheet(f"Where on the photo of the {self.word} the learned queries look", rows)
+        title = f"Where on the photo the learned queries look, and their part in what is read of the {self.word}"
+        return sheet(title if self.read is not None else title.partition(",")[0], rows)
 
     def _named(self, query: int, photo: int) -> str:
-        return f"query {query}" if self.read is None else f"query {query}, {self.read[photo, query]:.0%} of reading"
+        return f"query {query}" if self.read is None else f"query {query}: {self.read[photo, query]:.0%}"
 
 
-def queries_of(record: CallRecord, subject: str | None, picture: int) -> Queries:
+def queries_of(record: CallRecord, subject: str | int | None, picture: int) -> Queries:
     """See ``Trace.queries``."""
     check_picture(record, picture)
     slot, traced = subject_of(record, subject, picture)
@@ -76,5 +78,6 @@ def queries_of(record: CallRecord, subject: str | None, picture: int) -> Queries
     found = record.kept.read(lambda key: key.kind == "tokens" and (key.picture, key.slot) == (picture, slot))
     # (S, N) or (H, S, N), of one photo after another
     kept = [tokens.flatten(0, -2).mean(0) for _, tokens in found]
-    read = torch.stack(kept).mean(0).unflatten(0, (len(photos), -1)) if kept else None
+    total = torch.stack(kept).sum(0) if kept else torch.zeros(1)
+    read = (total / total.sum()).unflatten(0, (len(photos), -1)) if total.any() else None
     return Queries(traced.subject.token, photos, read)

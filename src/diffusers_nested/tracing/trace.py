@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import NestedAdapterError
 from ..pipelines.refused import check_pipeline
-from .follow import Followed, follow
+from .follow import Followed, follow, telling_points
 from .numbers import numbers
 from .queries import Queries, queries_of
 from .record import CallRecord
@@ -118,7 +118,7 @@ class Trace:
         layer: str | None = None,
         step: int | None = None,
         *,
-        subject: str | None = None,
+        subject: str | int | None = None,
         picture: int = 0,
         head: int | None = None,
     ) -> ValueMap:
@@ -128,7 +128,7 @@ class Trace:
             layer: A layer's path, or a beginning that only one path has; None for the last of the layers with the
                 finest maps.
             step: Which step, with ``trace(steps=True)``; None for the mean of all.
-            subject: The subject's word; may be left out if there is only one.
+            subject: The subject's word, or its number in the call; may be left out if there is only one.
             picture: Which picture of the call, counted from 0.
             head: Which head; None for all of them side by side.
 
@@ -141,7 +141,7 @@ class Trace:
         self,
         point: tuple[float, float],
         *,
-        subject: str | None = None,
+        subject: str | int | None = None,
         picture: int = 0,
         layer: str | None = None,
         step: int | None = None,
@@ -151,7 +151,7 @@ class Trace:
 
         Args:
             point: (x, y) in pixels of the picture, from its top left corner.
-            subject: The subject's word; may be left out if there is only one.
+            subject: The subject's word, or its number in the call; may be left out if there is only one.
             picture: Which picture of the call, counted from 0.
             layer: A layer's path or a beginning of one, with ``trace(heads=True)``; None for all.
             step: Which step, with ``trace(steps=True)``; None for all.
@@ -163,11 +163,26 @@ class Trace:
         """
         return follow(self._record(), point, subject, picture, layer, step, head)
 
-    def queries(self, *, subject: str | None = None, picture: int = 0) -> Queries:
+    def points(
+        self, count: int = 3, *, subject: str | int | None = None, picture: int = 0
+    ) -> list[tuple[float, float]]:
+        """Points to follow: apart from each other, where the picture looks for the subject's word and reads of it.
+
+        Args:
+            count: How many at most.
+            subject: The subject's word, or its number in the call; may be left out if there is only one.
+            picture: Which picture of the call, counted from 0.
+
+        Raises:
+            NestedAdapterError: See ``follow``.
+        """
+        return telling_points(self._record(), count, subject, picture)
+
+    def queries(self, *, subject: str | int | None = None, picture: int = 0) -> Queries:
         """Where on the photos each learned query of the subject's encoder looks (Figure 6).
 
         Args:
-            subject: The subject's word; may be left out if there is only one.
+            subject: The subject's word, or its number in the call; may be left out if there is only one.
             picture: Which picture of the call, counted from 0.
 
         Raises:

@@ -55,7 +55,7 @@ def principal(values: Tensor) -> Tensor:
 
 
 def value_map(
-    record: CallRecord, layer: str | None, step: int | None, subject: str | None, picture: int, head: int | None
+    record: CallRecord, layer: str | None, step: int | None, subject: str | int | None, picture: int, head: int | None
 ) -> ValueMap:
     """See ``Trace.values``."""
     check_picture(record, picture)
