@@ -4,7 +4,9 @@ import argparse
 import importlib.util
 import json
 import re
+import runpy
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,18 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from diffusers import UNet2DConditionModel
 
-from diffusers_nested import NestedAdapter, miniature
+from diffusers_nested import NestedAdapter, cli, miniature
 from diffusers_nested.backbones import BACKBONES
 from diffusers_nested.cli import train
 from diffusers_nested.training import TrainingConfig, read_phases
 from recipes.miniature.bundled import adapters as making
 from sd15 import sd15_unet
 from sdxl import sdxl_unet
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 ROOT = Path(__file__).parents[1] / "hub_configs"
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("*/config.json"))
@@ -59,8 +66,26 @@ def commands(folder: str) -> list[list[str]]:
 
 
 def test_nothing_is_left_out():
-    folders = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"accelerate"}
-    assert {*BASES, *MINIATURES} == set(FOLDERS) == folders
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    assert {*BASES, *MINIATURES} == set(FOLDERS) == folders - {"accelerate", "space"}
+
+
+def test_the_space_installs_what_the_app_needs_and_calls_it(monkeypatch: pytest.MonkeyPatch):
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [
+        *project["dependencies"],
+        *(one for name in ("app", "train") for one in project["optional-dependencies"][name]),
+    ]
+    assert (ROOT / "space" / "requirements.txt").read_text(encoding="utf-8").splitlines() == needed
+    front = yaml.safe_load(card("space").split("---\n", 2)[1])
+    assert (front["sdk"], front["app_file"], front["license"]) == ("gradio", "app.py", "apache-2.0")
+    called: list[argparse.Namespace] = []
+    monkeypatch.setattr(cli.app, "run", called.append)
+    monkeypatch.setenv("NESTED_APP", "--pipeline user/base --adapter user/people")
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "space" / front["app_file"]), run_name="__main__")
+    assert end.value.code == 0
+    assert (called[0].server_name, called[0].pipeline, called[0].adapter) == ("0.0.0.0", "user/base", ["user/people"])
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -30,6 +30,7 @@ ORDER = [
     "training",
     "evaluation",
     "miniature",
+    "app",
     "cli",
 ]
 SEES_ALL = {"__init__", "__main__", "api", "cli"}

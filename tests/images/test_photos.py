@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from diffusers_nested import Subject, SubjectError
-from diffusers_nested.cli.generate import read_images
+from diffusers_nested.cli.subjects import read_images
 from diffusers_nested.data import load_image
 from diffusers_nested.images.photos import FORMATS, open_photo, to_pil
 from pngs import png

@@ -9,12 +9,13 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import NestedAdapterError
-from . import convert, demo, evaluate, generate, inspect, prepare, publish, study, trace, train
+from . import app, convert, demo, evaluate, generate, inspect, prepare, publish, study, trace, train
 from .wording import in_words
 
 _COMMANDS = {
     "demo": demo,
     "generate": generate,
+    "app": app,
     "trace": trace,
     "prepare": prepare,
     "train": train,

@@ -2,18 +2,13 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .calls import add_call_flags, draw, prepared
-from .pictures import picture_files, write_pictures
+from .pictures import enlarged, picture_files, write_pictures
 from .values import whole
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 HELP = "Generate pictures of the subjects of some photos; in the bundled miniature world unless --pipeline is given."
 OUTPUT = Path("result.png")
-ZOOM = 8  # the miniature's pictures are 32 pixels wide
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +24,4 @@ def run(arguments: argparse.Namespace) -> None:
     files = picture_files(arguments.output, OUTPUT, arguments.num_images, arguments.overwrite)
     pipeline, images = prepared(arguments)
     pictures = draw(pipeline, arguments, images, arguments.num_images)
-    write_pictures([_enlarged(picture) for picture in pictures] if arguments.pipeline is None else pictures, files)
-
-
-def _enlarged(picture: "Image.Image") -> "Image.Image":
-    from PIL import Image
-
-    return picture.resize((picture.width * ZOOM, picture.height * ZOOM), Image.Resampling.NEAREST)
+    write_pictures([enlarged(picture) for picture in pictures] if arguments.pipeline is None else pictures, files)

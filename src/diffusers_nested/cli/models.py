@@ -1,6 +1,8 @@
 """What commands compute with: devices, number types, adapters and pipelines."""
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ from ..environment.requirements import missing_extra
 from ..errors import NestedAdapterError
 
 DTYPES = ("float32", "float16", "bfloat16")
+WHERE = ("subfolder", "weight_name", "subject_token")  # flags that say which adapter is meant
 
 
 def usable_device(name: str | None) -> str:
@@ -112,3 +115,68 @@ def load_pipeline(name: str, dtype: str, **settings: Any) -> Any:
             f"--pipeline {name} is a {type(pipeline).__name__}. Nested adapters are for {titles()}."
         )
     return pipeline
+
+
+def adapters_of(arguments: argparse.Namespace) -> list[str]:
+    """Repositories and folders of the adapters; in the miniature, also the names of the bundled ones.
+
+    Raises:
+        NestedAdapterError: There is a pipeline, but no adapter for it.
+    """
+    from ..miniature import ADAPTERS, path
+
+    if arguments.pipeline is None:
+        bundled = {name: str(path(name)) for name in ADAPTERS}
+        return [bundled.get(name, name) for name in arguments.adapter or ADAPTERS]
+    if not arguments.adapter:
+        raise NestedAdapterError("--pipeline needs an adapter: --adapter REPOSITORY_OR_FOLDER.")
+    return arguments.adapter
+
+
+def load_adapted(arguments: argparse.Namespace, adapters: Sequence[str], device: str) -> Any:
+    """Load the pipeline with its adapters, where it is to compute.
+
+    Args:
+        arguments: With the flags of ``add_model_flags``.
+        adapters: Of ``adapters_of``.
+        device: Of ``usable_device``.
+
+    Raises:
+        NestedAdapterError: The pipeline or an adapter cannot be loaded.
+    """
+    from ..miniature import path
+
+    if arguments.pipeline is None:
+        pipeline = load_pipeline(str(path()), arguments.dtype or "float32", add_watermarker=False)
+    else:
+        usual = "float32" if device == "cpu" else "float16"
+        pipeline = load_pipeline(arguments.pipeline, arguments.dtype or usual)
+    given = {name: getattr(arguments, name) for name in (*WHERE, "image_encoder_folder", "mechanism")}
+    pipeline.load_nested_adapter(adapters, **given)
+    if arguments.offload:
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.to(device)
+    return pipeline
+
+
+def call_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Keywords for the pipeline's call, from the flags of ``add_setting_flags``."""
+    names = ("num_inference_steps", "guidance_scale", "height", "width")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return given if arguments.pipeline else {"num_inference_steps": 20, "guidance_scale": 4.0, **given}
+
+
+@contextmanager
+def memory_in_words() -> Iterator[None]:
+    """Turn a GPU's lack of memory into an error that says what to do.
+
+    Raises:
+        MemoryError: The GPU has too little memory.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError("The GPU has too little memory. Try --offload, or a smaller --height and --width.") from error

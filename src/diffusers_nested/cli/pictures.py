@@ -12,6 +12,15 @@ from ..errors import NestedAdapterError
 if TYPE_CHECKING:
     from PIL import Image
 
+ZOOM = 8  # the miniature's pictures are 32 pixels wide
+
+
+def enlarged(picture: "Image.Image") -> "Image.Image":
+    """A picture of the miniature, large enough to be looked at."""
+    from PIL import Image
+
+    return picture.resize((picture.width * ZOOM, picture.height * ZOOM), Image.Resampling.NEAREST)
+
 
 def picture_files(output: Path, default: Path, count: int = 1, overwrite: bool = False) -> list[Path]:
     """The files for the pictures: ``output``, and next to it files with -2, -3, … in their names.

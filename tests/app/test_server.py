@@ -1,0 +1,114 @@
+"""The app over HTTP, as a browser talks to it."""
+
+import argparse
+import gc
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusers_nested import cli, miniature
+from diffusers_nested.app.serve import require_gradio, serving, uploads
+
+# gradio leaves event loops to the garbage collector, and sets an option that pandas has given up
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:'future.no_silent_downcasting' is deprecated"
+)
+PROMPT = "a photo of a person on the beach"
+
+
+def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert cli.main(["app"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("diffusers-nested app: The app needs the extra 'app', which is not installed.")
+
+
+class App(NamedTuple):
+    address: str
+    folder: Path
+    client: Any
+
+    def draw(self, prompt: str = PROMPT, photos: Sequence[Path] = (), word: str = "person", scale: float = 1) -> Any:
+        from gradio_client import handle_file  # pyright: ignore[reportMissingImports]
+
+        given = [{"image": handle_file(file), "caption": None} for file in photos]
+        nobody = [None, "", "", 0.5, None]
+        settings = ["", scale, 0, 2, 4, "One picture", True]
+        return self.client.predict(prompt, *settings, given, word, "", 0.5, None, *nobody, *nobody, api_name="/draw")
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    with uploads() as folder:
+        pytest.importorskip("gradio")
+        from gradio_client import Client  # pyright: ignore[reportMissingImports]
+
+        require_gradio()
+        parser = argparse.ArgumentParser()
+        cli.app.add_arguments(parser)
+        with serving(cli.app.page_of(parser.parse_args([]))) as address:
+            downloads = tmp_path_factory.mktemp("downloads")
+            yield App(
+                address, folder, Client(address, download_files=downloads, verbose=False, analytics_enabled=False)
+            )
+    assert not folder.exists()
+    gc.collect()  # here, where its warnings are ignored
+
+
+def pixels(file: Any) -> np.ndarray:
+    with Image.open(file) as picture:
+        return np.asarray(picture)
+
+
+def status_of(address: str) -> int:
+    try:
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def test_pictures_side_by_side(app: App):
+    mira = Path(str(miniature.path())).parents[1] / "examples" / "mira.png"
+    plain, personal, maps, series = app.draw(photos=[mira])
+    again, without, _, _ = app.draw()
+    assert pixels(plain).shape == (256, 256, 3) and np.array_equal(pixels(plain), pixels(again))
+    assert not np.array_equal(pixels(plain), pixels(personal))
+    assert without is None and not series["value"]
+    assert [one["caption"] for one in maps["value"]] == ["person"]
+
+
+def test_errors_are_said_in_words(app: App, tmp_path: Path):
+    from gradio_client.exceptions import AppError  # pyright: ignore[reportMissingImports]
+
+    text = tmp_path / "notes.txt"
+    text.write_text("no picture")
+    mira = Path(str(miniature.path())).parents[1] / "examples" / "mira.png"
+    cases = [
+        ({"prompt": ""}, "The prompt is empty"),
+        ({"photos": [text]}, "Photo 1 of Subject 1 cannot be read"),
+        ({"photos": [mira], "word": "pirate", "prompt": "a pirate"}, "Choose its adapter beside the word"),
+        ({"photos": [mira], "prompt": "a photo of a <b>pet"}, "The word 'person' is not in the prompt"),
+        ({"scale": 1e9}, "4"),
+    ]
+    for keywords, message in cases:
+        with pytest.raises(AppError, match=message) as caught:
+            app.draw(**keywords)
+        assert "Traceback" not in str(caught.value) and "<b>" not in str(caught.value)
+
+
+def test_files_of_the_machine_are_not_served(app: App):
+    assert app.address.startswith("http://127.0.0.1:")
+    assert status_of(app.address) == 200
+    uploaded = next(file for file in app.folder.rglob("*") if file.is_file())
+    assert status_of(f"{app.address}gradio_api/file={uploaded}") == 200
+    hidden = [__file__, "/etc/passwd", f"{app.folder}/../../etc/passwd", f"{app.folder}/%2e%2e/%2e%2e/etc/passwd"]
+    assert {status_of(f"{app.address}gradio_api/file={file}") for file in hidden} <= {403, 404}
