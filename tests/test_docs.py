@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^(?P<mark><!-- test -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 OURS = "diffusers_nested"
+COLUMN = 88  # characters; docs/stylesheets/extra.css makes them fit
 
 
 class Block(NamedTuple):
@@ -136,6 +137,12 @@ def test_commands_exist(line: str, monkeypatch: pytest.MonkeyPatch):
         assert (ROOT / words[-1]).is_file()
     else:
         assert words[:2] == ["pip", "install"], f"what is {line!r}?"
+
+
+def test_code_fits_the_column_of_text():
+    code = [block for block in BLOCKS if block.language in ("diff", "python", "sh", "toml")]
+    lines = [(str(block), line) for block in code for line in block.code.splitlines()]
+    assert not [f"{where}: {line}" for where, line in lines if len(line) > COLUMN]
 
 
 @pytest.mark.parametrize("page", ["architecture.md", "images/photo-way.svg"])
