@@ -1,12 +1,10 @@
 """What is measured of the next base and its adapters, and what a base starts from."""
 
-import math
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 from diffusers_nested import miniature
@@ -14,7 +12,6 @@ from diffusers_nested.miniature.world import ROLES, Person
 from recipes.miniature.words import base, encoders, tables
 from recipes.miniature.words.gates import COLOURED, named_in, named_scenes
 from recipes.miniature.words.others import caption_with, measure
-from recipes.miniature.words.reading import Ledger
 from recipes.miniature.words.tokenizer import build_tokenizer
 
 SOMEONE = Person("tan", "blue", "short", "green", "none", "none")
@@ -71,16 +68,6 @@ def test_gates_make_a_table():
     }
     lines = tables.gates_table(found)
     assert "| Samples follow the style named | ≥ 90 % | 75.0 % |" in lines and len(lines) == 16
-
-
-def test_nouns_whose_values_are_small_cost_the_square_of_what_their_log_lacks():
-    ledger = Ledger()
-    ledger.words, ledger.nouns = torch.tensor([[0.0, 1, 1, 1]]), torch.tensor([[0, 2], [0, 3]])
-    ledger.places = torch.ones(2, 32, 32)
-    value = torch.zeros(1, 2, 4, 3)  # (B, H, T, d): norms 2, 1 and 3, so the mean is 2
-    value[0, 0, 1, 0], value[0, 1, 2, 1], value[0, 0, 3, 2] = 2, 1, 3
-    ledger.write("layer", torch.full((1, 2, 16, 4), 0.25), value)
-    assert ledger.faintness().item() == pytest.approx(math.log(2) ** 2 / 2)  # the second noun lacks nothing
 
 
 def test_a_base_needs_what_it_starts_from_only_at_its_beginning(tmp_path, monkeypatch):

@@ -51,7 +51,6 @@ class Variant:
         again: The UNet starts from the bundled one, which can draw already, and learns to read anew.
         alone: Where captions have no pooled embedding, the UNet cannot read the attributes before a noun either: the
             noun's own place must tell them.
-        faint: Weight of how much smaller the nouns' values are than those of the other words.
         after: The variant whose whole training it goes on from.
         heads: Heads at the two levels of 64 and 128 channels: (4, 8) are 44 heads of width 16 in all.
     """
@@ -64,7 +63,6 @@ class Variant:
     unpooled: float = 0.0
     again: bool = False
     alone: bool = False
-    faint: float = 0.0
     after: str = ""
     heads: tuple[int, int] = (4, 8)
 
@@ -73,7 +71,7 @@ _AIMED = Variant(learning=True, price=0.02, aim=0.02, floor=0.08, unpooled=0.5, 
 VARIANTS = {
     "aimed": _AIMED,
     "alone": replace(_AIMED, floor=0.15, alone=True),
-    "louder": replace(_AIMED, floor=0.15, alone=True, faint=0.05, after="alone"),
+    "louder": replace(_AIMED, floor=0.3, alone=True, after="alone"),
     "aimed-then-alone": replace(_AIMED, alone=True, after="aimed"),
     "aimed-pooled": replace(_AIMED, unpooled=0.0),
     "again-tuned-aimed": replace(_AIMED, floor=0.0),
@@ -148,8 +146,7 @@ def train(folder: Path, name: str, steps: int, whole: bool = False) -> StableDif
         loss = loss + variant.price * parts["cost"]
         if variant.aim:
             parts["missed"] = ledger.missed()
-            parts["faint"] = ledger.faintness()
-            loss = loss + variant.aim * parts["missed"] + variant.faint * parts["faint"]
+            loss = loss + variant.aim * parts["missed"]
         return loss, {name: float(part.detach()) for name, part in parts.items()}
 
     average = fit(base, batch_loss, recipe_of(steps, whole), folder / name)

@@ -29,8 +29,6 @@ class Ledger:
         costs: Per layer, the mean square of the log-odds' excess over those of the ceiling.
         misses: Per layer, how far the nouns' maps, mean over heads, are from their subjects' places (Kullback-Leibler),
             and the squares of what the log of their attention there lacks of the floor's.
-        faint: Per layer, the squares of what the log of the nouns' values' norm lacks of the sentence's mean; what an
-            adapter puts in their place is as large as they are, times α.
         weights: Per layer, the attention (B, heads, queries, 77), where ``keep`` is set.
     """
 
@@ -42,7 +40,6 @@ class Ledger:
         self.places: Tensor | None = None
         self.costs: dict[str, Tensor] = {}
         self.misses: dict[str, Tensor] = {}
-        self.faint: dict[str, Tensor] = {}
         self.weights: dict[str, Tensor] = {}
 
     def cost(self) -> Tensor:
@@ -53,19 +50,14 @@ class Ledger:
         """The mean of ``misses`` over layers; they are empty afterwards."""
         return _mean(self.misses)
 
-    def faintness(self) -> Tensor:
-        """The mean of ``faint`` over layers; they are empty afterwards."""
-        return _mean(self.faint)
-
-    def write(self, name: str, weights: Tensor, value: Tensor) -> None:
-        """Take down what a layer reads: weights (B, H, S, 77) of value (B, H, 77, d)."""
+    def write(self, name: str, weights: Tensor) -> None:
+        """Take down what a layer reads: weights (B, H, S, 77)."""
         if self.keep:
             self.weights[name] = weights.detach().float()
         if self.words is not None:
             self.costs[name] = self._price(weights.float(), self.words)
         if self.nouns is not None:
             self.misses[name] = self._miss(weights)
-            self.faint[name] = self._lack(value)
 
     def _price(self, weights: Tensor, words: Tensor) -> Tensor:
         read = (weights * words[:, None, None]).sum(-1)  # (B, H, S); in float32 also under autocast
@@ -84,13 +76,6 @@ class Ledger:
         maps = (maps / maps.sum(1, keepdim=True)).clamp(min=1e-6)
         missed = (torch.special.xlogy(places, places) - places * maps.log()).sum(1)
         return (missed + lack.square()).mean()
-
-    def _lack(self, value: Tensor) -> Tensor:
-        assert self.nouns is not None and self.words is not None
-        norms = value.float().square().sum((1, 3)).clamp(min=1e-12).sqrt()  # over the inner vector, all heads: (B, 77)
-        means = (norms * self.words).sum(1) / self.words.sum(1)
-        rows, at = self.nouns.unbind(1)
-        return (means[rows].log() - norms[rows, at].log()).relu().square().mean()
 
 
 def _mean(parts: dict[str, Tensor]) -> Tensor:
@@ -116,8 +101,7 @@ class Reader(AttnProcessor):
         if mask is not None:  # (B, 77) -> (B · H, 1, 77)
             mask = (-1e4 * mask.to(query.dtype)).repeat_interleave(attn.heads, 0)[:, None]
         weights = attn.get_attention_scores(query, key, mask)  # (B · H, S, 77)
-        batch = (len(hidden_states), attn.heads)  # (B · H, …) -> (B, H, …)
-        self._ledger.write(self._name, weights.unflatten(0, batch), value.unflatten(0, batch))
+        self._ledger.write(self._name, weights.unflatten(0, (len(hidden_states), attn.heads)))
         out = attn.batch_to_head_dim(torch.bmm(weights, value))
         return attn.to_out[1](attn.to_out[0](out))
 
