@@ -70,6 +70,15 @@ def test_gates_make_a_table():
     assert "| Samples follow the style named | ≥ 90 % | 75.0 % |" in lines and len(lines) == 16
 
 
+def test_letters_have_the_same_numbers_in_every_process():
+    """The trainer numbers those that end a word in the order of a hash."""
+    vocab = build_tokenizer(sentences=500).get_vocab()
+    for mark in ("", "</w>"):
+        letters = sorted(token for token in vocab if re.fullmatch(f".{mark}", token))
+        first = vocab[letters[0]]
+        assert len(letters) > 40 and [vocab[token] for token in letters] == list(range(first, first + len(letters)))
+
+
 def test_a_base_needs_what_it_starts_from_only_at_its_beginning(tmp_path, monkeypatch):
     def beginning(first: Path, unet: nn.Module) -> None:
         raise FileNotFoundError(first)
