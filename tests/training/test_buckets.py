@@ -50,9 +50,9 @@ def test_batches_are_of_one_form_and_a_killed_run_goes_on(train, settings, forms
 def test_cached_examples_are_those_that_are_read(train, settings, forms, tmp_path):
     logs = []
     for name, cache in (("kept", True), ("again", True), ("read", False)):
-        file = tmp_path / "features.pt" if cache else None
+        folder = tmp_path / "features" if cache else None
         some = {**BUCKETS, "max_train_steps": 3}  # batches of two buckets
-        config = settings(name, **some, logging_steps=1, cache_features=cache, cache_file=file)
+        config = settings(name, **some, logging_steps=1, cache_features=cache, cache_folder=folder)
         train(config, forms)
         logs.append([row["loss"] for row in read_log(config.folder / "log.jsonl")])
     assert logs[0] == logs[1] == pytest.approx(logs[2], rel=1e-2)

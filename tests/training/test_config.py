@@ -38,9 +38,9 @@ def test_bad_value_is_named(name: str, value: object):
         TrainingConfig("run", **{name: value})
 
 
-def test_a_cache_file_needs_a_cache():
+def test_a_cache_folder_needs_a_cache():
     with pytest.raises(NestedAdapterError, match="cache_features"):
-        TrainingConfig("run", cache_file="features.pt")
+        TrainingConfig("run", cache_folder="features")
 
 
 def test_some_examples_stay_whole():

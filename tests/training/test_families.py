@@ -29,10 +29,10 @@ def test_an_adapter_learns(train, settings, triplets):
     assert read_log(config.folder / "log.jsonl")[-1]["gain_over_none"] > 0.003
 
 
-def test_a_file_of_features_is_read_again(train, settings, triplets, tmp_path):
-    kept = {"max_train_steps": 2, "cache_file": tmp_path / "features.pt"}
+def test_features_on_the_disk_are_read_again(train, settings, triplets, tmp_path):
+    kept = {"max_train_steps": 2, "cache_folder": tmp_path / "features"}
     first, second = (train(settings(name, **kept), triplets).state_dict() for name in ("first", "second"))
-    assert (tmp_path / "features.pt").is_file()
+    assert (tmp_path / "features" / "examples-00000.pt").is_file()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

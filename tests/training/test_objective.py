@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 import tiny_pipeline as tiny
@@ -9,8 +10,7 @@ from diffusers_nested import NestedAdapterError
 from diffusers_nested.data import Triplet, seeded_generator
 from diffusers_nested.injection import NestedInjector
 from diffusers_nested.mechanisms import MECHANISMS
-from diffusers_nested.training.cache import encode_all
-from diffusers_nested.training.feed import SampleCache
+from diffusers_nested.training.cache import Cache
 from diffusers_nested.training.frozen import FrozenModels
 from diffusers_nested.training.noise import Dropout, Noise, Places
 from diffusers_nested.training.objective import Objective
@@ -151,7 +151,7 @@ def test_sdxl_is_told_the_size_and_the_crop_of_each_picture(frozen, image_encode
     )
     for samples in (
         encoder.encode(*collate([raw[i] for i in range(3)])),
-        SampleCache(encode_all(raw, encoder), [(None,)] * 3, encoder).samples([0, 1, 2]),
+        Cache(raw, encoder, None, Accelerator()).samples([0, 1, 2]),
     ):
         with torch.no_grad():
             objective.losses(samples, objective.draw(samples, Places(0, 0, 3)))

@@ -123,7 +123,7 @@ def test_all_phases_are_checked_before_the_first(train, phases, tmp_path):
         ([], "no phases"),
         (phases(second={"resolution": 15}), "Phase 2: resolution 15 must be a multiple"),
         (phases(second={"mixed_precision": "bf16"}), "mixed_precision must be the same .* 'no', phase 2 'bf16'"),
-        (phases(cache_file="one.pt"), "Phase 2: cache_file one.pt is that of a phase with resolution 16"),
+        (phases(cache_folder="one"), "Phase 2: cache_folder one is that of a phase with resolution 16"),
         (phases(resume_from_checkpoint="checkpoint-1"), "must be 'latest' or None, got 'checkpoint-1'"),
         (phases(second={"use_8bit_adam": True}), "Phase 2: use_8bit_adam needs a GPU"),
     ]
@@ -181,7 +181,7 @@ def test_a_file_of_phases(tmp_path: Path):
         (TWO + "seed = '3'", "phase 2: seed must be a whole number of at least 0, got '3'"),
         (TWO + "use_ema = 1", "phase 2: use_ema must be true or false, got 1"),
         (TWO + "validation_prompts = ['a', 1]", "phase 2: validation_prompts must be a list of prompts"),
-        (TWO + "cache_file = 1", "phase 2: cache_file must be the path"),
+        (TWO + "cache_folder = 1", "phase 2: cache_folder must be the path"),
         (TWO + "max_train_steps = 3", "phase 2: lr_warmup_steps 3 must be less"),
         ("[[phase", "Cannot read the phases .*phases.toml"),
     ],

@@ -59,7 +59,7 @@ OTHER = {  # field of TrainingConfig -> another value than that of the runs here
     "logging_steps": 1,
     "dataloader_num_workers": 1,
     "cache_features": False,
-    "cache_file": "cache.pt",
+    "cache_folder": "cache",
 }
 NOT_FOR_THIS_ADAPTER = "proportion_empty_images"  # which is refused at any time
 REFUSED = [name for name in OTHER if name not in (*MAY_CHANGE, NOT_FOR_THIS_ADAPTER)]

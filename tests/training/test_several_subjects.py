@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate import Accelerator
 from brute_force import BruteSubject, install, word_at
 
 import tiny_pipeline as tiny
 from diffusers_nested.data import Triplet, seeded_generator, subject_positions
 from diffusers_nested.injection import NestedInjector
 from diffusers_nested.training import read_log
-from diffusers_nested.training.cache import encode_all
-from diffusers_nested.training.feed import SampleCache
+from diffusers_nested.training.cache import Cache
 from diffusers_nested.training.frozen import FrozenModels
 from diffusers_nested.training.noise import Places
 from diffusers_nested.training.objective import Objective
@@ -113,9 +113,11 @@ def test_gradients_of_a_mixed_batch_are_those_of_its_examples(encoder, samples):
     torch.testing.assert_close(gradients([samples]), gradients(parts(samples)), rtol=1e-3, atol=1e-6)
 
 
-def test_cached_examples_are_the_encoded_ones(encoder, mixed):
+@pytest.mark.parametrize("size", [1, 3, 256])
+def test_cached_examples_are_the_encoded_ones(encoder, mixed, monkeypatch, size):
     raw = RawExamples(mixed, [(16, 16)] * 4)
-    cache = SampleCache(encode_all(raw, encoder), [tuple(each.photos) for each in mixed], encoder)
+    monkeypatch.setattr("diffusers_nested.training.encoded_shards.SHARD", size)
+    cache = Cache(raw, encoder, None, Accelerator())
     for chosen in ([3, 0], [1, 2, 1]):
         found, expected = cache.samples(chosen), encoder.encode(*collate([raw[i] for i in chosen]))
         assert found.words == expected.words

@@ -1,5 +1,6 @@
 """An adapter whose weights are spread over processes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,25 +16,43 @@ from diffusers_nested.training.checkpoints import load_checkpoint
 from same_states import same
 
 
-def test_two_processes_with_a_part_each_train_what_one_does(tmp_path: Path):
+def trained(folder: Path, kind: str) -> list[Path]:
+    """Folders of a training in two processes, and of the same one in one process."""
     path = os.pathsep.join(str(Path(__file__).parents[2] / part) for part in (".", "src", "tests"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "FSDP_"))}
     environment |= {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-m", "sharded_training", str(tmp_path)]
+    command = [sys.executable, "-m", "sharded_training", str(folder), kind]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    folders = [tmp_path / "run", tmp_path / "alone"]
+    return [folder / "run", folder / "alone"]
+
+
+@pytest.mark.parametrize(("kind", "close"), [("spread", 1e-4), ("spread-bf16", 5e-3)])
+def test_two_processes_with_a_part_each_train_what_one_does(tmp_path: Path, kind, close):
+    folders = trained(tmp_path, kind)
     assert [load_checkpoint(one / "checkpoint-2")["settings"]["processes"] for one in folders] == [2, 1]
     published, expected = (NestedAdapter.from_pretrained(one).state_dict() for one in folders)
-    torch.testing.assert_close(published, expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(published, expected, rtol=1e-3, atol=close)
     losses = [read_log(one / "log.jsonl")[-1]["loss"] for one in folders]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0] == pytest.approx(losses[1], rel=close)
     # a checkpoint is that of whole weights: the parts of all processes
     states = [load_checkpoint(one / "checkpoint-2")["learner"] for one in folders]
     for name in ("adapter", "optimizer", "average"):
-        torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(states[0][name], states[1][name], rtol=1e-3, atol=close)
     kept = NestedAdapter.from_pretrained(folders[0] / "checkpoint-2" / "adapter").state_dict()
     assert not same(kept, states[0]["adapter"])  # but its average
+    # each shard of features is encoded once, also when the run goes on
+    encoded = [[json.loads(file.read_text()) for file in sorted(one.glob("encoded-*.json"))] for one in folders]
+    first, second, third, captions = *(f"examples-0000{i}" for i in range(3)), "captions-00000"
+    assert encoded == [[[first, third], [second, captions]], [[first, second, third, captions]]]
+
+
+def test_two_copies_train_what_one_does(tmp_path: Path):
+    folders = trained(tmp_path, "copies")
+    for name in ("buckets", "shards", "phases"):
+        published, expected = (NestedAdapter.from_pretrained(one / name).state_dict() for one in folders)
+        torch.testing.assert_close(published, expected, rtol=1e-3, atol=1e-4, msg=name)
+    assert json.loads((folders[0] / "phases" / "phases.json").read_text())[1]["resolution"] == 8
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("name", ["base_small", "plus_small"])
 def test_a_nested_adapter_learns_from_there(pipeline, image_encoder, triplets, settings, folder, tmp_path, name):
     start = NestedAdapter.from_ip_adapter(folder / "sdxl_models" / f"{name}.safetensors", unet=pipeline.unet)
-    config = settings(max_train_steps=2, cache_file=tmp_path / "features.pt", learning_rate=1e-3)
+    config = settings(max_train_steps=2, cache_folder=tmp_path / "features", learning_rate=1e-3)
     made = NestedAdapter.from_unet(pipeline.unet, start_from=start)
     before = {name: tensor.clone() for name, tensor in made.state_dict().items()}
     train_adapter(pipeline, image_encoder, made, triplets, config)
@@ -29,7 +29,7 @@ def test_a_nested_adapter_learns_from_there(pipeline, image_encoder, triplets, s
     saved = NestedAdapter.from_pretrained(config.folder, unet=pipeline.unet)
     assert all(torch.equal(tensor, made.state_dict()[name]) for name, tensor in saved.state_dict().items())
     assert saved.config["mechanism"] == "nested"
-    assert (tmp_path / "features.pt").is_file()
+    assert (tmp_path / "features").is_file()
 
 
 def test_validation_pictures_of_a_mechanism_that_reads_an_empty_image(

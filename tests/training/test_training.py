@@ -125,15 +125,6 @@ def test_old_checkpoints_are_deleted(train, settings):
     assert sorted(path.name for path in config.folder.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
 
 
-def test_cached_features_change_little(train, settings):
-    logs = []
-    for name, cache in (("cached", True), ("read", False)):
-        config = settings(name, max_train_steps=2, logging_steps=1, cache_features=cache)
-        train(config)
-        logs.append([row["loss"] for row in read_log(config.folder / "log.jsonl")])
-    assert logs[0] == pytest.approx(logs[1], rel=1e-2)
-
-
 @each_mechanism
 def test_mixed_precision(train, settings, pipeline, mechanism):
     config = settings(max_train_steps=2, mixed_precision="bf16", validation_steps=2)
@@ -142,33 +133,6 @@ def test_mixed_precision(train, settings, pipeline, mechanism):
     assert "forward" not in vars(adapter)  # accelerate's wrapper is gone
     assert pipeline.unet.dtype == torch.bfloat16
     assert read_log(config.folder / "log.jsonl")[-1]["loss"] > 0
-
-
-def test_encoded_examples_are_shared_by_runs(train, settings, triplets, tmp_path):
-    file = tmp_path / "new" / "features.pt"
-    runs = [settings(name, max_train_steps=2, logging_steps=1, cache_file=file) for name in ("first", "second")]
-    first = train(runs[0])
-    assert same(train(runs[1]).state_dict(), first.state_dict())
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
-    captions = [Triplet(each.input_image, "a watercolor of a person", each.target_image) for each in triplets]
-    swapped = [Triplet(each.target_image, each.text, each.input_image) for each in triplets]
-    others = [(captions, {}), (swapped, {}), (triplets[:4], {}), (triplets, {"resolution": 8})]
-    for dataset, changes in others:
-        with pytest.raises(NestedAdapterError, match=r"features\.pt"):
-            train(settings("third", cache_file=file, **changes), dataset)
-
-
-def test_encoded_examples_that_were_cut_off(train, settings, tmp_path):
-    file = tmp_path / "features.pt"
-    config = settings(cache_file=file)
-    for content in (b"", b"PK\x05\x06" + bytes(18), b"text"):
-        file.write_bytes(content)
-        with pytest.raises(NestedAdapterError, match=r"cache_file .*features\.pt .* Delete it"):
-            train(config)
-    torch.save({"digest": torch.zeros(2)}, file)
-    with pytest.raises(NestedAdapterError, match=r"features\.pt holds another training set"):
-        train(config)
-    assert not config.folder.exists()
 
 
 def test_validation_pictures(train, settings, pipeline, monkeypatch):

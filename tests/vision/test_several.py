@@ -292,11 +292,11 @@ def test_training_reaches_every_part(folder, pipeline, tmp_path, cached):
     adapter = NestedAdapter.from_pretrained(folder).train()
     before = {name: x.clone() for name, x in adapter.state_dict().items() if "towers" in name}
     changes = (
-        {"cache_file": tmp_path / "cache.pt"}
+        {"cache_folder": tmp_path / "cache"}
         if cached
         else {"cache_features": False, "validation_prompts": ["a photo of a person"]}
     )
-    for name in ("run", "other") if cached else ("run",):  # the second one reads the file
+    for name in ("run", "other") if cached else ("run",):  # the second one reads the folder
         run_of(pipeline, pair(folder), adapter, tmp_path / name, **changes)
     assert len(before) == 5
     for name, x in before.items():

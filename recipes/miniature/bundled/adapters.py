@@ -68,7 +68,7 @@ def new_adapter(pipeline: Any, encoder: ImageEncoder, name: str, mechanism: str,
     )
 
 
-def settings(output_dir: Path, steps: int, seed: int, cache_file: Path | None = None) -> TrainingConfig:
+def settings(output_dir: Path, steps: int, seed: int, cache_folder: Path | None = None) -> TrainingConfig:
     """Settings of the training of the miniature's adapters."""
     return TrainingConfig(
         output_dir=output_dir,
@@ -85,7 +85,7 @@ def settings(output_dir: Path, steps: int, seed: int, cache_file: Path | None = 
         checkpoints_total_limit=1,
         resume_from_checkpoint="latest",
         cache_features=True,
-        cache_file=cache_file,
+        cache_folder=cache_folder,
         logging_steps=100,
         validation_steps=steps,
     )

@@ -50,13 +50,13 @@ class StudyAdapter:
     photo_is_target: bool = False
 
 
-def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_file: Path | None = None) -> Path:
+def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_folder: Path | None = None) -> Path:
     """Train an adapter, or resume its training, and save it in ``folder`` for ``load_nested_adapter``.
 
     Args:
         folder: Folder of this adapter alone.
         wanted: Its settings.
-        cache_file: File of encoded triplets, shared by adapters with the same examples; the first one writes it.
+        cache_folder: Encoded triplets, shared by adapters with the same examples; the first one writes it.
 
     Returns:
         The folder.
@@ -73,7 +73,7 @@ def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_file: Path | N
         changes["alpha"] = wanted.alpha
     torch.manual_seed(wanted.seed)
     adapter = new_adapter(pipeline, tower, wanted.name, wanted.mechanism, **changes)
-    config = settings(folder, wanted.steps or STEPS[wanted.name], wanted.seed, cache_file)
+    config = settings(folder, wanted.steps or STEPS[wanted.name], wanted.seed, cache_folder)
     fit(pipeline, tower, adapter, config, wanted.name, wanted.triplets, wanted.photo_is_target)
     for part in ("image_encoder", "feature_extractor"):
         shutil.copytree(path(wanted.name) / part, folder / part, dirs_exist_ok=True)
@@ -105,7 +105,7 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--triplets", type=int, default=TRIPLETS)
     parser.add_argument("--photo_is_target", action="store_true", help="learn from the pictures themselves")
-    parser.add_argument("--cache_file", type=Path, help="encoded triplets, shared by adapters with the same ones")
+    parser.add_argument("--cache_folder", type=Path, help="encoded triplets, shared by adapters with the same ones")
     return parser.parse_args()
 
 
@@ -116,5 +116,5 @@ def _number_or_none(text: str) -> float | None:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     given = vars(_read_arguments())
-    place, cache = given.pop("folder"), given.pop("cache_file")
+    place, cache = given.pop("folder"), given.pop("cache_folder")
     train_study_adapter(place, StudyAdapter(**given), cache)

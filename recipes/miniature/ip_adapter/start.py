@@ -34,14 +34,14 @@ def new(pipeline: Any, tower: ImageEncoder, ip_folder: Path | None, seed: int) -
     return as_nested(ip_folder, pipeline.unet, NAME)
 
 
-def train(folder: Path, title: str, ip_folder: Path | None, cache_file: Path, seed: int) -> None:
+def train(folder: Path, title: str, ip_folder: Path | None, cache_folder: Path, seed: int) -> None:
     """Train one of the two in stages; the learning rate is constant, so a stage does not know how many follow."""
     for steps in STAGES:
         if (folder / f"{title}-{steps}").exists():
             continue
         pipeline, tower = load_pipeline(), load_vision_tower(str(path(NAME) / "image_encoder"))
         adapter = new(pipeline, tower, ip_folder, seed)
-        config = settings(folder / f"{title}-run", steps, seed, cache_file)
+        config = settings(folder / f"{title}-run", steps, seed, cache_folder)
         constant = {"lr_scheduler": "constant", "lr_warmup_steps": 50, "checkpointing_steps": STAGES[0]}
         fit(pipeline, tower, adapter, dataclasses.replace(config, **constant), NAME)
         save_with_tower(adapter, folder / f"{title}-{steps}", NAME)
@@ -59,4 +59,4 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     given = _read_arguments()
     for title, start in {"started": given.ip_folder, "nothing": None}.items():
-        train(given.folder, title, start, given.ip_folder.parent.parent / f"{NAME}-penultimate.pt", given.seed)
+        train(given.folder, title, start, given.ip_folder.parent.parent / f"{NAME}-penultimate", given.seed)

@@ -35,7 +35,7 @@ def train(folder: Path, name: str, seed: int, steps: int) -> Path:
     pipeline, tower = load_pipeline(), load_vision_tower(str(path(name) / "image_encoder"))
     torch.manual_seed(seed)
     adapter = new_adapter(pipeline, tower, name, "decoupled", **RESAMPLER)
-    config = settings(folder / f"{name}-run", steps, seed, cache_file=folder.parent / f"{name}-penultimate.pt")
+    config = settings(folder / f"{name}-run", steps, seed, cache_folder=folder.parent / f"{name}-penultimate")
     fit(pipeline, tower, adapter, dataclasses.replace(config, proportion_empty_prompts=DROPPED), name)
     unet = load_pipeline().unet  # training has cast the other one
     export(adapter, unet, folder / name, name)

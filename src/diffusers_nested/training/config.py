@@ -50,7 +50,7 @@ _RULES: Mapping[str, Rule] = {
     "logging_steps": whole(1),
     "dataloader_num_workers": whole(0),
     "cache_features": FLAG,
-    "cache_file": Rule(lambda value: isinstance(value, str | Path), "the path of a file").or_none(),
+    "cache_folder": Rule(lambda value: isinstance(value, str | Path), "the path of a folder").or_none(),
     "log_with": Rule(_is_tracker, "the name of one of accelerate's trackers, or a tracker").or_none(),
 }
 
@@ -70,7 +70,7 @@ MAY_CHANGE = (
     "validation_prompts",
     "logging_steps",
     "dataloader_num_workers",
-    "cache_file",
+    "cache_folder",
     "validation_dataset",  # beside the fields of the config
     "adapter.image_encoder",
 )
@@ -123,8 +123,8 @@ class TrainingConfig:
             log; or an instance of your own subclass of accelerate's ``GeneralTracker``.
         dataloader_num_workers: Processes that read images; unused if features are cached.
         cache_features: Encode all images and captions once before training and keep the results in memory (fp16).
-        cache_file: With ``cache_features``, a file for the results: read if it exists, else written, for other runs
-            with the same models and triplets.
+        cache_folder: With ``cache_features``, a folder for the results, of which each process writes its share, and
+            which runs with the same models and triplets read again.
 
     Raises:
         NestedAdapterError: A value is out of its range.
@@ -163,7 +163,7 @@ class TrainingConfig:
     log_with: str | Any | None = None
     dataloader_num_workers: int = 0
     cache_features: bool = False
-    cache_file: str | Path | None = None
+    cache_folder: str | Path | None = None
 
     def __post_init__(self) -> None:
         check_settings(vars(self), _RULES)
@@ -176,9 +176,9 @@ class TrainingConfig:
         if sum(shares.values()) >= 1:
             listed = ", ".join(f"{name} {value}" for name, value in shares.items())
             raise NestedAdapterError(f"{listed}: together they must be below 1, or no example is whole. Lower them.")
-        if self.cache_file is not None and not self.cache_features:
+        if self.cache_folder is not None and not self.cache_features:
             raise NestedAdapterError(
-                f"cache_file {str(self.cache_file)!r} needs cache_features=True. Set it, or leave cache_file out."
+                f"cache_folder {str(self.cache_folder)!r} needs cache_features=True. Set it, or leave cache_folder out."
             )
 
     @property

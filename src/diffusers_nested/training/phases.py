@@ -107,11 +107,11 @@ def check_phases(configs: Sequence[TrainingConfig]) -> None:
                 raise NestedAdapterError(
                     f"{name} must be the same in all phases: phase 1 has {one!r}, phase {number} {other!r}."
                 )
-        file = str(config.cache_file)
-        if config.cache_file is not None and sides.setdefault(file, config.resolution) != config.resolution:
+        folder = str(config.cache_folder)
+        if config.cache_folder is not None and sides.setdefault(folder, config.resolution) != config.resolution:
             raise NestedAdapterError(
-                f"Phase {number}: cache_file {file} is that of a phase with resolution {sides[file]}, but this one has "
-                f"{config.resolution}. Name another file."
+                f"Phase {number}: cache_folder {folder} is that of a phase with resolution {sides[folder]}, but this "
+                f"one has {config.resolution}. Name another folder."
             )
     if resume not in (None, "latest"):
         raise NestedAdapterError(
