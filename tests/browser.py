@@ -40,14 +40,26 @@ class Browser:
         made = self._send("POST", "/session", {"capabilities": wanted})
         self._session = f"/session/{made['sessionId']}"
 
-    def open(self, page: Path) -> None:
-        self._send("POST", f"{self._session}/url", {"url": page.as_uri()})
+    def open(self, page: Path | str) -> None:
+        address = page if isinstance(page, str) else page.as_uri()
+        self._send("POST", f"{self._session}/url", {"url": address})
 
     def reload(self) -> None:
         self._send("POST", f"{self._session}/refresh", {})
 
     def click(self, selector: str) -> None:
         self._send("POST", f"{self._session}/element/{self._find(selector)}/click", {})
+
+    def fill(self, selector: str, text: str) -> None:
+        self._send("POST", f"{self._session}/element/{self._find(selector)}/value", {"text": text})
+
+    def wait(self, script: str, seconds: float = 120) -> None:
+        """Until a script returns something that is true."""
+        end = time.monotonic() + seconds
+        while not self.run(script):
+            if time.monotonic() > end:
+                raise TimeoutError(f"never true: {script}")
+            time.sleep(0.1)
 
     def text(self, selector: str) -> str:
         return self._send("GET", f"{self._session}/element/{self._find(selector)}/text")

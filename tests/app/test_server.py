@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import browser
 from diffusers_nested import cli, miniature
 from diffusers_nested.app.serve import require_gradio, serving, uploads
 
 # gradio leaves event loops to the garbage collector, and sets an option that pandas has given up
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore:'future.no_silent_downcasting' is deprecated"
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:'future.no_silent_downcasting' is deprecated",
+    "ignore:The copy keyword is deprecated",
 )
 PROMPT = "a photo of a person on the beach"
 
@@ -83,7 +86,34 @@ def test_pictures_side_by_side(app: App):
     assert pixels(plain).shape == (256, 256, 3) and np.array_equal(pixels(plain), pixels(again))
     assert not np.array_equal(pixels(plain), pixels(personal))
     assert without is None and not series["value"]
-    assert [one["caption"] for one in maps["value"]] == ["person"]
+    assert pixels(maps["value"]["image"]).shape == (256, 256, 3)
+    assert [one["label"] for one in maps["value"]["annotations"]] == ["person", "photo", "beach"]
+
+
+@pytest.mark.skipif(not (browser.BROWSER and browser.DRIVER), reason="needs chromium and chromedriver")
+def test_a_visitor_drops_a_photo_draws_and_points_at_words(app: App, tmp_path: Path):
+    shown = "return document.querySelector('{}')?.src ?? ''"
+    picture, photo = shown.format("#personal img"), shown.format(".thumbnail-item img, .preview img")
+    with browser.browser(tmp_path / "profile", tmp_path / "downloads") as visitor:
+        visitor.open(app.address)
+        visitor.wait("return !!document.querySelector('#draw')")
+        visitor.click("#draw")
+        visitor.wait(picture)
+        before = visitor.run(picture)
+        other = miniature.example("mira").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        other.save(tmp_path / "other.png")
+        visitor.click("button[aria-label=Clear]")
+        visitor.wait("return !document.querySelector('.thumbnail-item img')")
+        visitor.fill("input[type=file]", str(tmp_path / "other.png"))
+        visitor.wait(photo)
+        visitor.click("#draw")
+        visitor.wait(f"const now = (() => {{{picture}}})(); return now && now != {before!r}")
+        visitor.wait("return document.querySelectorAll('#maps .legend-item').length == 3")
+        seen = "return [...document.querySelectorAll('#maps .mask')].map(one => getComputedStyle(one).opacity)"
+        visitor.click("#maps .legend-item:nth-child(2)")
+        visitor.wait(f"return (() => {{{seen}}})().join() == '0,1,0'")
+        visitor.click("#draw")  # the pointer leaves the word
+        visitor.wait(f"return (() => {{{seen}}})().every(one => one == '0')")
 
 
 def test_errors_are_said_in_words(app: App, tmp_path: Path):

@@ -10,6 +10,7 @@ import torch
 
 import diffusers_nested
 from diffusers_nested import NestedAdapterError, Subject, miniature
+from diffusers_nested.app.maps import words_with_maps
 from diffusers_nested.app.shots import Compare, shots_of
 from diffusers_nested.app.studio import Cancelled, Studio, Visits
 from diffusers_nested.app.wish import Wish
@@ -51,8 +52,33 @@ def test_pictures_are_those_of_the_pipeline(studio: Studio, pipeline: Any):
         assert np.array_equal(picture, expected)
     with diffusers_nested.trace(pipeline) as inside:
         pipeline(PROMPT, generator=torch.Generator().manual_seed(3), **settings, nested_adapter_image=person)
-    ((heat, caption),) = drawn.maps
-    assert np.array_equal(heat, inside.word_map("person").overlay()) and caption == "person"
+    assert list(drawn.maps.of_words) == ["person", "photo", "beach"]
+    first = next(iter(drawn.pictures.values()))
+    assert np.array_equal(drawn.maps.picture, first.resize((256, 256), 0))
+    for word, found in drawn.maps.of_words.items():
+        map = inside.word_map(word).map
+        where = divmod(int(map.argmax()), map.shape[1])
+        times = 256 // map.shape[0]
+        cell = found[where[0] * times : (where[0] + 1) * times, where[1] * times : (where[1] + 1) * times]
+        assert found.shape == (256, 256) and found.min() == 0 and found.max() == cell.max() == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subjects", "expected"),
+    [
+        ("A photo of a Person, in the snow", ["person"], ["person", "photo", "snow"]),
+        (
+            "a golden retriever and a king; the king's crown!",
+            ["king", "golden retriever"],
+            ["king", "golden retriever", "crown"],
+        ),
+        ("", [], []),
+        ("ein schöner Tag, été, 12345 (person:1.2)", ["person"], ["person", "schöner"]),
+        (" ".join(f"word{chr(97 + i)}" for i in range(20)), ["wordc"], ["wordc", *(f"word{i}" for i in "abdefghijkl")]),
+    ],
+)
+def test_words_that_get_a_map(prompt: str, subjects: list[str], expected: list[str]):
+    assert words_with_maps(prompt, subjects) == expected
 
 
 def test_a_cancelled_drawing_stops_at_once_and_leaves_the_studio_ready(studio: Studio):

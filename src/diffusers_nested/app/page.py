@@ -8,8 +8,8 @@ import gradio as gr  # pyright: ignore[reportMissingImports]
 
 from ..errors import NestedAdapterError
 from .form import Defaults, Form, canvas, lay_out, lay_out_samples, read
-from .maps import Captioned
-from .shots import arranged, shots_of
+from .maps import Maps
+from .shots import Captioned, arranged, shots_of
 from .studio import Cancelled, Studio, Visits
 from .wording import in_words
 
@@ -22,7 +22,7 @@ _HEAD = (
 CSS = """
 footer {display: none !important}
 .row-of-pictures .grid-wrap {min-height: 0 !important; height: auto !important}
-#maps .grid-container {grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)) !important}
+#maps .mask:not(.active) {opacity: 0 !important}
 #series .grid-container {grid-template-columns: repeat(auto-fill, minmax(115px, 1fr)) !important}
 """
 
@@ -62,10 +62,23 @@ def _pictures() -> list[Any]:
     with gr.Row():
         plain = gr.Image(label="Prompt alone", min_width=150, elem_id="plain", **settings)
         personal = gr.Image(label="With photos", min_width=150, elem_id="personal", type="pil", **settings)
+    maps = gr.AnnotatedImage(
+        label="Where each word acts: point at a word",
+        format="png",
+        visible=False,
+        elem_id="maps",
+        buttons=[],
+        width=400,
+    )
     settings |= {"height": "auto", "visible": False, "elem_classes": "row-of-pictures"}
-    maps = gr.Gallery(label="Where each word acts", columns=3, elem_id="maps", **settings)
     series = gr.Gallery(label="Series", columns=4, elem_id="series", **settings)
     return [plain, personal, maps, series]
+
+
+def _annotated(maps: Maps | None) -> Any:
+    if maps is None or not maps.of_words:
+        return gr.update(value=None, visible=False)
+    return gr.update(value=(maps.picture, [(one, word) for word, one in maps.of_words.items()]), visible=True)
 
 
 def _shown(pictures: Sequence[Captioned]) -> Any:
@@ -114,6 +127,6 @@ def _drawer(studio: Studio, visits: Visits, remark: Remark) -> Any:
         if said := remark(wish.prompt):
             gr.Warning(html.escape(said, quote=False), title="Drawn all the same")
         pictures = arranged(wish, compare, drawn)
-        return pictures.plain, pictures.personal, _shown(pictures.maps), _shown(pictures.series)
+        return pictures.plain, pictures.personal, _annotated(pictures.maps), _shown(pictures.series)
 
     return draw

@@ -6,10 +6,11 @@ from enum import Enum
 
 from PIL import Image
 
-from .maps import Captioned
+from .maps import Maps
 from .wish import Wish
 
 COUNT = 4  # pictures in a series
+Captioned = tuple[Image.Image, str]
 
 
 class Compare(Enum):
@@ -41,13 +42,13 @@ class Pictures:
         plain: Of the prompt alone.
         personal: With the photos; None without any.
         series: Pictures that differ in seed or scale, with captions.
-        maps: Where the subjects' words act in ``personal``, with captions.
+        maps: Where words act in ``personal``; None if nobody asked, or the pipeline cannot tell.
     """
 
     plain: Image.Image
     personal: Image.Image | None
     series: Sequence[Captioned]
-    maps: Sequence[Captioned]
+    maps: Maps | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +57,11 @@ class Drawn:
 
     Attributes:
         pictures: The picture of each shot.
-        maps: Where the subjects' words act in the first, with captions.
+        maps: Where words act in the first; None if nobody asked, or the pipeline cannot tell.
     """
 
     pictures: Mapping[Shot, Image.Image]
-    maps: Sequence[Captioned]
+    maps: Maps | None
 
 
 def shots_of(wish: Wish, compare: Compare) -> list[Shot]:

@@ -57,13 +57,13 @@ class Studio:
             NestedAdapterError: The wish does not fit the pipeline or its adapters.
         """
         steps = int(wish.num_inference_steps)
-        pictures, maps = {}, []
+        pictures, maps = {}, None
         with self._lock:
             for index, shot in enumerate(shots):
                 draw = partial(self._picture, wish, shot, _Steps(index * steps, len(shots) * steps, tell, stop))
                 if wish.maps and wish.subjects and index == 0:
                     words = [str(subject.token) for subject in wish.subjects.values()]
-                    pictures[shot], maps = with_maps(self.pipeline, draw, words)
+                    pictures[shot], maps = with_maps(self.pipeline, draw, wish.prompt, words)
                 else:
                     pictures[shot] = draw()
         return Drawn(pictures, maps)

@@ -46,12 +46,17 @@ def heat(values: Tensor) -> Tensor:
 def overlay(picture: Image.Image, values: Tensor) -> Image.Image:
     """Values (h, w) as heat on a picture: the least of them leaves it grey and dark, the most is bright."""
     large = enlarged(picture)
-    sized = F.interpolate(values.float()[None, None], (large.height, large.width), mode="bilinear")[0, 0]
-    strength = (sized - sized.min()) / (sized.max() - sized.min()).clamp(min=1e-12)
+    strength = spread_over(large, values)
     below = torch.from_numpy(np.array(large.convert("L").convert("RGB"))).float() * _BELOW
-    part = _HEAT * strength.clamp(0, 1)[..., None]
+    part = _HEAT * strength[..., None]
     mixed = below * (1 - part) + heat(strength) * part
     return Image.fromarray(mixed.round().clamp(0, 255).to(torch.uint8).numpy())
+
+
+def spread_over(picture: Image.Image, values: Tensor) -> Tensor:
+    """Values (h, w) at the size of a picture, (H, W), from 0 for the least to 1 for the most."""
+    sized = F.interpolate(values.float()[None, None], (picture.height, picture.width), mode="bilinear")[0, 0]
+    return ((sized - sized.min()) / (sized.max() - sized.min()).clamp(min=1e-12)).clamp(0, 1)
 
 
 def enlarged(picture: Image.Image) -> Image.Image:
