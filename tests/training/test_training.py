@@ -67,7 +67,7 @@ def test_adapter_learns_and_is_saved(train, settings, triplets, mechanism):
         max_train_steps=16, logging_steps=8, checkpointing_steps=100, lr_scheduler="constant", learning_rate=3e-2
     )
     adapter = train(config, triplets[:2], mechanism)
-    first, last = read_log(config.folder / "log.jsonl")
+    first, last = read_log(str(config.folder / "log.jsonl"))
     assert last["loss_none"] == first["loss_none"]
     assert last["loss_none"] - last["loss_right"] == pytest.approx(last["gain_over_none"], rel=1e-3)
     assert last["gain_over_none"] > 0.005

@@ -40,8 +40,8 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--triplets", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--triplets", type=int, default=4000)
     given = parser.parse_args()
     for name, folder in {
         "clip": path("people"),

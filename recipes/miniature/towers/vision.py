@@ -36,7 +36,7 @@ from ..bundled.data import to_pixels
 from ..bundled.loop import Recipe, fit
 from ..bundled.tokenizer import build_tokenizer
 
-RECIPE = Recipe(steps=1500, lr=1e-3, warmup=100, flat=0.3, seed=50, save_every=250)
+RECIPE = Recipe(steps=600, lr=1e-3, warmup=100, flat=0.3, seed=50, save_every=50)
 PAIRS, BATCH, LENGTH = 30_000, 64, 64
 SIZES = {
     "hidden_size": 128,  # as the bundled CLIP

@@ -33,10 +33,10 @@ class RunLog:
             raise NestedAdapterError(f"Cannot write {self._path}: {error}. Check space and permissions.") from error
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
+def read_log(path: str | Path) -> list[dict[str, float]]:
     """The rows of a log, without a last one that was cut off in writing.
 
     Raises:
         NestedAdapterError: Another line is damaged; it is named.
     """
-    return read_jsonl(path)
+    return read_jsonl(Path(path))
