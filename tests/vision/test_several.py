@@ -11,7 +11,7 @@ from diffusers import StableDiffusionXLPipeline
 
 import tiny_pipeline as tiny
 import tiny_towers as towers
-from diffusers_nested import NestedAdapter, NestedAdapterError
+from diffusers_nested import NestedAdapter, NestedAdapterError, trace
 from diffusers_nested.cli import main
 from diffusers_nested.cli.train import _check_features, _image_encoder
 from diffusers_nested.data import Triplet
@@ -72,6 +72,27 @@ def test_tokens_are_those_of_both_towers_in_one_sequence(saved_pair):
     torch.testing.assert_close(found, adapter.encoder.to_tokens(read), rtol=1e-5, atol=1e-5)
     without_dino = torch.cat([encoders(photos)[:, :5], torch.zeros(2, 5, DINO)], dim=1)
     assert not torch.allclose(adapter.encode(without_dino), found, atol=1e-3)
+
+
+def test_queries_are_followed_to_the_patches_of_both_towers(folder, pipeline):
+    pipeline.load_nested_adapter(folder)
+    photo = tiny.photo(1, 24)
+    with trace(pipeline) as inside:
+        pipeline("a photo of a person", nested_adapter_image=photo, num_inference_steps=1, height=16, width=16)
+    found = inside.follow((8, 8))
+    adapter, encoders = NestedAdapter.from_pretrained(folder), pair(folder)
+    qformer = adapter.encoder.qformer
+    qformer.set_attn_implementation("eager")
+    sequence = adapter.encoder.towers(encoders([photo]))
+    read = qformer(query_embeds=adapter.encoder.queries, encoder_hidden_states=sequence, output_attentions=True)
+    expected = torch.stack([one.mean(1) for one in read.cross_attentions]).mean(0)[0]  # (N, 10)
+    parts = found.photos[0].parts  # behind the class token of each tower, a grid of patches
+    for (_, maps), own in zip(parts, (expected[:, 1:5], expected[:, 6:10]), strict=True):
+        torch.testing.assert_close(maps, own.unflatten(1, (2, 2)), rtol=1e-4, atol=1e-6)
+    places, (weights,) = found.places(), found.tokens
+    corners = [places[: len(places) // 2, : places.shape[1] // 2], places[len(places) // 2 :, places.shape[1] // 2 :]]
+    both = torch.einsum("n,nhw->hw", weights, parts[0][1] + parts[1][1])
+    assert (corners[0].mean() > corners[1].mean()) == (both[0, 0] > both[1, 1])
 
 
 def test_settings_are_written_only_if_they_matter(saved_pair, tmp_path):
