@@ -1,10 +1,10 @@
 """Tiny trainings in two processes, and the same ones in one process, which must come to the same.
 
-    python -m sharded_training FOLDER spread|spread-bf16|copies
+    python -m sharded_training FOLDER
 
-FOLDER/run has the former, FOLDER/alone the latter. With "spread", the two share the weights by FSDP2; with "copies",
-each has all of them. All are forks of one process: their imports are its own, and so is the tokenizer, which is
-trained, and differs from process to process.
+FOLDER/KIND/run has the former, FOLDER/KIND/alone the latter. With the kinds "spread", the two share the weights by
+FSDP2; with "copies", each has all of them. All are forks of one process: their imports are its own, and so is the
+tokenizer, which is trained, and differs from process to process.
 """
 
 import json
@@ -91,7 +91,7 @@ def spread(folder: Path, processes: int, precision: str = "no") -> None:
 def copies(folder: Path, processes: int) -> None:
     """Buckets, a set in shards, and phases, none of them cached."""
     forms = [Triplet(tiny.photo(i), "a person", tiny.photo(9 + i, 64).resize(form)) for i, form in enumerate(FORMS)]
-    packed = open_training_set(folder.parent / PACKED)
+    packed = open_training_set(folder.parents[1] / PACKED)
     one_each = {"train_batch_size": 1, "gradient_accumulation_steps": 2 // processes}  # of a bucket
     trained = {
         "buckets": (forms, [{**one_each, "resolution": 32, "aspect_ratio_buckets": True}]),
@@ -137,11 +137,10 @@ def forked(do: Callable[[], object]) -> int:
     os._exit(0)
 
 
-def main(folder: Path, kind: str) -> int:
-    """Exit status: 0 if all have trained."""
-    tiny.tokenizer()
-    pack(folder)
+def train_kind(folder: Path, kind: str) -> int:
+    """Exit status: 0 if all processes have trained."""
     engine, do = KINDS[kind]
+    folder.mkdir()
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -158,4 +157,6 @@ def main(folder: Path, kind: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+    tiny.tokenizer()
+    pack(Path(sys.argv[1]))
+    sys.exit(max(train_kind(Path(sys.argv[1]) / kind, kind) for kind in KINDS))

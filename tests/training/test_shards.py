@@ -16,20 +16,24 @@ from diffusers_nested.training.checkpoints import load_checkpoint
 from same_states import same
 
 
-def trained(folder: Path, kind: str) -> list[Path]:
-    """Folders of a training in two processes, and of the same one in one process."""
+def test_two_processes_train_what_one_does(tmp_path: Path):
     path = os.pathsep.join(str(Path(__file__).parents[2] / part) for part in (".", "src", "tests"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "FSDP_"))}
     environment |= {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-m", "sharded_training", str(folder), kind]
+    command = [sys.executable, "-m", "sharded_training", str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return [folder / "run", folder / "alone"]
+    for kind, close in (("spread", 1e-4), ("spread-bf16", 5e-3)):
+        check_spread([tmp_path / kind / part for part in ("run", "alone")], close)
+    folders = [tmp_path / "copies" / part for part in ("run", "alone")]
+    for name in ("buckets", "shards", "phases"):
+        published, expected = (NestedAdapter.from_pretrained(one / name).state_dict() for one in folders)
+        torch.testing.assert_close(published, expected, rtol=1e-3, atol=1e-4, msg=name)
+    assert json.loads((folders[0] / "phases" / "phases.json").read_text())[1]["resolution"] == 8
 
 
-@pytest.mark.parametrize(("kind", "close"), [("spread", 1e-4), ("spread-bf16", 5e-3)])
-def test_two_processes_with_a_part_each_train_what_one_does(tmp_path: Path, kind, close):
-    folders = trained(tmp_path, kind)
+def check_spread(folders: list[Path], close: float) -> None:
+    """Weights in parts come to the same, and checkpoints and features are those of one process."""
     assert [load_checkpoint(one / "checkpoint-2")["settings"]["processes"] for one in folders] == [2, 1]
     published, expected = (NestedAdapter.from_pretrained(one).state_dict() for one in folders)
     torch.testing.assert_close(published, expected, rtol=1e-3, atol=close)
@@ -45,14 +49,6 @@ def test_two_processes_with_a_part_each_train_what_one_does(tmp_path: Path, kind
     encoded = [[json.loads(file.read_text()) for file in sorted(one.glob("encoded-*.json"))] for one in folders]
     first, second, third, captions = *(f"examples-0000{i}" for i in range(3)), "captions-00000"
     assert encoded == [[[first, third], [second, captions]], [[first, second, third, captions]]]
-
-
-def test_two_copies_train_what_one_does(tmp_path: Path):
-    folders = trained(tmp_path, "copies")
-    for name in ("buckets", "shards", "phases"):
-        published, expected = (NestedAdapter.from_pretrained(one / name).state_dict() for one in folders)
-        torch.testing.assert_close(published, expected, rtol=1e-3, atol=1e-4, msg=name)
-    assert json.loads((folders[0] / "phases" / "phases.json").read_text())[1]["resolution"] == 8
 
 
 @pytest.mark.parametrize(
