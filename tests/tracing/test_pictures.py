@@ -38,6 +38,15 @@ def test_a_sheet_has_room_for_every_cell():
     assert red == pytest.approx(4 * CELL * CELL * 2 / 3, rel=0.02)
 
 
+@pytest.mark.parametrize(("count", "across", "down"), [(1, 1, 1), (3, 3, 1), (4, 2, 2), (5, 3, 2), (9, 3, 3)])
+def test_a_long_row_is_broken(count: int, across: int, down: int):
+    cell = ("", Image.new("RGB", (CELL, CELL), "red"))
+    made = np.asarray(sheet("", [("", [cell] * count)]))
+    red = (made == (255, 0, 0)).all(2)
+    assert made.shape[1] // CELL == across and red.sum() == count * CELL**2
+    assert (red.any(1).sum(), red.any(0).sum()) == (down * CELL, across * CELL)
+
+
 def test_principal_components_are_those_of_the_covariance():
     values = torch.randn(200, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([9.0, 5, 3, 1, 1, 1])
     found = principal(values)

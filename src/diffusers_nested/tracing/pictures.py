@@ -20,6 +20,7 @@ _COLOURS = torch.tensor(
 )
 _HEAT = 0.75  # how much of the most intense heat covers the picture
 _BELOW = 0.7  # brightness of the picture below
+_ABREAST = 3  # pictures in a line: more would be too small on a telephone
 _LEAST = 256  # pixels of the longer side: smaller pictures are enlarged
 
 
@@ -88,8 +89,9 @@ def sheet(title: str, rows: Sequence[tuple[str, Sequence[Cell]]]) -> Image.Image
 
     Args:
         title: A sentence above all, broken into lines.
-        rows: A label, which may be empty, and captions with their pictures.
+        rows: A label, which may be empty, and captions with their pictures; long rows are broken into lines.
     """
+    rows = [line for label, cells in rows for line in _abreast(label, cells)]
     width = max(len(cells) for _, cells in rows) * (CELL + GAP) + GAP
     above = _lines(title, width, TEXT + 4)
     labels = [_lines(label, width, TEXT) if label else [] for label, _ in rows]
@@ -106,6 +108,12 @@ def sheet(title: str, rows: Sequence[tuple[str, Sequence[Cell]]]) -> Image.Image
             image.paste(_fitted(picture), (left, top + head * LINE))
         top += head * LINE + CELL + GAP
     return image
+
+
+def _abreast(label: str, cells: Sequence[Cell]) -> list[tuple[str, Sequence[Cell]]]:
+    """A row as lines of at most three pictures, or of two if it has four."""
+    count = 2 if len(cells) == 4 else _ABREAST
+    return [("" if i else label, cells[i : i + count]) for i in range(0, len(cells), count)]
 
 
 def _fitted(picture: Image.Image) -> Image.Image:

@@ -13,8 +13,6 @@ from .photos import PhotoMaps, photo_at, photo_maps
 from .pictures import enlarged, overlay, sheet
 from .record import CallRecord
 
-_COLUMNS = 4
-
 
 @dataclass(frozen=True, eq=False)
 class Queries:
@@ -50,7 +48,7 @@ class Queries:
         maps = photo_at(self.photos, photo)
         return overlay(maps.shown(), maps.placed(torch.eye(len(self))[query]))
 
-    def sheet(self, count: int = 7, photo: int = 0) -> Image.Image:
+    def sheet(self, count: int = 8, photo: int = 0) -> Image.Image:
         """The photo, and the queries whose tokens the picture reads most, or else the first ones.
 
         Args:
@@ -62,9 +60,8 @@ class Queries:
             order = self.read[photo].argsort(descending=True, stable=True).tolist()
         cells = [("the photo", enlarged(photo_at(self.photos, photo).shown()))]
         cells += [(self._named(one, photo), self.overlay(one, photo)) for one in order[:count]]
-        rows = [("", cells[i : i + _COLUMNS]) for i in range(0, len(cells), _COLUMNS)]
         title = f"Where on the photo the learned queries look, and their part in what is read of the {self.word}"
-        return sheet(title if self.read is not None else title.partition(",")[0], rows)
+        return sheet(title if self.read is not None else title.partition(",")[0], [("", cells)])
 
     def _named(self, query: int, photo: int) -> str:
         return f"query {query}" if self.read is None else f"query {query}: {self.read[photo, query]:.0%}"

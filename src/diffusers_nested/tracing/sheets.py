@@ -9,8 +9,7 @@ from .locate import layer_name
 from .pictures import Cell, enlarged, marked, picture_of, sheet
 from .trace import Trace
 
-COLUMNS = 4
-_LAYERS = 7
+_LAYERS = 8
 
 
 def word_sheet(trace: Trace, words: Sequence[str], picture: int = 0) -> Image.Image:
@@ -28,7 +27,7 @@ def word_sheet(trace: Trace, words: Sequence[str], picture: int = 0) -> Image.Im
     shown = maps[0].picture
     cells: list[Cell] = [] if shown is None else [("the picture", enlarged(shown))]
     cells += [(f'"{one.word}", {one.share:.1%}', one.overlay()) for one in maps]
-    return sheet("Where the picture looks for each word, and the word's part of all attention", _rows(cells))
+    return sheet("Where the picture looks for each word, and the word's part of all attention", [("", cells)])
 
 
 def value_sheet(trace: Trace, subject: str | int | None = None, picture: int = 0) -> Image.Image:
@@ -56,7 +55,7 @@ def value_sheet(trace: Trace, subject: str | int | None = None, picture: int = 0
     cells += [(layer_name(one.layer), one.image()) for one in found]
     word = found[0].word
     title = f'What each place reads at the word "{word}" in some layers. Like colours: like values. Grey: no difference'
-    return sheet(title, _rows(cells))
+    return sheet(title, [("", cells)])
 
 
 def follow_sheet(
@@ -94,7 +93,3 @@ def _spread(paths: Sequence[str], count: int) -> list[str]:
     if len(paths) <= count:
         return list(paths)
     return [paths[round(i * (len(paths) - 1) / (count - 1))] for i in range(count)]
-
-
-def _rows(cells: Sequence[Cell]) -> list[tuple[str, Sequence[Cell]]]:
-    return [("", cells[i : i + COLUMNS]) for i in range(0, len(cells), COLUMNS)]
