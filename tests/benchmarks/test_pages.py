@@ -26,7 +26,7 @@ def script(name: str) -> ModuleType:
         ("speed.md", "table.py", RESULTS, "<!-- /table -->"),
         ("training.md", "table.py", RESULTS, "<!-- /table -->"),
         ("study.md", "study/table.py", RESULTS / "study", "<!-- /study -->"),
-        ("training.md", "study/table.py", RESULTS / "ranks", "<!-- /study -->"),
+        ("training.md", "study/table.py", RESULTS / "adapters", "<!-- /study -->"),
         ("ip-adapter.md", "study/table.py", RESULTS / "ip-adapter", "<!-- /study -->"),
     ],
 )

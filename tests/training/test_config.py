@@ -31,11 +31,19 @@ from diffusers_nested.training import TrainingConfig
         ("checkpoints_total_limit", 0),
         ("validation_prompts", "a person"),
         ("log_with", 3),
+        ("cache_folder", ""),
+        ("cache_folder", 3),
     ],
 )
 def test_bad_value_is_named(name: str, value: object):
     with pytest.raises(NestedAdapterError, match=name):
         TrainingConfig("run", **{name: value})
+
+
+@pytest.mark.parametrize("value", ["", None, 3])
+def test_a_run_needs_a_folder(value: object):
+    with pytest.raises(NestedAdapterError, match="output_dir must be the path of a folder, got "):
+        TrainingConfig(value)
 
 
 def test_a_cache_folder_needs_a_cache():

@@ -17,6 +17,7 @@ def _is_tracker(value: Any) -> bool:
     return isinstance(value, str) or hasattr(value, "store_init_configuration")
 
 
+_FOLDER = Rule(lambda value: isinstance(value, str | Path) and str(value) != "", "the path of a folder")
 _FRACTION = number(0, 1, below=True)
 _POSITIVE = number(0, above=True)
 _NOT_NEGATIVE = number(0)
@@ -50,7 +51,8 @@ _RULES: Mapping[str, Rule] = {
     "logging_steps": whole(1),
     "dataloader_num_workers": whole(0),
     "cache_features": FLAG,
-    "cache_folder": Rule(lambda value: isinstance(value, str | Path), "the path of a folder").or_none(),
+    "output_dir": _FOLDER,
+    "cache_folder": _FOLDER.or_none(),
     "log_with": Rule(_is_tracker, "the name of one of accelerate's trackers, or a tracker").or_none(),
 }
 
