@@ -17,8 +17,8 @@ SMALL = {"num_queries": 4, "steps": 2, "triplets": 16}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def test_they_learn_from_one_file_and_are_ready_to_load(tmp_path: Path):
-    cache = tmp_path / "people.pt"
+def test_they_learn_from_one_cache_and_are_ready_to_load(tmp_path: Path):
+    cache = tmp_path / "people"
     for mechanism, alpha in (("nested", 3.0), ("simple", None)):
         wanted = StudyAdapter(mechanism=mechanism, alpha=3.0, **SMALL)
         folder = train_study_adapter(tmp_path / mechanism, wanted, cache)
@@ -28,7 +28,7 @@ def test_they_learn_from_one_file_and_are_ready_to_load(tmp_path: Path):
         saved = (folder / WEIGHTS).stat().st_mtime_ns
         assert train_study_adapter(folder, wanted, cache) == folder
         assert (folder / WEIGHTS).stat().st_mtime_ns == saved
-    assert cache.is_file()
+    assert (cache / "examples-00000.pt").is_file()
     pipeline = miniature.load_pipeline()
     pipeline.load_nested_adapter(folder)
     image = {"nested_adapter_image": miniature.example("mira")}
