@@ -29,7 +29,7 @@ def test_a_nested_adapter_learns_from_there(pipeline, image_encoder, triplets, s
     saved = NestedAdapter.from_pretrained(config.folder, unet=pipeline.unet)
     assert all(torch.equal(tensor, made.state_dict()[name]) for name, tensor in saved.state_dict().items())
     assert saved.config["mechanism"] == "nested"
-    assert (tmp_path / "features").is_file()
+    assert list((tmp_path / "features").glob("*.pt"))
 
 
 def test_validation_pictures_of_a_mechanism_that_reads_an_empty_image(
