@@ -102,7 +102,11 @@ def new_process() -> None:
 def test_every_setting_has_its_place():
     names = {field.name for field in fields(TrainingConfig)}
     assert set(OTHER) == names - set(NOT_OF_A_RUN)
-    assert {name for name in MAY_CHANGE if name not in names} == {"validation_dataset", "adapter.image_encoder"}
+    assert {name for name in MAY_CHANGE if name not in names} == {
+        "cache_file",
+        "validation_dataset",
+        "adapter.image_encoder",
+    }
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -231,6 +235,7 @@ def test_all_that_differs_is_named_with_both_values():
         check_same_run(Path("c"), saved, cast)
     with pytest.raises(NestedAdapterError, match="newer was 'not there', now 3"):
         check_same_run(Path("c"), saved, {**saved, "newer": 3})
+    assert check_same_run(Path("c"), {**saved, "cache_file": None}, saved) == {"cache_file": (None, "not there")}
 
 
 def test_what_may_change_is_told():

@@ -73,6 +73,7 @@ MAY_CHANGE = (
     "logging_steps",
     "dataloader_num_workers",
     "cache_folder",
+    "cache_file",  # of earlier versions
     "validation_dataset",  # beside the fields of the config
     "adapter.image_encoder",
 )
