@@ -119,7 +119,19 @@ def test_a_full_disk_leaves_whole_shards_only(train, settings, folder, monkeypat
     with pytest.raises(NestedAdapterError, match=r"Cannot write into cache_folder .*No space left"):
         train(config)
     assert len(list(folder.iterdir())) == 2
-    monkeypatch.undo()
+
+
+def test_a_shard_that_is_interrupted_leaves_nothing(train, settings, folder, monkeypatch):
+    save = encoded_shards.save_state
+
+    def interrupted(state, file):
+        save(state, file)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(encoded_shards, "save_state", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(cache_folder=folder, max_train_steps=2))
+    assert not list(folder.iterdir())
 
 
 def test_a_file_in_the_place_of_the_folder(train, settings, tmp_path):

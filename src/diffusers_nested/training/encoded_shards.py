@@ -88,9 +88,9 @@ def shared(whole: EncodedSet, folder: Path, accelerator: Any) -> dict[str, Encod
             written, or is not the same for all processes.
     """
     files = {name: folder / f"{name}.pt" for name in whole.names}
-    for name, file in files.items():
-        if file.is_file():
-            _check_models(whole, name, _read(whole, name, file), file)
+    found = {name: _read(whole, name, file) for name, file in files.items() if file.is_file()}
+    for name, kept in found.items():
+        _check_models(whole, name, kept, files[name])
     _make(folder)
     # by their numbers: what is missing is not the same for all, as others write already
     own = whole.names[accelerator.process_index :: accelerator.num_processes]
@@ -103,7 +103,7 @@ def shared(whole: EncodedSet, folder: Path, accelerator: Any) -> dict[str, Encod
         raise NestedAdapterError(
             f"{lost[0]} was written by no process. cache_folder must be one folder that all processes share."
         )
-    return {name: _read(whole, name, file) for name, file in files.items()}
+    return {name: found[name] if name in found else _read(whole, name, file) for name, file in files.items()}
 
 
 def _write(file: Path, kept: Encoded) -> None:
@@ -112,8 +112,9 @@ def _write(file: Path, kept: Encoded) -> None:
         save_state(kept, partial)
         partial.replace(file)
     except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
         raise _unwritable(file.parent, error) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _make(folder: Path) -> None:
