@@ -7,7 +7,6 @@ from PIL import Image
 from diffusers_nested import NestedAdapterError, miniature
 from diffusers_nested.evaluation import Reference, Shot, make_metric
 from diffusers_nested.miniature.backgrounds import draw_place
-from diffusers_nested.miniature.captions import describe
 from diffusers_nested.miniature.drawing import Canvas, render
 from diffusers_nested.miniature.evaluation import adapter, references
 from diffusers_nested.miniature.prompts import wanted
@@ -20,6 +19,7 @@ from diffusers_nested.miniature.world import (
     random_pet,
     random_scene,
 )
+from recipes.miniature.bundled.captions import describe
 
 
 def scenes(count: int, seed: int, *, both: bool = False) -> list[Scene]:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from diffusers_nested.miniature.captions import describe, plain_caption
 from diffusers_nested.miniature.drawing import render
 from diffusers_nested.miniature.world import (
     CLOTH,
@@ -17,6 +16,7 @@ from diffusers_nested.miniature.world import (
     random_pet,
     random_scene,
 )
+from recipes.miniature.bundled.captions import describe, plain_caption
 from recipes.miniature.bundled.data import draw_scenes
 from recipes.miniature.bundled.tokenizer import build_tokenizer
 

@@ -10,10 +10,9 @@ from diffusers_nested.miniature.language import describe, is_held_out, words_of
 from diffusers_nested.miniature.language import vocabulary as v
 from diffusers_nested.miniature.language.grammar import FORMS
 from diffusers_nested.miniature.language.splits import pairs_of
-from diffusers_nested.miniature.prompts import wanted
+from diffusers_nested.miniature.prompts import PAIR_PROMPTS, PROMPTS, wanted
 from diffusers_nested.miniature.world import PLACES, random_scene, random_subjects
 from recipes.miniature.bundled.tokenizer import words_in
-from recipes.miniature.words.prompts import PAIR_PROMPTS, PROMPTS
 from recipes.miniature.words.reading import sentences
 from recipes.miniature.words.tokenizer import Encoder, build_tokenizer, training_captions
 

@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusers_nested.miniature.captions import describe
 from diffusers_nested.miniature.drawing import render
 from diffusers_nested.miniature.world import Scene, random_scene, random_subjects
+
+from .captions import describe
 
 
 def draw_scenes(count: int, seed: int, duo: float = 0.25) -> tuple[list[Scene], list[str], np.ndarray]:

@@ -15,11 +15,11 @@ from diffusers import StableDiffusionXLPipeline
 from diffusers.utils import make_image_grid
 from PIL import Image
 
-from diffusers_nested.miniature.captions import describe
 from diffusers_nested.miniature.recogniser import Recogniser
 from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import Person, Scene, random_person, random_scene
 
+from .captions import describe
 from .recogniser import draw_views
 
 Following = Callable[[Any, Recogniser], tuple[dict[str, float], Image.Image]]

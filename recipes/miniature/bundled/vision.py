@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from diffusers_nested.miniature.captions import describe
 from diffusers_nested.miniature.drawing import render
 from diffusers_nested.miniature.recogniser import TRAITS, true_answers
 from diffusers_nested.miniature.world import portrait, random_scene, random_subjects
 
+from .captions import describe
 from .data import to_pixels
 from .loop import Recipe, fit
 from .tokenizer import build_tokenizer

@@ -28,10 +28,10 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from diffusers_nested.miniature.captions import describe
 from diffusers_nested.miniature.drawing import render
 from diffusers_nested.miniature.world import Scene, portrait, random_scene, random_subjects
 
+from ..bundled.captions import describe
 from ..bundled.data import to_pixels
 from ..bundled.loop import Recipe, fit
 from ..bundled.tokenizer import build_tokenizer

@@ -8,28 +8,17 @@ The vision tower is the one that comes with the package.
 import argparse
 import logging
 import shutil
-import zlib
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import StableDiffusionXLPipeline
 
 from diffusers_nested import miniature
 from diffusers_nested.adapter import NestedAdapter
 from diffusers_nested.mechanisms import MECHANISMS
-from diffusers_nested.miniature.language import plain_caption
-from diffusers_nested.miniature.world import Scene
 from diffusers_nested.vision import load_vision_tower
 
 from ..bundled.adapters import TRIPLETS, WORDS, fit, new_adapter, settings
-
-ALPHA = 2.0
-
-
-def caption(scene: Scene) -> str:
-    """A training caption with "person" and "pet", in a wording that depends on the scene alone."""
-    return plain_caption(scene, np.random.default_rng(zlib.crc32(repr(scene).encode()))).text
 
 
 def train(pipeline_folder: Path, out: Path, name: str, steps: int, mechanism: str = "nested") -> NestedAdapter:
@@ -37,9 +26,8 @@ def train(pipeline_folder: Path, out: Path, name: str, steps: int, mechanism: st
     pipeline = StableDiffusionXLPipeline.from_pretrained(pipeline_folder, add_watermarker=False)
     tower = load_vision_tower(str(miniature.path(name) / "image_encoder"))
     torch.manual_seed(40)
-    norm = {"alpha": ALPHA} if MECHANISMS[mechanism].has_norm else {}
-    adapter = new_adapter(pipeline, tower, name, mechanism, **norm)
-    fit(pipeline, tower, adapter, settings(out, steps, seed=40), name, TRIPLETS, caption=caption)
+    adapter = new_adapter(pipeline, tower, name, mechanism)
+    fit(pipeline, tower, adapter, settings(out, steps, seed=40), name, TRIPLETS)
     adapter.save_pretrained(out)
     for part in ("image_encoder", "feature_extractor"):
         shutil.copytree(miniature.path(name) / part, out / part, dirs_exist_ok=True)

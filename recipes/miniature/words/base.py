@@ -33,6 +33,7 @@ from .tokenizer import LENGTH, Encoder, build_tokenizer, training_captions
 BATCH, LARGER, GROWN, DROPOUT = 16, 32, 1150, 0.1  # batches of 16, and from step 1150 on of 32
 CLOSER, FACES = 2100, 3250  # the steps from which on subjects' pixels count more, and those of their expressions
 CHECKPOINT = "checkpoint.pt"
+FIRST = "first"  # folder of the first base, in the run's
 CEILING = 0.4  # share of its attention that a head may give to words free of charge
 
 
@@ -48,7 +49,7 @@ class Variant:
         floor: See ``Ledger``.
         unpooled: Share of the captions whose pooled embedding is that of the empty prompt; a contrastive one says so
             much of the picture that the UNet may do without words.
-        again: The UNet starts from the bundled one, which can draw already, and learns to read anew.
+        again: The UNet starts from the first base's, which can draw already, and learns to read anew.
         alone: Where captions have no pooled embedding, the UNet cannot read the attributes before a noun either: the
             noun's own place must tell them.
         after: The variant whose whole training it goes on from.
@@ -190,7 +191,7 @@ def build(folder: Path, name: str, tokenizer: CLIPTokenizer) -> Base:
     if variant.after:
         _load(base, torch.load(folder / variant.after / CHECKPOINT, weights_only=True)["average"])
     elif variant.again:
-        start_from(miniature.path() / "unet", base.unet)
+        start_from(folder / FIRST / "unet", base.unet)
     return base
 
 

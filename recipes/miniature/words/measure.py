@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusers_nested import miniature
-from diffusers_nested.miniature import captions
 from diffusers_nested.miniature.drawing import render, subject_masks
 from diffusers_nested.miniature.language import describe, plain_caption
 from diffusers_nested.miniature.recogniser import Recogniser, crop_subject
@@ -28,6 +27,7 @@ from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import Look, Scene, random_person, random_pet, random_scene
 from diffusers_nested.prompts import word_positions
 
+from ..bundled import captions
 from ..bundled.base import TIME_IDS, encode_pictures
 from ..bundled.data import to_pixels
 from .base import from_checkpoint

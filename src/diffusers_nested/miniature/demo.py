@@ -12,35 +12,23 @@ from . import load_pipeline, path
 from .drawing import render
 from .hero import hero
 from .poster import Panel, poster
+from .prompts import PAIR_PROMPTS, PROMPTS
 from .sampling import sample
 from .world import Person, Pet, portrait, random_person, random_pet, snapshot
 
 logger = logging.getLogger(__name__)
 
 TITLE = "A photo becomes a word of the prompt"
-PROMPTS = (
-    "a photo of a {} wearing a red shirt on the beach",
-    "a photo of a smiling {} wearing a blue shirt in the snow",
-    "a photo of a sad {} wearing a yellow shirt in the forest",
-    "a photo of a {} wearing a white shirt and a green hat in the desert",
-    "a watercolor of a smiling {} wearing a purple shirt in the city",
-    "a neon picture of a {} wearing a green shirt in a room",
-)
-PAIR_PROMPTS = (
-    "a photo of a person and a pet on the beach",
-    "a photo of a pet wearing a red shirt and a smiling person in the snow",
-    "a watercolor of a person wearing a green shirt and a pet in the forest",
-)
-SCALES = (0.5, 1.0, 1.25)
+SCALES = (1.0, 1.5, 2.0, 3.0)
 SEED = 11  # of the noise, the same for all pictures of a row
-SHOWN = (PROMPTS[0], PROMPTS[1], PROMPTS[4])  # on the small picture
+SHOWN = (PROMPTS[0], PROMPTS[1], PROMPTS[5])  # on the small picture
 
 
 def draw_demo(seed: int = 4) -> Image.Image:
-    """Three people, each in a scene: plain and at three scales."""
+    """Three people, each in a scene: plain and at four scales."""
     rng = np.random.default_rng(seed)
     pipeline = _pipeline()
-    logger.info("three people in three scenes, plain and at scales 0.5, 1, 1.25")
+    logger.info("three people in three scenes, plain and at scales 1, 1.5, 2, 3")
     texts, photos = [one.format("person") for one in SHOWN], [render(portrait(one), rng) for one in _people(rng)]
     drawn = dial(pipeline, texts, photos, "person")
     rows = [(text, [photos[i], *drawn[:, i]]) for i, text in enumerate(texts)]
@@ -53,7 +41,7 @@ def draw_sheet(seed: int = 4) -> Image.Image:
     rng = np.random.default_rng(seed)
     people, pets = _people(rng), [random_pet(rng, held_out=True) for _ in range(2)]
     pipeline = _pipeline()
-    logger.info("three people in six scenes, plain and at scales 0.5, 1, 1.25")
+    logger.info("three people in six scenes, plain and at scales 1, 1.5, 2, 3")
     panels = [scenes_panel(pipeline, people, rng)]
     logger.info("several photos, a blend, other words, pets")
     panels += [*more_panels(pipeline, people, rng), *pets_panels(pipeline, people, pets, rng)]
@@ -76,7 +64,7 @@ def _people(rng: np.random.Generator) -> list[Person]:
 
 
 def dial(pipeline: Any, prompts: Sequence[str], photos: Sequence[np.ndarray], word: str) -> np.ndarray:
-    """Pictures of the prompts without photos, and with one each at ``SCALES``: uint8 (4, N, 32, 32, 3)."""
+    """Pictures of the prompts without photos, and with one each at ``SCALES``: uint8 (5, N, 32, 32, 3)."""
     seeds = range(SEED, SEED + len(prompts))
     drawn = [sample(pipeline, prompts, seeds)]
     for scale in SCALES:
@@ -86,13 +74,13 @@ def dial(pipeline: Any, prompts: Sequence[str], photos: Sequence[np.ndarray], wo
 
 
 def scenes_panel(pipeline: Any, people: Sequence[Person], rng: np.random.Generator) -> Panel:
-    """Rows of prompts: the plain pipeline, and each person at three scales."""
+    """Rows of prompts: the plain pipeline, and each person at four scales."""
     prompts = [prompt.format("person") for prompt in PROMPTS]
     photos = [render(portrait(person), rng) for person in people]
     drawn = [dial(pipeline, prompts, [photo] * len(prompts), "person") for photo in photos]
     columns = [*drawn[0], *(column for one in drawn[1:] for column in one[1:])]
     headings = ["no adapter", *(_named(scale) for _ in people for scale in SCALES)]
-    top = [None, *(picture for photo in photos for picture in (photo, None, None))]
+    top = [None, *(picture for photo in photos for picture in (photo, *[None] * (len(SCALES) - 1)))]
     rows = [("the photo", top), *((text, [column[i] for column in columns]) for i, text in enumerate(prompts))]
     return Panel("The same prompts with three people", headings, rows)
 

@@ -1,17 +1,23 @@
 """Training sets of the miniature world, drawn by lot: photos, captions and targets."""
 
+import zlib
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from ..data import Triplet
 from ..errors import NestedAdapterError
-from .captions import plain_caption
 from .drawing import render
+from .language import plain_caption
 from .world import Look, Person, Pet, Scene, portrait, random_person, random_pet, random_scene, snapshot
 
 CaptionOf = Callable[[Scene], str]  # must hold the subject's word
 _DRAWN: Mapping[str, Callable[..., Person | Pet]] = {"people": random_person, "pets": random_pet}
+
+
+def caption_of(scene: Scene) -> str:
+    """A training caption with "person" and "pet", in a wording that depends on the scene alone."""
+    return plain_caption(scene, np.random.default_rng(zlib.crc32(repr(scene).encode()))).text
 
 
 def draw_triplets(
@@ -20,7 +26,7 @@ def draw_triplets(
     seed: int,
     held_out: bool = False,
     photo_is_target: bool = False,
-    caption: CaptionOf = plain_caption,
+    caption: CaptionOf = caption_of,
 ) -> list[Triplet]:
     """Draw (photo, caption, target) of many identities; one target in four shows a person and a pet.
 

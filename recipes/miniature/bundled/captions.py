@@ -1,8 +1,8 @@
-"""Captions of the miniature world, which name some of what a scene shows."""
+"""Captions of few words, from which the first base, the vision tower and the recogniser learn."""
 
 import numpy as np
 
-from .world import Look, Person, Pet, Scene
+from diffusers_nested.miniature.world import Look, Person, Pet, Scene
 
 _STYLE = {
     "photo": "a photo of",
