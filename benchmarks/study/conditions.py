@@ -7,30 +7,18 @@ from typing import Any
 from gated import NAME as GATED
 
 from diffusers_nested.mechanisms import MECHANISMS
+from diffusers_nested.miniature.prompts import PAIR_PROMPTS, PROMPTS
 from recipes.miniature.bundled.adapters import ALPHA, QFORMER
-from recipes.miniature.bundled.study_adapters import StudyAdapter
+from recipes.miniature.bundled.study_adapters import StudyAdapter, curve_of
 
 COMPARED = [name for name, one in MECHANISMS.items() if name != GATED and one.trained_as is None]
-STEPS, SEEDS = 800, (0, 1)
+STEPS, SEEDS = 1000, (0, 1, 2)
 LONG_STEPS = 4000
 QUERIES, USUAL = (4, 16, 64), QFORMER["num_queries"]
-ALPHAS = (None, 1.0, 2.0, 3.0)
+ALPHAS = (None, 1.0, 3.0)
 RIVALS = ("nested", "decoupled")
-# None of them is a caption that the base or an adapter was trained on (unseen.py); in those, the place comes last.
-PROMPTS = (
-    "a photo of a smiling {} on the beach wearing a red shirt",
-    "a photo of a sad {} in the forest wearing a yellow shirt",
-    "a photo of a {} in the desert wearing a white shirt and a green hat",
-    "a watercolor of a smiling {} in the snow wearing a purple shirt",
-    "a neon picture of a smiling {} in the city wearing a yellow shirt",
-)
-PAIR_PROMPTS = (
-    "a photo of a smiling person wearing a blue shirt and a pet wearing a red shirt on the beach",
-    "a photo of a pet wearing a green hat and a sad person wearing a white shirt in the snow",
-    "a watercolor of a person wearing a green shirt and a pet in the forest",
-    "a photo of a sad person wearing a yellow hat and a pet wearing a red shirt in the city",
-    "a photo of a pet wearing a purple shirt and a person wearing a blue shirt in the desert",
-)
+# In styles, places and shirts that no example of "photographs" has.
+UNSEEN = tuple(prompt for prompt in PROMPTS if "among trees" not in prompt and "by a window" not in prompt)
 
 
 def _norm(alpha: float | None) -> str:
@@ -43,12 +31,13 @@ ADAPTERS = {
     **{f"nested-alpha{_norm(a)}": StudyAdapter(alpha=a, steps=STEPS) for a in ALPHAS},
     **{f"pets-{m}": StudyAdapter(name="pets", mechanism=m, steps=STEPS) for m in RIVALS},
     **{
-        f"{m}-same-{seed}": StudyAdapter(mechanism=m, steps=STEPS, seed=seed, photo_is_target=True)
+        f"{m}-{examples}-{seed}": StudyAdapter(mechanism=m, steps=STEPS, seed=seed, examples=examples)
         for m in RIVALS
+        for examples in ("themselves", "photographs")
         for seed in SEEDS
     },
     "gated-0": StudyAdapter(mechanism=GATED, steps=STEPS),
-    **{f"{m}-long": StudyAdapter(mechanism=m, steps=LONG_STEPS) for m in RIVALS},
+    **{f"{m}-long": StudyAdapter(mechanism=m, steps=LONG_STEPS, is_curve=True) for m in RIVALS},
 }
 """Folder of an adapter -> what it is."""
 
@@ -96,12 +85,17 @@ class Comparison:
         """The adapters that it needs."""
         named = [one["adapter"] for one in self.contestants.values() if one["kind"] == "nested"]
         paths = [path for each in named for path in (each if isinstance(each, list) else [each])]
-        return [path.removeprefix("adapters/") for path in dict.fromkeys(paths)]
+        return list(dict.fromkeys(path.split("/")[1] for path in paths))
 
 
 def _with(*adapters: str, **more: Any) -> dict[str, Any]:
     paths = [f"adapters/{name}" for name in adapters]
     return {"kind": "nested", "adapter": paths if len(paths) > 1 else paths[0], **more}
+
+
+def _seeds(name: str, scales: tuple[float, ...]) -> dict[str, Any]:
+    """Adapters that differ in the seed alone."""
+    return {f"{name.split('-')[0]}-seed{seed}": _with(f"{name}-{seed}", scales=list(scales)) for seed in SEEDS}
 
 
 _PLAIN = {"plain": {"kind": "plain"}}
@@ -150,17 +144,29 @@ COMPARISONS = (
         "target",
         {
             **_PLAIN,
-            **{f"nested-seed{seed}": _with(f"nested-same-{seed}", scales=[1.0, 1.5, 2.0]) for seed in SEEDS},
-            **{f"decoupled-seed{seed}": _with(f"decoupled-same-{seed}", scales=[0.5, 0.75, 1.0]) for seed in SEEDS},
+            **_seeds("nested-themselves", (1.0, 1.5, 2.0)),
+            **_seeds("decoupled-themselves", (0.5, 0.75, 1.0)),
         },
         count=20,
+    ),
+    Comparison(
+        "photographs",
+        {
+            **_PLAIN,
+            **_seeds("nested-photographs", (1.0, 1.5, 2.0, 3.0)),
+            **_seeds("decoupled-photographs", (0.25, 0.5, 0.75, 1.0)),
+        },
+        count=20,
+        prompts=UNSEEN,
     ),
     Comparison(
         "length",
         {
             **_PLAIN,
-            "nested": _with("nested-long", scales=[1.0, 1.5, 2.0]),
-            "decoupled": _with("decoupled-long", scales=[0.5, 0.75, 1.0]),
+            **{f"nested-{n}": _with(f"nested-long/after-{n}", scales=[1.0, 2.0]) for n in curve_of(LONG_STEPS)},
+            f"nested-{LONG_STEPS}": _with("nested-long", scales=[1.0, 2.0]),
+            **{f"decoupled-{n}": _with(f"decoupled-long/after-{n}", scales=[0.5, 1.0]) for n in curve_of(LONG_STEPS)},
+            f"decoupled-{LONG_STEPS}": _with("decoupled-long", scales=[0.5, 1.0]),
         },
     ),
     Comparison(

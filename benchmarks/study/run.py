@@ -55,9 +55,8 @@ def main() -> None:
 
 def _train(name: str) -> None:
     wanted = ADAPTERS[name]
-    examples = f"{wanted.name}-themselves" if wanted.photo_is_target else wanted.name
     with counted(CPU_TIME, name):
-        train_study_adapter(Path("adapters", name), wanted, Path(f"{examples}.cache"))
+        train_study_adapter(Path("adapters", name), wanted, Path(f"{wanted.name}-{wanted.examples}.cache"))
 
 
 def settings_of(comparison: Comparison) -> EvaluationSettings:

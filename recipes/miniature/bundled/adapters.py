@@ -8,6 +8,7 @@ the vision tower. It saves a publishable folder under ``RUN_FOLDER / people``; w
 import argparse
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor
 from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
 from diffusers_nested.adapter import NestedAdapter
+from diffusers_nested.data import Triplet
 from diffusers_nested.mechanisms import MECHANISMS, get_mechanism
 from diffusers_nested.miniature.triplets import draw_triplets
 from diffusers_nested.training import TrainingConfig, train_adapter
@@ -23,6 +25,7 @@ from diffusers_nested.vision import ImageEncoder
 
 from .loop import HAS_FAST_BF16
 
+Draw = Callable[..., list[Triplet]]  # of a name, a count, a seed and ``held_out``
 WORDS = {"people": "person", "pets": "pet"}
 STEPS = {"people": 4000, "pets": 2000}
 TRIPLETS = 24_000
@@ -96,20 +99,14 @@ def fit(
     config: TrainingConfig,
     name: str,
     count: int = TRIPLETS,
-    photo_is_target: bool = False,
+    draw: Draw = draw_triplets,
 ) -> None:
     """Train an adapter on triplets of people or pets, or resume its training."""
     for module in pipeline.unet.modules():
         if isinstance(module, Attention) and not module.is_cross_attention:
             module.set_processor(AttnProcessor())  # explicit softmax: the faster one in training on a CPU
-    train_adapter(
-        pipeline,
-        encoder,
-        adapter,
-        draw_triplets(name, count, seed=42, photo_is_target=photo_is_target),
-        config,
-        validation_dataset=draw_triplets(name, 64, seed=41, held_out=True, photo_is_target=photo_is_target),
-    )
+    validation = draw(name, 64, seed=41, held_out=True)
+    train_adapter(pipeline, encoder, adapter, draw(name, count, seed=42), config, validation_dataset=validation)
 
 
 def _read_arguments() -> argparse.Namespace:

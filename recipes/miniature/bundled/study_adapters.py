@@ -9,7 +9,9 @@ import argparse
 import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,20 @@ import torch
 from diffusers_nested.errors import NestedAdapterError
 from diffusers_nested.mechanisms import MECHANISMS
 from diffusers_nested.miniature import load_pipeline, path
+from diffusers_nested.miniature.triplets import draw_triplets
 from diffusers_nested.vision import load_vision_tower
 
-from .adapters import ALPHA, QFORMER, STEPS, TRIPLETS, WORDS, fit, new_adapter, settings
+from .adapters import ALPHA, QFORMER, STEPS, TRIPLETS, WORDS, Draw, fit, new_adapter, settings
+from .photographs import draw_photographs
 
 _NOTE, _COMPLETE = "study.json", "complete"
+# What the photo of an example is: another picture of the subject, the target itself, or, as the paper trains, a part of
+# the target, which is always a photograph.
+EXAMPLES: dict[str, Draw] = {
+    "others": draw_triplets,
+    "themselves": partial(draw_triplets, photo_is_target=True),
+    "photographs": draw_photographs,
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,9 @@ class StudyAdapter:
         steps: Optimiser steps; by default as many as for the bundled adapter.
         seed: Seed of the initial weights, the order of the triplets and the noise.
         triplets: Number of examples.
-        photo_is_target: Whether the photo of an example is the target itself.
+        examples: One of ``EXAMPLES``.
+        is_curve: The rate stays the same, and the adapters after 500, 1,000, 2,000, … steps are kept, too, in
+            ``after-500`` and so on.
     """
 
     name: str = "people"
@@ -47,7 +60,8 @@ class StudyAdapter:
     steps: int | None = None
     seed: int = 0
     triplets: int = TRIPLETS
-    photo_is_target: bool = False
+    examples: str = "others"
+    is_curve: bool = False
 
 
 def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_folder: Path | None = None) -> Path:
@@ -74,13 +88,27 @@ def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_folder: Path |
     torch.manual_seed(wanted.seed)
     adapter = new_adapter(pipeline, tower, wanted.name, wanted.mechanism, **changes)
     config = settings(folder, wanted.steps or STEPS[wanted.name], wanted.seed, cache_folder)
-    fit(pipeline, tower, adapter, config, wanted.name, wanted.triplets, wanted.photo_is_target)
-    for part in ("image_encoder", "feature_extractor"):
-        shutil.copytree(path(wanted.name) / part, folder / part, dirs_exist_ok=True)
+    if wanted.is_curve:
+        config = replace(config, lr_scheduler="constant", checkpoints_total_limit=None)
+    fit(pipeline, tower, adapter, config, wanted.name, wanted.triplets, EXAMPLES[wanted.examples])
+    kept = [folder, *(_keep(folder, step) for step in curve_of(config.max_train_steps) if wanted.is_curve)]
+    for place, part in product(kept, ("image_encoder", "feature_extractor")):
+        shutil.copytree(path(wanted.name) / part, place / part, dirs_exist_ok=True)
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     (folder / _COMPLETE).touch()
     return folder
+
+
+def curve_of(steps: int) -> list[int]:
+    """The steps after which adapters are kept: 500, twice as many, and so on, below the last."""
+    return [500 * 2**i for i in range(20) if 500 * 2**i < steps]
+
+
+def _keep(folder: Path, step: int) -> Path:
+    return Path(
+        shutil.copytree(folder / f"checkpoint-{step}" / "adapter", folder / f"after-{step}", dirs_exist_ok=True)
+    )
 
 
 def _check_folder(folder: Path, wanted: StudyAdapter) -> None:
@@ -104,7 +132,8 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--triplets", type=int, default=TRIPLETS)
-    parser.add_argument("--photo_is_target", action="store_true", help="learn from the pictures themselves")
+    parser.add_argument("--examples", choices=EXAMPLES, default="others", help="what photos are")
+    parser.add_argument("--is_curve", action="store_true", help="keep a constant rate, and earlier adapters")
     parser.add_argument("--cache_folder", type=Path, help="encoded triplets, shared by adapters with the same ones")
     return parser.parse_args()
 
