@@ -19,8 +19,8 @@ def test_they_are_photographs_and_parts_of_themselves():
 
 def test_the_same_seed_draws_the_same():
     first, again, other = (draw_photographs("people", 5, seed=seed) for seed in (3, 3, 4))
-    assert all(np.array_equal(a.target_image, b.target_image) and a.text == b.text for a, b in zip(first, again))
-    assert not all(np.array_equal(a.target_image, b.target_image) for a, b in zip(first, other))
+    assert all(np.array_equal(a.target_image, b.target_image) and a.text == b.text for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a.target_image, b.target_image) for a, b in zip(first, other, strict=True))
 
 
 def test_a_head_is_the_upper_part_of_a_subject():
@@ -31,4 +31,4 @@ def test_a_head_is_the_upper_part_of_a_subject():
     picture[8:20, 12:20] = 200
     picture[20:30, 6:26] = 90
     crop = head_of(picture, mask)
-    assert (crop == 200).all(2).mean() > 0.4 and (crop == 90).all(2).mean() < 0.15
+    assert (crop == 200).all(2).mean() > 0.4 and (crop == 90).all(2).mean() < 0.2
