@@ -19,7 +19,8 @@ def test_they_are_photographs_and_parts_of_themselves():
 
 def test_the_same_seed_draws_the_same():
     first, again, other = (draw_photographs("people", 5, seed=seed) for seed in (3, 3, 4))
-    assert all(np.array_equal(a.target_image, b.target_image) and a.text == b.text for a, b in zip(first, again, strict=True))
+    pairs = list(zip(first, again, strict=True))
+    assert all(np.array_equal(a.target_image, b.target_image) and a.text == b.text for a, b in pairs)
     assert not all(np.array_equal(a.target_image, b.target_image) for a, b in zip(first, other, strict=True))
 
 
