@@ -13,7 +13,7 @@ from recipes.miniature.bundled.study_adapters import StudyAdapter, curve_of
 
 COMPARED = [name for name, one in MECHANISMS.items() if name != GATED and one.trained_as is None]
 STEPS, SEEDS = 1000, (0, 1, 2)
-LONG_STEPS = 4000
+LONG_STEPS, LONG_SEED = 4000, 40  # those of the bundled adapter, so that "nested-long" is the same
 QUERIES, USUAL = (4, 16, 64), QFORMER["num_queries"]
 ALPHAS = (None, 1.0, 3.0)
 RIVALS = ("nested", "decoupled")
@@ -37,7 +37,7 @@ ADAPTERS = {
         for seed in SEEDS
     },
     "gated-0": StudyAdapter(mechanism=GATED, steps=STEPS),
-    **{f"{m}-long": StudyAdapter(mechanism=m, steps=LONG_STEPS, is_curve=True) for m in RIVALS},
+    **{f"{m}-long": StudyAdapter(mechanism=m, steps=LONG_STEPS, seed=LONG_SEED, is_curve=True) for m in RIVALS},
 }
 """Folder of an adapter -> what it is."""
 
@@ -164,10 +164,11 @@ COMPARISONS = (
         {
             **_PLAIN,
             **{f"nested-{n}": _with(f"nested-long/after-{n}", scales=[1.0, 2.0]) for n in curve_of(LONG_STEPS)},
-            f"nested-{LONG_STEPS}": _with("nested-long", scales=[1.0, 2.0]),
+            f"nested-{LONG_STEPS}": _with("nested-long", scales=[1.0, 1.5, 2.0, 3.0]),
             **{f"decoupled-{n}": _with(f"decoupled-long/after-{n}", scales=[0.5, 1.0]) for n in curve_of(LONG_STEPS)},
-            f"decoupled-{LONG_STEPS}": _with("decoupled-long", scales=[0.5, 1.0]),
+            f"decoupled-{LONG_STEPS}": _with("decoupled-long", scales=[0.25, 0.5, 0.75, 1.0]),
         },
+        count=12,
     ),
     Comparison(
         "heads",

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusers_nested.attention import SubjectValues, nested_values, outer_weights
+from diffusers_nested.attention import SubjectValues, nested_values
 from diffusers_nested.mechanisms import Mechanism, register_mechanism
-from diffusers_nested.mechanisms.base import KeyValueProjection, strength
+from diffusers_nested.mechanisms.base import KeyValueProjection, strengths
 
 NAME = "gated"
 
@@ -27,11 +27,11 @@ def gated_attention(
 ) -> Tensor:
     """The formula above; see ``Mechanism.attend``."""
     out = F.scaled_dot_product_attention(query, key, value, attention_mask)
-    weights = outer_weights(query, key, (), attention_mask)  # A, (B, H, S, T)
-    for subject in subjects:
-        added = nested_values(query, subject)  # (B, H, S, d)
+    logits = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    weights = (logits if attention_mask is None else logits + attention_mask).softmax(-1)  # A, (B, H, S, T)
+    for subject, amount in zip(subjects, strengths(subjects, value), strict=True):
         read = (weights * subject.positions[:, None, None].to(weights.dtype)).sum(-1, keepdim=True)  # (B, H, S, 1)
-        out = out + (strength(subject, added) * read * added).to(out.dtype)
+        out = out + (amount * read * nested_values(query, subject)).to(out.dtype)
     return out
 
 

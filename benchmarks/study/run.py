@@ -69,7 +69,6 @@ def settings_of(comparison: Comparison) -> EvaluationSettings:
         metrics=comparison.metrics,
         y=comparison.identity,
         batch_size=30,
-        dtype="bfloat16",
         call={"num_inference_steps": 12, "guidance_scale": 4.0},
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from accelerate_state import own_accelerator
 from diffusers_nested import NestedAdapter, NestedAdapterError, miniature
@@ -54,6 +55,19 @@ def test_one_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch, caplog):
     train_study_adapter(tmp_path / "cut", wanted)
     assert "Resumed from" in caplog.text and "checkpoint-1" in caplog.text
     assert (tmp_path / "cut" / WEIGHTS).is_file()
+
+
+def test_a_curve_keeps_earlier_adapters(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(adapters, "CHECKPOINTING_STEPS", 1)
+    folder = train_study_adapter(tmp_path / "curve", StudyAdapter(**{**SMALL, "steps": 3}, is_curve=True))
+    assert sorted(path.name for path in folder.glob("after-*")) == ["after-1", "after-2"]
+    assert not list(folder.glob("checkpoint-*"))
+    weights = [load_file(one / WEIGHTS) for one in (folder / "after-1", folder / "after-2", folder)]
+    assert len({float(sum(x.abs().sum() for x in one.values())) for one in weights}) == 3
+    pipeline = miniature.load_pipeline()
+    pipeline.load_nested_adapter(
+        [folder / "after-1", folder], adapter_name=["young", "old"], subject_token=["pet", "person"]
+    )
 
 
 def test_a_folder_of_another_one_is_refused(tmp_path: Path):

@@ -94,7 +94,7 @@ def test_ends_that_are_alike_cost_nothing(tokenizer):
 def test_measuring_leaves_the_pipeline_as_it_was(base, tokenizer, pairs):
     pipeline = assemble(base, tokenizer, bundled_vae())
     before = dict(pipeline.unet.attn_processors)
-    found = attention(pipeline, draw_task(2, pairs, grammar=True))
+    found = attention(pipeline, draw_task(2, pairs))
     assert pipeline.unet.attn_processors == before
     assert found["start"] + found["padding"] + found["end"] + found["words"] == pytest.approx(1, abs=5e-3)
     assert 0 < found["person"] < found["words"] and 0 <= found["IoU of person"] <= 1

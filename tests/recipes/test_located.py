@@ -20,7 +20,7 @@ def test_its_rule_is_the_packages():
 
 
 def test_where_the_word_is_seen_at_the_subject_the_scores_are_good():
-    task = draw_task(2, pairs=True, grammar=False)
+    task = draw_task(2, pairs=True)
     steps = recorded(2, 2)
     kinds = [["person" if hasattr(one, "skin") else "pet" for one in scene.subjects] for scene in task.scenes]
     for i, masks in enumerate(task.masks):

@@ -1,5 +1,6 @@
 """What is measured of the next base and its adapters, and what a base starts from."""
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from torch import nn
 
 from diffusers_nested import miniature
 from diffusers_nested.miniature.world import ROLES, Person
-from recipes.miniature.words import base, encoders, tables
+from recipes.miniature.bundled.tables import gates_table
+from recipes.miniature.bundled.word_tables import others_table, words_table
+from recipes.miniature.words import base, encoders
 from recipes.miniature.words.gates import COLOURED, named_in, named_scenes
 from recipes.miniature.words.others import caption_with, measure
 from recipes.miniature.words.tokenizer import build_tokenizer
@@ -46,17 +49,18 @@ def test_roles_and_two_people_make_a_table():
     assert [row["case"] for row in found["rows"]] == [
         f"{case}, {scale}" for case in ("another word", "two people") for scale in ("no photo", "λ = 1", "λ = 2")
     ]
-    lines = tables.others_table(found)
+    lines = others_table(found)
     assert lines[0] == "| | role as named | identity | another's |"
     assert lines[-1].startswith("| two people, λ = 2 |  | ") and len(lines) == 8
 
 
-def test_words_of_bases_stand_side_by_side(capsys):
-    first = Path(tables.__file__).parent / "results" / "first.json"
-    tables.main("words", [str(first), str(first)])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| | Stable Diffusion | first base | first base |"
-    assert lines[2] == "| attention to the start token and padding | 0.9 to 0.99 in most heads | 0.234 | 0.234 |"
+def test_words_of_bases_stand_side_by_side():
+    first = json.loads((Path(base.__file__).parent / "results" / "first.json").read_text())
+    lines = words_table([first, first])
+    assert lines[0] == "| | Stable Diffusion | goal | first base | first base |"
+    assert (
+        lines[2] == "| attention to the start token and padding | 0.9 to 0.99 in most heads | ≥ 0.6 | 0.234 | 0.234 |"
+    )
 
 
 def test_gates_make_a_table():
@@ -66,7 +70,7 @@ def test_gates_make_a_table():
     found |= {
         f"follows {kind}.{one}": 0.75 for kind, part in zip(("scene", "person"), followed, strict=True) for one in part
     }
-    lines = tables.gates_table(found)
+    lines = gates_table(found)
     assert "| Samples follow the style named | ≥ 90 % | 75.0 % |" in lines and len(lines) == 16
 
 

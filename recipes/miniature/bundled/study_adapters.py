@@ -23,7 +23,7 @@ from diffusers_nested.miniature import load_pipeline, path
 from diffusers_nested.miniature.triplets import draw_triplets
 from diffusers_nested.vision import load_vision_tower
 
-from .adapters import ALPHA, QFORMER, STEPS, TRIPLETS, WORDS, Draw, fit, new_adapter, settings
+from .adapters import ALPHA, CHECKPOINTING_STEPS, QFORMER, STEPS, TRIPLETS, WORDS, Draw, fit, new_adapter, settings
 from .photographs import draw_photographs
 
 _NOTE, _COMPLETE = "study.json", "complete"
@@ -49,8 +49,7 @@ class StudyAdapter:
         seed: Seed of the initial weights, the order of the triplets and the noise.
         triplets: Number of examples.
         examples: One of ``EXAMPLES``.
-        is_curve: The rate stays the same, and the adapters after 500, 1,000, 2,000, … steps are kept, too, in
-            ``after-500`` and so on.
+        is_curve: The adapters after 500, 1,000, 2,000, … steps are kept, too, in ``after-500`` and so on.
     """
 
     name: str = "people"
@@ -89,9 +88,10 @@ def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_folder: Path |
     adapter = new_adapter(pipeline, tower, wanted.name, wanted.mechanism, **changes)
     config = settings(folder, wanted.steps or STEPS[wanted.name], wanted.seed, cache_folder)
     if wanted.is_curve:
-        config = replace(config, lr_scheduler="constant", checkpoints_total_limit=None)
+        config = replace(config, checkpoints_total_limit=None)
     fit(pipeline, tower, adapter, config, wanted.name, wanted.triplets, EXAMPLES[wanted.examples])
-    kept = [folder, *(_keep(folder, step) for step in curve_of(config.max_train_steps) if wanted.is_curve)]
+    curve = curve_of(config.max_train_steps, config.checkpointing_steps) if wanted.is_curve else []
+    kept = [folder, *(_keep(folder, step) for step in curve)]
     for place, part in product(kept, ("image_encoder", "feature_extractor")):
         shutil.copytree(path(wanted.name) / part, place / part, dirs_exist_ok=True)
     for checkpoint in folder.glob("checkpoint-*"):
@@ -100,9 +100,9 @@ def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_folder: Path |
     return folder
 
 
-def curve_of(steps: int) -> list[int]:
-    """The steps after which adapters are kept: 500, twice as many, and so on, below the last."""
-    return [500 * 2**i for i in range(20) if 500 * 2**i < steps]
+def curve_of(steps: int, first: int = CHECKPOINTING_STEPS) -> list[int]:
+    """The steps after which adapters are kept: the first checkpoint's, twice as many, and so on, below the last."""
+    return [first * 2**i for i in range(20) if first * 2**i < steps]
 
 
 def _keep(folder: Path, step: int) -> Path:
@@ -133,7 +133,7 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--triplets", type=int, default=TRIPLETS)
     parser.add_argument("--examples", choices=EXAMPLES, default="others", help="what photos are")
-    parser.add_argument("--is_curve", action="store_true", help="keep a constant rate, and earlier adapters")
+    parser.add_argument("--is_curve", action="store_true", help="keep earlier adapters, too")
     parser.add_argument("--cache_folder", type=Path, help="encoded triplets, shared by adapters with the same ones")
     return parser.parse_args()
 

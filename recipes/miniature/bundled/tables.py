@@ -11,9 +11,11 @@ folders are brought in first::
 import argparse
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from .word_tables import others_table, words_table
 
 _PLACE = re.compile(r"(<!-- numbers: (\w+)( in short)? -->\n).*?(<!-- /numbers -->)", re.DOTALL)
 _COSINES = ("identity", "another")
@@ -36,10 +38,14 @@ _READS: tuple[Gate, ...] = (
     ("… glasses", 0.9, "reads person.glasses"),
 )
 _FOLLOWS: tuple[Gate, ...] = (
-    ("Samples follow the hair colour named", 0.75, "follows person.hair"),
-    ("… the glasses", 0.75, "follows person.glasses"),
-    ("… the shirt", 0.9, "follows scene.shirt"),
+    ("Samples follow the style named", 0.9, "follows scene.style"),
     ("… the place", 0.9, "follows scene.place"),
+    ("… the shirt", 0.9, "follows scene.shirt"),
+    ("… the hat", 0.9, "follows scene.hat"),
+    ("… the expression", None, "follows scene.expression"),
+    ("… the hair colour", 0.75, "follows person.hair"),
+    ("… the glasses", 0.75, "follows person.glasses"),
+    ("… the eye colour", 0.7, "follows person.eyes"),
 )
 
 
@@ -57,16 +63,17 @@ def fill(page: str, results: Path) -> str:
 
     def table(place: re.Match[str]) -> str:
         values = json.loads((results / f"{place[2]}.json").read_text())
-        lines = gates_table(values) if place[2] == "gates" else adapter_table(values, _SHORT if place[3] else None)
+        write = {"gates": gates_table, "words": words_table, "others": others_table}.get(place[2], adapter_table)
+        lines = adapter_table(values, _SHORT) if place[3] else write(values)
         return place[1] + "\n".join(lines) + "\n" + place[4]
 
     return _PLACE.sub(table, page)
 
 
-def gates_table(values: Mapping[str, float], follows: Sequence[Gate] = _FOLLOWS) -> list[str]:
+def gates_table(values: Mapping[str, float]) -> list[str]:
     """Lines of the table of gates: the recogniser's, and those on what samples follow."""
     lines = ["| Gate | Wanted | Measured |", "|---|---|---|"]
-    for title, wanted, key in (*_READS, *follows):
+    for title, wanted, key in (*_READS, *_FOLLOWS):
         lines.append(f"| {title} | {f'≥ {wanted:.0%}' if wanted else ''} | {values[key]:.1%} |")
     same, other = (values[f"cosine {which} identity"] for which in ("same", "other"))
     lines.append(f"| Cosine of two pictures of one identity; of two identities | | {same:.3f}; {other:.3f} |")

@@ -20,7 +20,7 @@ from diffusers_nested.miniature.world import portrait, random_person, random_pet
 
 logger = logging.getLogger(__name__)
 FOOTER = "The miniature world: no model has seen them."
-SEED = 11  # of the noise
+SEED, SCALE = 11, 2.0  # of the noise, and λ
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ def choose_cast(seed: int = 4) -> Cast:
     people, pets = ([make(rng, held_out=True) for _ in range(2)] for make in (random_person, random_pet))
     pipeline = miniature.load_pipeline()
     pipeline.load_nested_adapter([miniature.path("people"), miniature.path("pets")])
+    pipeline.set_nested_adapter_scale(SCALE)
     return Cast(
         pipeline,
         [render(portrait(one), rng) for one in people],
@@ -91,11 +92,11 @@ def places(cast: Cast) -> Picture:
 
 
 def words(cast: Cast) -> Picture:
-    """Another word for the same person."""
+    """Another word for the same person, at λ = 1: these words get enough attention as it is."""
     named = ("king", "wizard", "chef", "clown")
     rows = []
     for number, photo in enumerate(cast.people, 1):
-        subjects = [[Subject(_image(photo), token=word, adapter_name="person")] for word in named]
+        subjects = [[Subject(_image(photo), token=word, adapter_name="person", scale=1.0)] for word in named]
         texts = [f"a photo of a {word} wearing a red shirt on the beach" for word in named]
         rows.append((f"person {number}: a photo of a … on the beach", [photo, *cast.draw(texts, subjects)]))
     return "Another word", ["photo", *named], rows
@@ -134,6 +135,19 @@ def pairs(cast: Cast) -> Picture:
     return "A person and a pet", ["person", "pet", "no adapter", "with both"], rows
 
 
+def two_people(cast: Cast) -> Picture:
+    """Two people of one adapter: at one word with a mask each, and at two words."""
+    left = np.zeros((32, 32))
+    left[:, :16] = 1
+    first, second = map(_image, cast.people)
+    masked = [Subject(first, token="person", mask=left), Subject(second, token="person", mask=1 - left)]
+    named = [Subject(photo, token=word, adapter_name="person") for photo, word in ((first, "king"), (second, "clown"))]
+    texts = ["a photo of a person and a person on the beach", "a photo of a king and a clown in the snow"]
+    plain, drawn = cast.draw(texts), cast.draw(texts, [masked, named])
+    rows = [(text, [*cast.people, *pair]) for text, *pair in zip(texts, plain, drawn, strict=True)]
+    return "Two people", ["photo 1", "photo 2", "no adapter", "with both"], rows
+
+
 PICTURES: dict[str, Callable[[Cast], Picture]] = {
     "places": places,
     "styles": styles,
@@ -141,6 +155,7 @@ PICTURES: dict[str, Callable[[Cast], Picture]] = {
     "blends": blends,
     "several": several,
     "pairs": pairs,
+    "two": two_people,
 }
 
 

@@ -203,7 +203,7 @@ def record(runs: Path | None, pictures: int) -> dict[str, tuple[Recording, Task]
     for base in ("bundled", *(YOUNG if runs else ())):
         pipeline: Any = miniature.load_pipeline() if base == "bundled" else from_checkpoint(runs, base)[0]
         for pairs in (False, True):
-            task = draw_task(pictures, pairs, grammar=base != "bundled")
+            task = draw_task(pictures, pairs)
             for how in (redrawn, noised):
                 title = f"{base}, {'two subjects' if pairs else 'one subject'}, {how.__name__}"
                 recorded[title] = how(pipeline, task), task

@@ -1,9 +1,9 @@
 """How words act in a base of the miniature: what the heads read, where a word's map lies, what pictures show.
 
-    python -m recipes.miniature.words.measure OUT.json                               # the bundled base, old captions
+    python -m recipes.miniature.words.measure OUT.json                               # the bundled base
     python -m recipes.miniature.words.measure OUT.json --run RUN_FOLDER VARIANT       # a run, finished or not
 
-All on held-out identities and, unless the base is the bundled one and knows no others, held-out wordings.
+All on held-out identities and held-out wordings.
 """
 
 import argparse
@@ -27,7 +27,6 @@ from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import Look, Scene, random_person, random_pet, random_scene
 from diffusers_nested.prompts import word_positions
 
-from ..bundled import captions
 from ..bundled.base import TIME_IDS, encode_pictures
 from ..bundled.data import to_pixels
 from .base import from_checkpoint
@@ -48,7 +47,7 @@ class Task:
     masks: list[np.ndarray]
 
 
-def draw_task(count: int, pairs: bool, grammar: bool, seed: int = 600) -> Task:
+def draw_task(count: int, pairs: bool, seed: int = 600) -> Task:
     """A person alone or a person and a pet, in either order, with "person" and "pet" in the caption."""
     rng = np.random.default_rng([seed, pairs])
     scenes, texts, pixels, masks = [], [], [], []
@@ -60,7 +59,7 @@ def draw_task(count: int, pairs: bool, grammar: bool, seed: int = 600) -> Task:
         looks = tuple(Look(look.shirt, look.hat, look.expression) for look in drawn.looks)
         scene = Scene(subjects, looks, drawn.place, drawn.style)
         scenes.append(scene)
-        texts.append(plain_caption(scene, rng, held_out=True).text if grammar else captions.plain_caption(scene))
+        texts.append(plain_caption(scene, rng, held_out=True).text)
         pixels.append(render(scene, np.random.default_rng([seed, i])))
         masks.append(subject_masks(scene, np.random.default_rng([seed, i])))
     return Task(scenes, texts, np.stack(pixels), masks)
@@ -154,7 +153,7 @@ def _found(maps: Tensor, task: Task) -> dict[str, Any]:
     return result
 
 
-def pictures(pipeline: Any, recogniser: Recogniser, count: int, grammar: bool, steps: int) -> dict[str, float]:
+def pictures(pipeline: Any, recogniser: Recogniser, count: int, steps: int) -> dict[str, float]:
     """Share of what captions name that is read in pictures drawn from them: one subject, and a person and a pet.
 
     Pencil drawings have no colours; clothes "in colour" leave them out.
@@ -163,7 +162,7 @@ def pictures(pipeline: Any, recogniser: Recogniser, count: int, grammar: bool, s
     for pairs in (False, True):
         rng = np.random.default_rng([700, pairs])
         scenes = [_any_scene(rng, pairs) for _ in range(count if not pairs else count // 2)]
-        said = [describe(scene, rng, held_out=grammar) for scene in scenes]
+        said = [describe(scene, rng, held_out=True) for scene in scenes]
         drawn = sample(pipeline, [one.text for one in said], range(len(said)), num_inference_steps=steps)
         hits: dict[str, list[bool]] = {}
         for picture, scene, one in zip(drawn, scenes, said, strict=True):
@@ -186,13 +185,13 @@ def _any_scene(rng: np.random.Generator, pairs: bool) -> Scene:
     return random_scene(rng, (person,) if rng.random() < 0.7 else (pet,))
 
 
-def measure(pipeline: Any, grammar: bool, subjects: int, samples: int, steps: int) -> dict[str, Any]:
-    """Everything about one base. The pictures' captions are held-out wordings of the grammar in any case."""
+def measure(pipeline: Any, subjects: int, samples: int, steps: int) -> dict[str, Any]:
+    """Everything about one base."""
     result: dict[str, Any] = {"heads": sum(m.heads for n, m in pipeline.unet.named_modules() if n.endswith("attn2"))}
-    result["alone"] = attention(pipeline, draw_task(subjects, False, grammar))
-    result["pair"] = attention(pipeline, draw_task(subjects, True, grammar))
+    result["alone"] = attention(pipeline, draw_task(subjects, pairs=False))
+    result["pair"] = attention(pipeline, draw_task(subjects, pairs=True))
     if samples:
-        result["pictures"] = pictures(pipeline, miniature.load_recogniser(), samples, True, steps)
+        result["pictures"] = pictures(pipeline, miniature.load_recogniser(), samples, steps)
         result["samples"] = [samples, steps]
     return result
 
@@ -211,7 +210,7 @@ def main() -> None:
         pipeline, trained = from_checkpoint(Path(options.run[0]), options.run[1])
     else:
         pipeline = miniature.load_pipeline()
-    result = measure(pipeline, bool(options.run), options.subjects, options.samples, options.steps)
+    result = measure(pipeline, options.subjects, options.samples, options.steps)
     name = f"{options.run[1]}, {trained} steps" if options.run else "bundled"
     text = json.dumps({"base": name, **result, "seconds": round(time.process_time() - began)}, indent=1)
     options.out.parent.mkdir(parents=True, exist_ok=True)

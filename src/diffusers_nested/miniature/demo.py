@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 TITLE = "A photo becomes a word of the prompt"
 SCALES = (1.0, 1.5, 2.0, 3.0)
+STRONG = 2.0  # of panels with one scale
 SEED = 11  # of the noise, the same for all pictures of a row
 SHOWN = (PROMPTS[0], PROMPTS[1], PROMPTS[5])  # on the small picture
 
@@ -90,10 +91,10 @@ def more_panels(pipeline: Any, people: Sequence[Person], rng: np.random.Generato
     photos = [render(portrait(people[0]), rng), *(render(snapshot(rng, people[0]), rng) for _ in range(3))]
     second = render(portrait(people[1]), rng)
     first, *views = map(Image.fromarray, photos)
-    several = [Subject([first, *views][: n + 1], token="person") for n in range(4)]
+    several = [Subject([first, *views][: n + 1], token="person", scale=STRONG) for n in range(4)]
     shares = (0.0, 0.25, 0.5, 0.75, 1.0)
     pair = [first, Image.fromarray(second)]
-    blends = [Subject(pair, token="person", image_weights=[1 - share, share]) for share in shares]
+    blends = [Subject(pair, token="person", image_weights=[1 - share, share], scale=STRONG) for share in shares]
     words = ("king", "wizard", "chef", "clown")
     others = [Subject(first, token=word, adapter_name="person") for word in words]
 
@@ -107,9 +108,19 @@ def more_panels(pipeline: Any, people: Sequence[Person], rng: np.random.Generato
     names = [f"photo {n + 1}" for n in range(4)], ["the first", "the first two", "the first three", "all four"]
     parts = ["photo A", "photo B", *(f"{1 - share:.0%} A" for share in shares)]
     return [
-        Panel("Several photos of one person", [*names[0], *names[1]], [(smiling, [*photos, *row(smiling, several)])]),
-        Panel("A blend of two people", parts, [(smiling, [photos[0], second, *row(smiling, blends)])]),
-        Panel("Another word", ["the photo", *words], [(plain.format("…"), [photos[0], *row(plain, others)])]),
+        Panel(
+            f"Several photos of one person, {_named(STRONG)}",
+            [*names[0], *names[1]],
+            [(smiling, [*photos, *row(smiling, several)])],
+        ),
+        Panel(
+            f"A blend of two people, {_named(STRONG)}", parts, [(smiling, [photos[0], second, *row(smiling, blends)])]
+        ),
+        Panel(
+            "Another word, scale 1",
+            ["the photo", *words],
+            [(plain.format("…"), [photos[0], *row(plain, others)])],
+        ),
     ]
 
 

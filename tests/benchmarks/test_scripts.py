@@ -1,0 +1,59 @@
+"""The scripts of benchmarks/, which are run by hand and rarely: all can be imported, and what they define is right."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusers_nested.attention import SubjectValues
+from diffusers_nested.mechanisms import MECHANISMS
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def gated(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS / "study")
+    import gated
+
+    yield MECHANISMS[gated.NAME]
+    del MECHANISMS[gated.NAME], sys.modules["gated"]
+
+
+def test_every_script_finds_what_it_imports():
+    names = [path.stem for folder in (BENCHMARKS, BENCHMARKS / "study") for path in sorted(folder.glob("*.py"))]
+    assert {"speed", "run", "unseen", "gated"} <= set(names)
+    # `table` is a name in both folders, and the study's comes first there, as it does for its own scripts
+    paths = [str(BENCHMARKS / "study"), str(BENCHMARKS), str(BENCHMARKS.parent), *filter(None, sys.path)]
+    done = subprocess.run(
+        [sys.executable, "-c", f"for name in {names!r}: __import__(name)"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_gated_attention_is_its_formula(gated, scale):
+    """Out + scale · Σ_s* A[q, s*] · softmax(QK'ᵀ/√d) V', head by head and query by query."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(length: int) -> Tensor:
+        return torch.randn(2, 2, length, 4, generator=generator, dtype=torch.float64)
+
+    query, key, value, image_key, image_value = random(3), random(5), random(5), random(6), random(6)
+    positions = torch.tensor([[0.0, 1, 1, 0, 0], [0, 0, 0, 0, 0]])  # the second row lacks the word
+    subject = SubjectValues(image_key, image_value, positions, alpha=None, scale=scale)
+    out = gated.attend(query, key, value, [subject], None)
+    for b in range(2):
+        for h in range(2):
+            for q in range(3):
+                weights = torch.softmax(key[b, h] @ query[b, h, q] / 2, 0)
+                image = torch.softmax(image_key[b, h] @ query[b, h, q] / 2, 0) @ image_value[b, h]
+                expected = weights @ value[b, h] + (0 if b else scale * (weights[1] + weights[2]) * image)
+                torch.testing.assert_close(out[b, h, q], expected)
