@@ -36,7 +36,7 @@ def check(output: str, name: str):
     assert facts["word"] == "person"
     assert facts["subject tokens"].startswith("32 ") and facts["subject tokens"].endswith(" 160")
     assert facts["base family"] == "sdxl, 7 layers"
-    assert facts["mechanism"] == "nested, alpha 12.0"
+    assert facts["mechanism"] == "nested, alpha 2.0"
     assert facts["Q-Former"] == "3 blocks of width 128, 4 heads, feed-forward 384"
     assert facts["image encoder"].startswith("image_encoder/")
     assert facts["format version"] == "1"

@@ -51,7 +51,7 @@ def train(data: Path, *flags: str) -> int:
 
 def test_starts_from_an_earlier_adapter(data: Path):
     people = miniature.path("people")
-    flags = ("--pretrained_adapter_name_or_path", str(people), "--num_queries", "32", "--alpha", "12")
+    flags = ("--pretrained_adapter_name_or_path", str(people), "--num_queries", "32", "--alpha", "2")
     assert train(data, *flags, "--learning_rate", "1e-9") == 0
     before, after = NestedAdapter.from_pretrained(people), NestedAdapter.from_pretrained(data.parent / "run")
     assert after.config["num_queries"] == 32
@@ -114,7 +114,7 @@ def test_help_needs_no_torch():
 
 def test_processes_on_cpus_train_one_adapter_together(data: Path):
     """As launched by torchrun, with nothing said about CPUs."""
-    small = ("--pretrained_adapter_name_or_path", str(miniature.path("people")), "--num_queries", "32", "--alpha", "12")
+    small = ("--pretrained_adapter_name_or_path", str(miniature.path("people")), "--num_queries", "32", "--alpha", "2")
     flags = (*small, "--max_train_steps", "2", "--logging_steps", "1", "--checkpointing_steps", "2")
     path = os.pathsep.join(str(Path(__file__).parents[2] / part) for part in ("src", "tests"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
