@@ -69,9 +69,11 @@ def _sheet(folder: Path, rows: Sequence[Mapping[str, Any]], comparison: Comparis
         pictures = [_pixels(path) for path in (*photos, *(found[one] for one in chosen.values()))]
         lines.append((prompt, pictures))
     kinds = [""] * (len(lines[0][1]) - len(chosen))
-    headings = ["photo", *kinds[1:], *(f"{heading} @{scale:g}" for heading, (_, scale) in chosen.items())]
+    marks = {0.0: "", 1.0: ""}  # long names need the room
+    named = (heading + marks.get(scale, f" @{scale:g}") for heading, (_, scale) in chosen.items())
+    headings = ["photo", *kinds[1:], *named]
     panel = Panel("", headings, lines)
-    return poster([panel], f"Study: {comparison.name}", "Held-out subjects; the same noise in a row.")
+    return poster([panel], f"Study: {comparison.name}", "Held-out subjects; the same noise in a row; scale 1 if no other is given.")
 
 
 def _pixels(path: Path) -> np.ndarray:
