@@ -73,7 +73,8 @@ def _sheet(folder: Path, rows: Sequence[Mapping[str, Any]], comparison: Comparis
     named = (heading + marks.get(scale, f" @{scale:g}") for heading, (_, scale) in chosen.items())
     headings = ["photo", *kinds[1:], *named]
     panel = Panel("", headings, lines)
-    return poster([panel], f"Study: {comparison.name}", "Held-out subjects; the same noise in a row; scale 1 if no other is given.")
+    footer = "Held-out subjects; the same noise in a row; scale 1 if no other is given."
+    return poster([panel], f"Study: {comparison.name}", footer)
 
 
 def _pixels(path: Path) -> np.ndarray:

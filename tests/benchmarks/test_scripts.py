@@ -1,5 +1,6 @@
 """The scripts of benchmarks/, which are run by hand and rarely: all can be imported, and what they define is right."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -18,10 +19,9 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 @pytest.fixture
 def gated(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS / "study")
-    import gated
-
-    yield MECHANISMS[gated.NAME]
-    del MECHANISMS[gated.NAME], sys.modules["gated"]
+    name = importlib.import_module("gated").NAME
+    yield MECHANISMS[name]
+    del MECHANISMS[name], sys.modules["gated"]
 
 
 def test_every_script_finds_what_it_imports():
