@@ -57,10 +57,10 @@ side_by_side(mira, draw(prompt), draw(prompt, nested_adapter_image={"person": mi
 
 # %%
 rows = []
-for scale in (0.0, 0.5, 1.0, 1.5):
+for scale in (0.0, 1.0, 2.0, 3.0):
     pipe.set_nested_adapter_scale(scale)
     rows.append(draw(prompt, nested_adapter_image={"person": mira}))
-pipe.set_nested_adapter_scale(1.0)
+pipe.set_nested_adapter_scale(2.0)
 side_by_side(*rows)
 
 # %% [markdown]
