@@ -1,1 +1,1 @@
-"""Recipes of the miniature world: `bundled` made what the package carries, `words` makes the next base."""
+"""Recipes of the miniature world: `bundled` makes what the package carries, but for the base, which `words` makes."""

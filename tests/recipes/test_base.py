@@ -1,4 +1,4 @@
-"""The parts of the next base: attention that can be looked into, encoders, and what is measured."""
+"""The parts of the base: attention that can be looked into, encoders, and what is measured."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is measured of the next base and its adapters, and what a base starts from."""
+"""What is measured of the base and its adapters, and what a base starts from."""
 
 import json
 import re

@@ -1,1 +1,1 @@
-"""The next base: its language, its encoders and UNet, and how its words act."""
+"""The base: its language, its encoders and UNet, and how its words act."""

@@ -1,4 +1,4 @@
-"""Gates of the next base: as those of ``recipes.miniature.bundled.gates``, on captions in held-out wordings.
+"""Gates of the base: as those of ``recipes.miniature.bundled.gates``, on captions in held-out wordings.
 
 Run as ``python -m recipes.miniature.words.gates RUN_FOLDER``; it writes ``gates.json`` and a sheet
 of samples to the folder. Every number is a share of pictures, on identities never trained on.

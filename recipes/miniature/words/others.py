@@ -1,4 +1,4 @@
-"""Roles with another word, and two people, on the next base with an adapter for people.
+"""Roles with another word, and two people, on the base with an adapter for people.
 
     python -m recipes.miniature.words.others others.json RUN_FOLDER/pipeline RUN_FOLDER/people
 
