@@ -132,7 +132,8 @@ def test_miniatures_are_the_bundled_ones(folder: str, name: str):
     assert json.loads((ROOT / folder / "config.json").read_text(encoding="utf-8")) == json.loads(bundled)
     assert f"{making.STEPS[name]} steps" in card(folder)
     for words in commands(folder):
-        assert words[:2] == ["python", "-m"] and importlib.util.find_spec(words[2]) is not None
+        if words[0] not in ("mkdir", "cp", "ln"):
+            assert words[:2] == ["python", "-m"] and importlib.util.find_spec(words[2]) is not None
     assert commands(folder)[-1][3:] == ["runs/miniature", name]
 
 

@@ -7,18 +7,23 @@ from typing import Any
 from gated import NAME as GATED
 
 from diffusers_nested.mechanisms import MECHANISMS
-from diffusers_nested.miniature.prompts import PAIR_PROMPTS, PROMPTS
-from recipes.miniature.bundled.adapters import ALPHA, QFORMER
+from diffusers_nested.miniature.prompts import PAIR_PROMPTS, PROMPTS, wanted
+from recipes.miniature.bundled.adapters import ALPHA, QFORMER, SEED
+from recipes.miniature.bundled.photographs import PLACES, SHIRTS
 from recipes.miniature.bundled.study_adapters import StudyAdapter, curve_of
 
 COMPARED = [name for name, one in MECHANISMS.items() if name != GATED and one.trained_as is None]
 STEPS, SEEDS = 1000, (0, 1, 2)
-LONG_STEPS, LONG_SEED = 4000, 40  # those of the bundled adapter, so that "nested-long" is the same
+LONG_STEPS = 4000  # with its seed, that of the bundled adapter, so that "nested-long" is the same
 QUERIES, USUAL = (4, 16, 64), QFORMER["num_queries"]
 ALPHAS = (None, 1.0, 3.0)
 RIVALS = ("nested", "decoupled")
-# In styles, places and shirts that no example of "photographs" has.
-UNSEEN = tuple(prompt for prompt in PROMPTS if "among trees" not in prompt and "by a window" not in prompt)
+# In places and shirts that no example of "photographs" has, and one in another style.
+UNSEEN = tuple(
+    prompt
+    for prompt, (named,) in ((one, wanted(one.format("person"), ["person"])) for one in PROMPTS)
+    if named["place"] not in PLACES and named["shirt"] not in SHIRTS
+)
 
 
 def _norm(alpha: float | None) -> str:
@@ -37,7 +42,7 @@ ADAPTERS = {
         for seed in SEEDS
     },
     "gated-0": StudyAdapter(mechanism=GATED, steps=STEPS),
-    **{f"{m}-long": StudyAdapter(mechanism=m, steps=LONG_STEPS, seed=LONG_SEED, is_curve=True) for m in RIVALS},
+    **{f"{m}-long": StudyAdapter(mechanism=m, steps=LONG_STEPS, seed=SEED, is_curve=True) for m in RIVALS},
 }
 """Folder of an adapter -> what it is."""
 
@@ -110,13 +115,9 @@ COMPARISONS = (
         "mechanisms",
         {
             **_PLAIN,
-            **{
-                f"{name}-seed{seed}": _with(f"{name}-{seed}", scales=list(MECHANISMS[name].scales))
-                for name in COMPARED
-                for seed in SEEDS
-            },
+            **{key: one for name in COMPARED for key, one in _seeds(name, MECHANISMS[name].scales).items()},
         },
-        count=20,  # with each of two adapters: 200 pictures for a point
+        count=20,  # with each of three adapters: 360 pictures for a point
     ),
     Comparison(
         "queries",

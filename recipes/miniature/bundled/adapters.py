@@ -12,23 +12,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import StableDiffusionXLPipeline
 from diffusers.models.attention_processor import Attention, AttnProcessor
-from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
 from diffusers_nested.adapter import NestedAdapter
 from diffusers_nested.data import Triplet
 from diffusers_nested.mechanisms import MECHANISMS, get_mechanism
 from diffusers_nested.miniature.triplets import draw_triplets
 from diffusers_nested.training import TrainingConfig, train_adapter
-from diffusers_nested.vision import ImageEncoder
+from diffusers_nested.vision import ImageEncoder, load_vision_tower
 
 from .loop import HAS_FAST_BF16
 
 Draw = Callable[..., list[Triplet]]  # of a name, a count, a seed and ``held_out``
 WORDS = {"people": "person", "pets": "pet"}
 STEPS = {"people": 4000, "pets": 2000}
-TRIPLETS = 24_000
+TRIPLETS, SEED = 24_000, 40
 CHECKPOINTING_STEPS = 500
 ALPHA = 2.0  # the paper's
 QFORMER = {
@@ -41,18 +41,33 @@ QFORMER = {
 
 
 def train(folder: Path, name: str, mechanism: str = "nested") -> NestedAdapter:
-    """Train an adapter on the pipeline in ``folder``, or resume its training."""
-    pipeline = StableDiffusionXLPipeline.from_pretrained(folder / "pipeline", add_watermarker=False)
-    encoder = ImageEncoder(
-        CLIPVisionModelWithProjection.from_pretrained(folder / "image_encoder"),
-        CLIPImageProcessorPil.from_pretrained(folder / "feature_extractor"),
-    )
+    """Train an adapter on the pipeline and the vision tower in ``folder``, or resume its training."""
     title = name if mechanism == "nested" else f"{name}-{mechanism}"
-    adapter = new_adapter(pipeline, encoder, name, mechanism)
-    fit(pipeline, encoder, adapter, settings(folder / f"{title}-run", STEPS[name], seed=40), name)
-    adapter.save_pretrained(folder / title)
+    config = settings(folder / f"{title}-run", STEPS[name], SEED)
+    return train_on(folder / "pipeline", folder, folder / title, name, config, mechanism)
+
+
+def train_on(
+    pipeline_folder: Path, vision: Path, out: Path, name: str, config: TrainingConfig, mechanism: str = "nested"
+) -> NestedAdapter:
+    """Train an adapter, or resume its training, and save it in ``out`` for ``load_nested_adapter``.
+
+    Args:
+        pipeline_folder: The base.
+        vision: Folder with ``image_encoder`` and ``feature_extractor``.
+        out: Folder of the adapter.
+        name: "people" or "pets".
+        config: Settings of the training; its seed is also that of the initial weights.
+        mechanism: How subjects enter a layer.
+    """
+    pipeline = StableDiffusionXLPipeline.from_pretrained(pipeline_folder, add_watermarker=False)
+    tower = load_vision_tower(str(vision / "image_encoder"))
+    torch.manual_seed(config.seed)
+    adapter = new_adapter(pipeline, tower, name, mechanism)
+    fit(pipeline, tower, adapter, config, name)
+    adapter.save_pretrained(out)
     for part in ("image_encoder", "feature_extractor"):
-        shutil.copytree(folder / part, folder / title / part, dirs_exist_ok=True)
+        shutil.copytree(vision / part, out / part, dirs_exist_ok=True)
     return adapter
 
 

@@ -7,31 +7,18 @@ The vision tower is the one that comes with the package.
 
 import argparse
 import logging
-import shutil
 from pathlib import Path
-
-import torch
-from diffusers import StableDiffusionXLPipeline
 
 from diffusers_nested import miniature
 from diffusers_nested.adapter import NestedAdapter
 from diffusers_nested.mechanisms import MECHANISMS
-from diffusers_nested.vision import load_vision_tower
 
-from ..bundled.adapters import TRIPLETS, WORDS, fit, new_adapter, settings
+from ..bundled.adapters import SEED, WORDS, settings, train_on
 
 
 def train(pipeline_folder: Path, out: Path, name: str, steps: int, mechanism: str = "nested") -> NestedAdapter:
     """Train an adapter, or resume its training; ``load_nested_adapter`` can then load ``out``."""
-    pipeline = StableDiffusionXLPipeline.from_pretrained(pipeline_folder, add_watermarker=False)
-    tower = load_vision_tower(str(miniature.path(name) / "image_encoder"))
-    torch.manual_seed(40)
-    adapter = new_adapter(pipeline, tower, name, mechanism)
-    fit(pipeline, tower, adapter, settings(out, steps, seed=40), name, TRIPLETS)
-    adapter.save_pretrained(out)
-    for part in ("image_encoder", "feature_extractor"):
-        shutil.copytree(miniature.path(name) / part, out / part, dirs_exist_ok=True)
-    return adapter
+    return train_on(pipeline_folder, miniature.path(name), out, name, settings(out, steps, SEED), mechanism)
 
 
 if __name__ == "__main__":

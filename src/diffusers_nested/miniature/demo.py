@@ -29,7 +29,7 @@ def draw_demo(seed: int = 4) -> Image.Image:
     """Three people, each in a scene: plain and at four scales."""
     rng = np.random.default_rng(seed)
     pipeline = _pipeline()
-    logger.info("three people in three scenes, plain and at scales 1, 1.5, 2, 3")
+    logger.info("three people in three scenes, plain and at %s", ", ".join(map(_named, SCALES)))
     texts, photos = [one.format("person") for one in SHOWN], [render(portrait(one), rng) for one in _people(rng)]
     drawn = dial(pipeline, texts, photos, "person")
     rows = [(text, [photos[i], *drawn[:, i]]) for i, text in enumerate(texts)]
@@ -42,7 +42,7 @@ def draw_sheet(seed: int = 4) -> Image.Image:
     rng = np.random.default_rng(seed)
     people, pets = _people(rng), [random_pet(rng, held_out=True) for _ in range(2)]
     pipeline = _pipeline()
-    logger.info("three people in six scenes, plain and at scales 1, 1.5, 2, 3")
+    logger.info("three people in six scenes, plain and at %s", ", ".join(map(_named, SCALES)))
     panels = [scenes_panel(pipeline, people, rng)]
     logger.info("several photos, a blend, other words, pets")
     panels += [*more_panels(pipeline, people, rng), *pets_panels(pipeline, people, pets, rng)]

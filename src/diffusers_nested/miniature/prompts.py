@@ -6,7 +6,8 @@ from ..errors import NestedAdapterError
 from .language.known import words_of
 from .language.reading import Said, is_one_group, said_in
 
-# Held-out wordings: no style, place or garment stands in them as in any training caption.
+# Held-out wordings: no style, place or garment stands in them as in a training caption, but for what is purple, which
+# has no wording to itself.
 PROMPTS = (
     "a {} dressed in a red blouse, a real photo, at the seaside",
     "in winter, a snapshot of a smiling {} dressed in a blue blouse",

@@ -11,7 +11,6 @@ from .drawing import render
 from .language import plain_caption
 from .world import Look, Person, Pet, Scene, portrait, random_person, random_pet, random_scene, snapshot
 
-CaptionOf = Callable[[Scene], str]  # must hold the subject's word
 _DRAWN: Mapping[str, Callable[..., Person | Pet]] = {"people": random_person, "pets": random_pet}
 
 
@@ -26,7 +25,6 @@ def draw_triplets(
     seed: int,
     held_out: bool = False,
     photo_is_target: bool = False,
-    caption: CaptionOf = caption_of,
 ) -> list[Triplet]:
     """Draw (photo, caption, target) of many identities; one target in four shows a person and a pet.
 
@@ -39,7 +37,6 @@ def draw_triplets(
         seed: The same seed draws the same triplets.
         held_out: Draw identities that no model of the miniature was trained on, not the others.
         photo_is_target: Use the target as the photo, as the paper does for pets (section 3.3).
-        caption: Writes the caption of a target.
 
     Raises:
         NestedAdapterError: ``name`` is neither of the two.
@@ -53,7 +50,7 @@ def draw_triplets(
         photo = portrait(subject) if rng.random() < 0.7 else snapshot(rng, subject)
         target = _target(rng, subject)
         seen, wanted = render(photo, rng), render(target, rng)
-        triplets.append(Triplet(wanted if photo_is_target else seen, caption(target), wanted))
+        triplets.append(Triplet(wanted if photo_is_target else seen, caption_of(target), wanted))
     return triplets
 
 
