@@ -50,12 +50,13 @@ def collect_losses(adapters: Path, results: Path) -> None:
 
 
 def _sheet(folder: Path, rows: Sequence[Mapping[str, Any]], comparison: Comparison) -> Image.Image:
-    """A column of photos, and one for every contestant at its first scale of at least 1; the first seed of each."""
+    """A column of photos, and one for every contestant at its scale next to 2; the first seed of each."""
     chosen: dict[str, tuple[str, float]] = {}  # heading -> contestant and scale
     for row in rows:
         heading = _SEED.sub("", row["contestant"]).replace("_", " ")
-        if heading not in chosen and (row["scale"] >= 1 or row["contestant"] == "plain"):
-            chosen[heading] = row["contestant"], row["scale"]
+        name, scale = chosen.get(heading, (row["contestant"], row["scale"]))
+        if heading not in chosen or (row["contestant"] == name and abs(row["scale"] - 2) < abs(scale - 2)):
+            chosen[heading] = name, row["scale"]
     subjects = list(dict.fromkeys(row["subject"] for row in rows))[:_SHOWN]
     lines = []
     for i, subject in enumerate(subjects):

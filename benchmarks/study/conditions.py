@@ -13,11 +13,25 @@ from recipes.miniature.bundled.photographs import PLACES, SHIRTS
 from recipes.miniature.bundled.study_adapters import StudyAdapter, curve_of
 
 COMPARED = [name for name, one in MECHANISMS.items() if name != GATED and one.trained_as is None]
-STEPS, SEEDS = 1000, (0, 1, 2)
+STEPS, SEEDS = 600, (0,)
+PHOTOGRAPH_STEPS = 2000
 LONG_STEPS = 4000  # with its seed, that of the bundled adapter, so that "nested-long" is the same
 QUERIES, USUAL = (4, 16, 64), QFORMER["num_queries"]
 ALPHAS = (None, 1.0, 3.0)
+# Of the paper's ranges; for the simple adapter, which has no dial in the paper, ours.
+SCALES = {
+    "nested": (1.0, 1.5, 2.0, 3.0),
+    "decoupled": (0.5, 0.75, 1.0),
+    "simple": (1.0, 2.0, 4.0),
+    "global_value": (1.0, 2.0, 3.0),
+    "multiple_tokens": (1.0, 2.0, 3.0),
+}
 RIVALS = ("nested", "decoupled")
+METRICS: Mapping[str, Any] = {
+    "text": "miniature-text",
+    "identity": "miniature-identity",
+    "outside": {"kind": "outside", "box": [0.09, 0.0, 0.91, 1.0]},
+}
 # In places and shirts that no example of "photographs" has, and one in another style.
 UNSEEN = tuple(
     prompt
@@ -30,16 +44,18 @@ def _norm(alpha: float | None) -> str:
     return "none" if alpha is None else f"{alpha:g}"
 
 
+def _seeds_of(mechanism: str) -> tuple[int, ...]:
+    return SEEDS if mechanism in RIVALS else SEEDS[:1]
+
+
 ADAPTERS = {
-    **{f"{m}-{seed}": StudyAdapter(mechanism=m, steps=STEPS, seed=seed) for m in COMPARED for seed in SEEDS},
+    **{f"{m}-{seed}": StudyAdapter(mechanism=m, steps=STEPS, seed=seed) for m in COMPARED for seed in _seeds_of(m)},
     **{f"nested-q{n}": StudyAdapter(num_queries=n, steps=STEPS) for n in QUERIES},
     **{f"nested-alpha{_norm(a)}": StudyAdapter(alpha=a, steps=STEPS) for a in ALPHAS},
     **{f"pets-{m}": StudyAdapter(name="pets", mechanism=m, steps=STEPS) for m in RIVALS},
     **{
-        f"{m}-{examples}-{seed}": StudyAdapter(mechanism=m, steps=STEPS, seed=seed, examples=examples)
+        f"{m}-photographs": StudyAdapter(mechanism=m, steps=PHOTOGRAPH_STEPS, examples="photographs", is_curve=True)
         for m in RIVALS
-        for examples in ("themselves", "photographs")
-        for seed in SEEDS
     },
     "gated-0": StudyAdapter(mechanism=GATED, steps=STEPS),
     **{f"{m}-long": StudyAdapter(mechanism=m, steps=LONG_STEPS, seed=SEED, is_curve=True) for m in RIVALS},
@@ -55,7 +71,7 @@ class Comparison:
         name: Of its results.
         contestants: Name -> settings, see ``diffusers_nested.evaluation``. Those that differ in a last ``-seed0``,
             ``-seed1``, … are pooled in the results.
-        subjects: Of the miniature: "people" or "pairs".
+        subjects: A world's, as "miniature:people".
         count: How many.
         photos: How many of each.
         prompts: With ``{}`` for the subject's word.
@@ -65,25 +81,18 @@ class Comparison:
 
     name: str
     contestants: Mapping[str, Any]
-    subjects: str = "people"
-    count: int = 40
+    subjects: str = "miniature:people"
+    count: int = 12
     photos: int = 1
     prompts: tuple[str, ...] = PROMPTS
-    metrics: Mapping[str, Any] = field(
-        default_factory=lambda: {
-            "text": "miniature-text",
-            "identity": "miniature-identity",
-            "outside": {"kind": "outside", "box": [0.09, 0.0, 0.91, 1.0]},
-        }
-    )
-
+    metrics: Mapping[str, Any] = field(default_factory=lambda: METRICS)
     identity: str = "identity"
 
     @property
     def is_curve(self) -> bool:
         """Whether a single subject is measured at several scales, which makes a plot."""
         several = any(len(one.get("scales", ())) > 1 for one in self.contestants.values())
-        return several and self.subjects == "people"
+        return several and self.subjects.endswith(":people")
 
     @property
     def adapters(self) -> list[str]:
@@ -100,7 +109,7 @@ def _with(*adapters: str, **more: Any) -> dict[str, Any]:
 
 def _seeds(name: str, scales: tuple[float, ...]) -> dict[str, Any]:
     """Adapters that differ in the seed alone."""
-    return {f"{name.split('-')[0]}-seed{seed}": _with(f"{name}-{seed}", scales=list(scales)) for seed in SEEDS}
+    return {f"{name}-seed{seed}": _with(f"{name}-{seed}", scales=list(scales)) for seed in _seeds_of(name)}
 
 
 _PLAIN = {"plain": {"kind": "plain"}}
@@ -115,17 +124,16 @@ COMPARISONS = (
         "mechanisms",
         {
             **_PLAIN,
-            **{key: one for name in COMPARED for key, one in _seeds(name, MECHANISMS[name].scales).items()},
+            **{key: one for name in COMPARED for key, one in _seeds(name, SCALES[name]).items()},
         },
-        count=20,  # with each of three adapters: 360 pictures for a point
     ),
     Comparison(
         "queries",
         {
             **_PLAIN,
-            **{f"queries-{n}": _with(f"nested-q{n}", scales=[1.0]) for n in QUERIES if n < USUAL},
-            f"queries-{USUAL}": _with("nested-0", scales=[1.0]),
-            **{f"queries-{n}": _with(f"nested-q{n}", scales=[1.0]) for n in QUERIES if n > USUAL},
+            **{f"queries-{n}": _with(f"nested-q{n}", scales=[1.0, 2.0]) for n in QUERIES if n < USUAL},
+            f"queries-{USUAL}": _with("nested-0", scales=[1.0, 2.0]),
+            **{f"queries-{n}": _with(f"nested-q{n}", scales=[1.0, 2.0]) for n in QUERIES if n > USUAL},
         },
     ),
     Comparison(
@@ -138,27 +146,22 @@ COMPARISONS = (
     ),
     Comparison(
         "photos",
-        _PLAIN | {f"photos-{n}": _with("nested-0", photos=n, scales=[1.0]) for n in (1, 2, 4)},
+        _PLAIN | {f"photos-{n}": _with("nested-0", photos=n, scales=[1.0, 2.0]) for n in (1, 2, 4)},
         photos=4,
-    ),
-    Comparison(
-        "target",
-        {
-            **_PLAIN,
-            **_seeds("nested-themselves", (1.0, 1.5, 2.0)),
-            **_seeds("decoupled-themselves", (0.5, 0.75, 1.0)),
-        },
-        count=20,
     ),
     Comparison(
         "photographs",
         {
             **_PLAIN,
-            **_seeds("nested-photographs", (1.0, 1.5, 2.0, 3.0)),
-            **_seeds("decoupled-photographs", (0.25, 0.5, 0.75, 1.0)),
+            "nested-1000": _with("nested-photographs/after-1000", scales=[1.0, 2.0, 3.0]),
+            f"nested-{PHOTOGRAPH_STEPS}": _with("nested-photographs", scales=[1.0, 1.5, 2.0, 3.0]),
+            "decoupled-1000": _with("decoupled-photographs/after-1000", scales=[0.5, 0.75, 1.0]),
+            f"decoupled-{PHOTOGRAPH_STEPS}": _with("decoupled-photographs", scales=[0.25, 0.5, 0.75, 1.0]),
         },
-        count=20,
+        subjects="heads:people",
+        count=24,
         prompts=UNSEEN,
+        metrics={**METRICS, "identity": "whole-identity"},
     ),
     Comparison(
         "length",
@@ -169,7 +172,6 @@ COMPARISONS = (
             **{f"decoupled-{n}": _with(f"decoupled-long/after-{n}", scales=[0.5, 1.0]) for n in curve_of(LONG_STEPS)},
             f"decoupled-{LONG_STEPS}": _with("decoupled-long", scales=[0.25, 0.5, 0.75, 1.0]),
         },
-        count=12,
     ),
     Comparison(
         "heads",
@@ -177,7 +179,7 @@ COMPARISONS = (
             **_PLAIN,
             GATED: _with("gated-0", scales=[0.5, 1.0, 2.0]),
             "decoupled": _with("decoupled-0", scales=[0.5, 1.0]),
-            "nested": _with("nested-0", scales=[1.0]),
+            "nested": _with("nested-0", scales=[1.0, 2.0]),
         },
     ),
     Comparison(
@@ -187,7 +189,7 @@ COMPARISONS = (
             "nested": _with("nested-0", "pets-nested", scales=[1.0, 2.0]),
             "decoupled": _with("decoupled-0", "pets-decoupled", scales=[0.5, 1.0]),
         },
-        subjects="pairs",
+        subjects="miniature:pairs",
         prompts=PAIR_PROMPTS,
         metrics=_PAIRED,
         identity="person",

@@ -13,6 +13,7 @@ import os
 import shutil
 from pathlib import Path
 
+import cut_heads  # noqa: F401 makes its world and its metric known
 import heads
 import unseen
 from collect import collect, collect_losses
@@ -63,7 +64,7 @@ def settings_of(comparison: Comparison) -> EvaluationSettings:
     """The comparison as ``diffusers-nested evaluate`` takes it."""
     return EvaluationSettings(
         output=comparison.name,
-        subjects={"source": f"miniature:{comparison.subjects}", "count": comparison.count, "photos": comparison.photos},
+        subjects={"source": comparison.subjects, "count": comparison.count, "photos": comparison.photos},
         prompts=comparison.prompts,
         contestants=comparison.contestants,
         metrics=comparison.metrics,

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from diffusers_nested.attention import SubjectValues
+from diffusers_nested.evaluation.metrics import METRICS
+from diffusers_nested.evaluation.shots import Shot
+from diffusers_nested.evaluation.worlds import WORLDS
 from diffusers_nested.mechanisms import MECHANISMS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -22,6 +25,13 @@ def gated(monkeypatch):
     name = importlib.import_module("gated").NAME
     yield MECHANISMS[name]
     del MECHANISMS[name], sys.modules["gated"]
+
+
+@pytest.fixture
+def cut_heads(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS / "study")
+    yield importlib.import_module("cut_heads")
+    del WORLDS["heads"], METRICS["whole-identity"], sys.modules["cut_heads"]
 
 
 def test_every_script_finds_what_it_imports():
@@ -36,6 +46,22 @@ def test_every_script_finds_what_it_imports():
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_an_adapter_sees_a_head_whose_owner_is_recognised_in_the_whole_portrait(cut_heads):
+    references = cut_heads.references("people", 2, 1)
+    heads = [one.photos()[0] for one in references]
+    portraits = [cut_heads.portrait_and_head(number)[0] for number in range(2)]
+    metric = cut_heads.WholeIdentity("identity")
+    metric.check(references)
+    shots = [Shot(one, "a person", 0, 0) for one in references]
+    own, swapped, seen = (
+        [scores["identity"] for scores in metric.score(pictures, shots, None)]
+        for pictures in (portraits, portraits[::-1], heads)
+    )
+    assert own == pytest.approx([1, 1], abs=1e-5) and max(swapped) < 0.5 and max(seen) < 0.9
+    with pytest.raises(ValueError, match="2 of 'people'"):
+        cut_heads.references("people", 1, 2)
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
