@@ -29,6 +29,12 @@ def _add(parser: argparse.ArgumentParser, kind: str) -> None:
     parser.add_argument(
         "output", type=Path, metavar="OUT", help="folder of the training set; the same one goes on where it ended"
     )
+    _add_words(parser, kind)
+    _add_subjects(parser, kind)
+    parser.add_argument("--device", help="of the models, such as cuda (default: CUDA if there is one)")
+
+
+def _add_words(parser: argparse.ArgumentParser, kind: str) -> None:
     parser.add_argument(
         "--captions",
         type=Path,
@@ -52,6 +58,9 @@ def _add(parser: argparse.ArgumentParser, kind: str) -> None:
         help="text file with a noun on each line that the word replaces (default: "
         + ("only the word itself)" if kind == "objects" else "those of the package)"),
     )
+
+
+def _add_subjects(parser: argparse.ArgumentParser, kind: str) -> None:
     if kind == "faces":
         parser.add_argument("--faces", choices=("largest", "all"), default="largest", help="(default: %(default)s)")
     else:
@@ -81,7 +90,6 @@ def _add(parser: argparse.ArgumentParser, kind: str) -> None:
         metavar="VALUE",
         help="least variance of the crop's Laplacian at 256 x 256 pixels (default: %(default)g)",
     )
-    parser.add_argument("--device", help="of the models, such as cuda (default: CUDA if there is one)")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -25,6 +25,34 @@ MECHANISMS = ("nested", "decoupled", "simple", "global_value", "multiple_tokens"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags for models and data, and one for every field of ``TrainingConfig``."""
+    _add_models(parser)
+    parser.add_argument(
+        "--train_data_dir", required=True, type=Path, help="folder with a metadata.jsonl, or with shards (required)"
+    )
+    _add_adapter(parser)
+    parser.add_argument(
+        "--validation_images",
+        nargs="*",
+        default=(),
+        type=Path,
+        help="subjects of the validation pictures (default: none)",
+    )
+    parser.add_argument(
+        "--dry_run",
+        "--dry-run",
+        action="store_true",
+        help="load and check everything, count the memory that a step needs on each GPU, and stop (default: no)",
+    )
+    parser.add_argument(
+        "--phases",
+        type=Path,
+        help="TOML file with a table [[phase]] of settings for each of several phases, such as 512 pixels and then "
+        "1024; flags hold for all phases that do not say otherwise (default: one phase)",
+    )
+    add_settings(parser)
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pretrained_model_name_or_path",
         required=True,
@@ -54,9 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "mechanism: a folder, a repository, or an IP-Adapter's file, also as user/repo/sub/file.safetensors "
         "(default: none)",
     )
-    parser.add_argument(
-        "--train_data_dir", required=True, type=Path, help="folder with a metadata.jsonl, or with shards (required)"
-    )
+
+
+def _add_adapter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--subject_token",
         default=argparse.SUPPRESS,
@@ -94,26 +122,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what was done with the input images, kept in the adapter's configuration: aligned_face for those of "
         "`prepare faces` (default: that of --start_from, else nothing)",
     )
-    parser.add_argument(
-        "--validation_images",
-        nargs="*",
-        default=(),
-        type=Path,
-        help="subjects of the validation pictures (default: none)",
-    )
-    parser.add_argument(
-        "--dry_run",
-        "--dry-run",
-        action="store_true",
-        help="load and check everything, count the memory that a step needs on each GPU, and stop (default: no)",
-    )
-    parser.add_argument(
-        "--phases",
-        type=Path,
-        help="TOML file with a table [[phase]] of settings for each of several phases, such as 512 pixels and then "
-        "1024; flags hold for all phases that do not say otherwise (default: one phase)",
-    )
-    add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
