@@ -2,7 +2,7 @@
 
     python -m recipes.miniature.located.measure OUT.json [--runs RUN_FOLDER] [--pictures 60]
 
-On the bundled base, and on the young ones of ``../words`` in ``RUN_FOLDER``, whose attention is softer.
+On the bundled base, and on the young ones of ``../words`` in ``RUN_FOLDER``.
 """
 
 import argparse

@@ -13,7 +13,7 @@ MAX_LAYERS = 1024  # of the UNet (70)
 MAX_BLOCKS = 128  # of the Q-Former or the vision tower (6, 32)
 MAX_HEADS = 256  # of either (12, 16)
 MAX_PARAMETERS = 4 * 10**9  # in all (0.4 · 10⁹ with 1024 tokens), 16 GB in float32
-MAX_ALPHA = 1000.0  # (2; the miniature: 12)
+MAX_ALPHA = 1000.0  # (2; the miniature's first base: 12)
 MAX_TEXT = 256  # characters of a word, a layer's path or a repository's name
 
 # Computation: even a small file can ask for a lot of it
