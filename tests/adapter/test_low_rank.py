@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload
+from diffusers import StableDiffusionXLPipeline
 from peft import LoraConfig
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -247,3 +248,20 @@ def test_quantised_weights_are_refused(tmp_path):
     layer.to_v.weight = nn.Parameter(layer.to_v.weight.detach().to(torch.float8_e4m3fn), requires_grad=False)
     with pytest.raises(NestedAdapterError, match=rf"{path}.to_v.*float8_e4m3fn.*before the UNet is quantised"):
         NestedAdapter.from_pretrained(tmp_path, unet=unet)
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_an_adapter_in_memory_that_adds_to_another_unet(unet, is_fused):
+    """From a folder it would read this pipeline's keys and values; in memory it has those of the other."""
+    adapter = small(unet).eval().requires_grad_(False)
+    if is_fused:
+        adapter.fuse()
+    pipeline = StableDiffusionXLPipeline(**tiny.components(), add_watermarker=False)
+    pipeline.load_nested_adapter(adapter, image_encoder_folder=None)
+    pipeline.unload_nested_adapter()
+    other = StableDiffusionXLPipeline(**tiny.components(seed=5), add_watermarker=False)
+    with pytest.raises(AdapterLoadError, match="of another UNet"):
+        other.load_nested_adapter(adapter, image_encoder_folder=None)
+    assert type(other) is StableDiffusionXLPipeline
+    adapter.read_base(other.unet)
+    other.load_nested_adapter(adapter, image_encoder_folder=None)

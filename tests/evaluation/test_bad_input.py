@@ -10,6 +10,7 @@ from diffusers_nested import NestedAdapterError
 from diffusers_nested.evaluation import evaluate, read_settings
 
 PLAIN = {"kind": "plain"}
+PEOPLE = {"kind": "nested", "adapter": "miniature:people"}
 
 
 @pytest.fixture
@@ -53,6 +54,9 @@ def refused(settings, monkeypatch, tmp_path):
         ("a photo on the beach.*person", {"prompts": ["a photo on the beach"]}),
         ("differ", {"prompts": ["a {}", "a {}"]}),
         ("the same", {"prompts": ["a {}", "a person"]}),
+        ("'persn'.*person", {"contestants": {"plain": PLAIN, "it": {**PEOPLE, "words": ["persn"]}}}),
+        ("words \\[\\]", {"contestants": {"plain": PLAIN, "it": {**PEOPLE, "words": []}}}),
+        ("photos 0", {"contestants": {"plain": PLAIN, "it": {**PEOPLE, "photos": 0}}}),
         ("sorcery", {"contestants": {"it": {"kind": "sorcery"}}}),
         ("adaptor", {"contestants": {"it": {"kind": "nested", "adaptor": "x"}}}),
         ("nowhere", {"contestants": {"it": {"kind": "nested", "adapter": "./nowhere"}, "plain": PLAIN}}),

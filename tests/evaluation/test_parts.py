@@ -8,6 +8,7 @@ from PIL import Image
 
 from diffusers_nested import NestedAdapterError
 from diffusers_nested.evaluation import Reference, load_references
+from diffusers_nested.evaluation.earlier import check_same
 from diffusers_nested.evaluation.plots import trade_off
 from diffusers_nested.evaluation.rows import RESULTS, RowWriter, gather_rows, key_of, read_rows
 from diffusers_nested.evaluation.shots import load_prompts, plan_shots
@@ -183,3 +184,13 @@ def test_prompts(tmp_path):
     assert states == [shot.generator().initial_seed() for shot in shots]
     with pytest.raises(NestedAdapterError, match="person, pet"):
         plan_shots([Reference("both", {"person": [], "pet": []})], prompts, [0])
+
+
+def test_a_pipeline_whose_files_have_changed_is_another(tmp_path):
+    earlier = {"pipeline": "base", "pipeline_files": "1", "contestants": {}}
+    (tmp_path / "settings.json").write_text(json.dumps(earlier))
+    check_same(tmp_path, earlier)
+    with pytest.raises(NestedAdapterError, match="differ: pipeline_files"):
+        check_same(tmp_path, {**earlier, "pipeline_files": "2"})
+    (tmp_path / "settings.json").write_text(json.dumps({"pipeline": "base", "contestants": {}}))
+    check_same(tmp_path, earlier)  # results from before the files were noted

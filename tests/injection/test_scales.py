@@ -49,6 +49,7 @@ def test_numbers_are_scales(value: Any):
 NOT_SCALES = {
     "NaN": math.nan,
     "infinity": math.inf,
+    "an infinity of numpy's": np.float16("inf"),
     "minus infinity": -math.inf,
     "negative": -0.1,
     "negative integer": -1,

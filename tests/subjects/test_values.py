@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffusers_nested.errors import SubjectError
 from diffusers_nested.subjects import Subject
@@ -104,6 +105,36 @@ class TestMasks:
             assert got is not None and np.array_equal(got.numpy(), rows)
         backwards = only(Subject(PHOTO, mask=rows[::-1])).mask
         assert backwards is not None and np.array_equal(backwards.numpy(), rows[::-1])
+
+    @pytest.mark.parametrize("form", [np.asarray, torch.from_numpy, Image.fromarray], ids=["numpy", "torch", "PIL"])
+    def test_ones_of_uint8_are_not_white(self, form):
+        with pytest.raises(SubjectError, match="0 and 1 in uint8"):
+            only(Subject(PHOTO, mask=form(np.ones((2, 2), np.uint8))))
+        assert only(Subject(PHOTO, mask=np.ones((2, 2), bool))).mask.all()
+
+    def test_transparent_parts_are_no_mask(self):
+        mask = Image.new("RGBA", (4, 2), (255, 255, 255, 0))
+        mask.paste((255, 255, 255, 255), (0, 0, 2, 2))
+        assert only(Subject(PHOTO, mask=mask)).mask.tolist() == [[1, 1, 0, 0]] * 2
+
+    def test_masks_are_turned_as_their_exif_data_say(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6  # stored lying on its left side
+        Image.fromarray(np.array([[255, 0, 0, 0], [0] * 4], np.uint8)).save(tmp_path / "mask.png", exif=exif)
+        for mask in (tmp_path / "mask.png", Image.open(tmp_path / "mask.png")):
+            assert only(Subject(PHOTO, mask=mask)).mask.tolist() == [[0, 1], [0, 0], [0, 0], [0, 0]]
+
+
+class TestNumbersOfNumpy:
+    def test_infinite_ones_are_refused(self):
+        for weight in (np.float16("inf"), np.float32("inf")):
+            with pytest.raises(SubjectError):
+                only(Subject([PHOTO, PHOTO], image_weights=[weight, 1.0]))
+
+    @pytest.mark.filterwarnings("error")
+    def test_others_are_numbers(self):
+        got = only(Subject([PHOTO, PHOTO], image_weights=[np.float16(0.5), np.float32(0.5)], scale=np.float16(2)))
+        assert got.scale == 2.0
 
 
 class TestRefusedEmbeds:

@@ -2,9 +2,12 @@
 
 import errno
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffusers_nested import NestedAdapterError
 from diffusers_nested.data import Triplet
@@ -138,3 +141,17 @@ def test_a_file_in_the_place_of_the_folder(train, settings, tmp_path):
     (tmp_path / "features.pt").write_bytes(b"of an earlier version")
     with pytest.raises(NestedAdapterError, match=r"Cannot write into cache_folder .*features\.pt"):
         train(settings(cache_folder=tmp_path / "features.pt"))
+
+
+def test_another_photo_under_the_same_name_is_noticed(tmp_path):
+    def digests(size: int) -> list[list[int]]:
+        path = tmp_path / "photo.png"
+        Image.new("RGB", (size, size)).save(path)
+        triplet = Triplet(path, "a person", np.zeros((8, 8, 3), np.uint8))
+        raw = SimpleNamespace(triplets=[triplet], sizes=[(8, 8)])
+        whole = encoded_shards.EncodedSet(raw, None)
+        return [whole.digest(name).tolist() for name in whole.names]
+
+    first, again, other = digests(8), digests(8), digests(64)
+    assert first == again
+    assert first[0] != other[0] and first[1] == other[1]  # of the examples, and of the captions

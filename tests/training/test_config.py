@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from diffusers_nested import NestedAdapterError
@@ -58,3 +59,12 @@ def test_some_examples_stay_whole():
 
 def test_defaults_are_valid():
     assert TrainingConfig("run").folder.name == "run"
+
+
+def test_numbers_and_strings_of_numpy_become_pythons_own():
+    """Those of numpy could be written into a checkpoint and not be read."""
+    config = TrainingConfig(
+        "run", learning_rate=np.float64(1e-4), snr_gamma=np.float64(5), validation_prompts=[np.str_("a person")]
+    )
+    assert (config.learning_rate, config.snr_gamma, config.validation_prompts) == (1e-4, 5.0, ["a person"])
+    assert {type(config.learning_rate), type(config.snr_gamma), type(config.validation_prompts[0])} == {float, str}

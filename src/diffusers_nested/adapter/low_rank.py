@@ -1,15 +1,18 @@
 """Adapters whose projections are low-rank parts of the UNet's own keys and values."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
 
 from ..backbones import cross_attention_layers, key_value_weights
-from ..errors import NestedAdapterError
+from ..errors import AdapterLoadError, NestedAdapterError
 from ..mechanisms import get_mechanism, low_rank_parts
 from .loading import LoadableModel
+
+_SAME = 0.01  # largest difference of one UNet's weights in two types, in units of their norm
 
 
 class LowRankModel(LoadableModel):
@@ -38,6 +41,27 @@ class LowRankModel(LoadableModel):
         self.check_fits(unet)
         if low_rank_parts(self.projections):
             copy_own_weights(self._projections, unet)
+
+    @torch.no_grad()
+    def check_base(self, unet: nn.Module) -> None:
+        """Raise if low-rank projections have the keys and values of another UNet, by those of the first layer.
+
+        Raises:
+            AdapterLoadError: They have.
+            NestedAdapterError: The UNet's weights are quantised, or merged with LoRA.
+        """
+        path, projection = next(iter(self._projections.items()), ("", nn.Module()))
+        parts = low_rank_parts(projection)
+        if not parts:
+            return
+        fresh = deepcopy(projection)
+        copy_own_weights({path: fresh}, unet)
+        for part, own in zip(parts, (one.base() for one in low_rank_parts(fresh)), strict=True):
+            if torch.dist(part.base().to(own.device), own) > _SAME * own.norm():
+                raise AdapterLoadError(
+                    "The adapter's low-rank projections add to the keys and values of another UNet: those of "
+                    f"{path} differ. Call adapter.read_base(pipe.unet), or load the adapter from its folder."
+                )
 
     def fuse(self) -> None:
         """Make low-rank projections dense in memory, for inference; what ``save_pretrained`` writes stays the same.

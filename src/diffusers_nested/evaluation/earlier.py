@@ -8,6 +8,7 @@ from ..errors import NestedAdapterError
 from .rows import RESULTS, read_rows
 
 SETTINGS = "settings.json"
+_LATER = ("pipeline_files",)  # unknown of results from before they were noted
 
 
 def check_same(folder: Path, definition: dict[str, Any]) -> None:
@@ -22,7 +23,8 @@ def check_same(folder: Path, definition: dict[str, Any]) -> None:
         return
     earlier = _earlier(path)
     now = json.loads(json.dumps(definition))
-    changed = [name for name in now if name != "contestants" and now[name] != earlier.get(name)]
+    known = [name for name in now if name in earlier or name not in _LATER]
+    changed = [name for name in known if name != "contestants" and now[name] != earlier.get(name)]
     there = earlier["contestants"]
     changed += [f"contestants.{name}" for name in there if there[name] != now["contestants"].get(name)]
     if changed:

@@ -4,10 +4,12 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..errors import NestedAdapterError
 from .contestants import Contestant, Plain, make_contestant
+from .contestants.digest import digest_of
 from .metrics import Metric, make_metric
 from .pictures import check_names
 from .pipeline import load_pipeline
@@ -71,6 +73,8 @@ def prepare(settings: EvaluationSettings, device: str) -> Comparison:
     check_names("contestant", (one.name for one in contestants))
     metrics = [make_metric(name, given) for name, given in settings.metrics.items()]
     _check_together(settings, contestants, metrics)
+    for contestant in contestants:
+        contestant.check(references)
     for metric in metrics:
         metric.to(device)
         metric.check(references)
@@ -149,8 +153,10 @@ def _definition(
     contestants: Sequence[Contestant],
     call: dict[str, Any],
 ) -> dict[str, Any]:
+    files = {"pipeline_files": digest_of([settings.pipeline])} if Path(settings.pipeline).is_dir() else {}
     return {
         "pipeline": settings.pipeline,
+        **files,
         "dtype": settings.dtype,
         "call": call,
         "batch_size": settings.batch_size,

@@ -145,5 +145,14 @@ def list_of(rule: Rule, count: int | None = None) -> Rule:
 FLAG = Rule(lambda value: isinstance(value, bool), "true or false")
 
 
+def as_plain(value: Any) -> Any:
+    """The value, or those of a list, with numbers and strings of Python's own types, not of subclasses as numpy's."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(as_plain, value))
+    if isinstance(value, str):
+        return str.__str__(value)  # of an Enum, its value
+    return float(value) if isinstance(value, float) else value
+
+
 def _is(value: Any, *kinds: type) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)

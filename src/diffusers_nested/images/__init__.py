@@ -2,6 +2,15 @@
 
 from .addresses import open_address
 from .checks import check_photo, check_picture
-from .photos import open_photo, photo_size, read_photo, to_pil
+from .photos import open_photo, photo_size, read_photo, to_grey, to_pil
 
-__all__ = ["check_photo", "check_picture", "open_address", "open_photo", "photo_size", "read_photo", "to_pil"]
+__all__ = [
+    "check_photo",
+    "check_picture",
+    "open_address",
+    "open_photo",
+    "photo_size",
+    "read_photo",
+    "to_grey",
+    "to_pil",
+]

@@ -113,14 +113,31 @@ def to_pil(image: Any, name: str = "The image") -> Image.Image:
     check_photo(image, name)
     if not isinstance(image, Image.Image):
         return _from_array(image)
-    try:
-        image = _upright(image)
-    except DAMAGED as error:
-        raise SubjectError(f"{name} has damaged EXIF data: {error}. Save the picture without it.") from error
+    image = _turned(image, name)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
+
+
+def to_grey(mask: Image.Image, name: str = "The mask") -> Image.Image:
+    """Convert a mask to grey, upright according to its EXIF data; what is transparent is black.
+
+    Raises:
+        SubjectError: Its EXIF data are damaged.
+    """
+    mask = _turned(mask, name)
+    if mask.has_transparency_data:
+        mask = mask.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", mask.size, "black"), mask).convert("L")
+    return mask.convert("L")
+
+
+def _turned(image: Image.Image, name: str) -> Image.Image:
+    try:
+        return _upright(image)
+    except DAMAGED as error:
+        raise SubjectError(f"{name} has damaged EXIF data: {error}. Save the picture without it.") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

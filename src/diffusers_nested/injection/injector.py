@@ -64,12 +64,22 @@ class NestedInjector:
         finally:
             self.inject()
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether every layer still has what ``inject`` gave it; of layers that the UNet has lost, it does not know."""
+        return bool(self._sites) and all([site.way.is_in_place for site in self._sites.values()])
+
     def check_in_place(self) -> None:
         """Raise if something has undone the injection in a layer.
 
         Raises:
             ProcessorReplacedError: Names a layer and the processor found there.
         """
+        if not self._sites:
+            raise ProcessorReplacedError(
+                "The nested adapter's processors are out of the UNet: another thread is loading or unloading an "
+                "IP-Adapter. Let it do so before or after the call."
+            )
         present = set(self._unet.modules())
         lost = {p: s.layer for p, s in self._sites.items() if s.layer not in present or not s.way.is_in_place}
         if lost:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..errors import ScaleError
@@ -20,8 +21,9 @@ def check_scale(value: Any) -> float:
     Raises:
         ScaleError: It is not a finite number of at least 0.
     """
-    is_number = issubclass(type(value), Real) and type(value) is not bool
-    if not is_number or not 0 <= value <= _LARGEST:
+    number = value.item() if isinstance(value, np.generic) else value  # the bound might be infinite in numpy's type
+    is_number = issubclass(type(number), Real) and type(number) is not bool
+    if not is_number or not 0 <= number <= _LARGEST:
         raise ScaleError(
             f"A scale must be a finite number of at least 0, got {value!r}. 0 is off, 1 the paper's layer, up to "
             "about 4 stresses the subject more."

@@ -45,6 +45,16 @@ class LowRankLinear(nn.Module):
         self.weight = self.lora_A.weight.new_empty(self.out_features, self.in_features)
         self.is_fused = False
 
+    def base(self) -> Tensor:
+        """W (out, in), in float32.
+
+        Raises:
+            NestedAdapterError: It is unknown.
+        """
+        if self.weight is None:
+            raise NestedAdapterError("The UNet's own keys and values are unknown. Call adapter.read_base(unet) first.")
+        return self.weight.float() - self.difference() if self.is_fused else self.weight.float()
+
     def difference(self) -> Tensor:
         """s·B·A (out, in), in float32."""
         return self.scaling * (self.lora_B.weight.float() @ self.lora_A.weight.float())

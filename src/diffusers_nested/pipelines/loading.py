@@ -65,10 +65,13 @@ def load_all(
     heads = layer_heads(unet)
     for item, name, subfolder, weight_name, word in zip(sources, *columns, strict=True):
         if isinstance(item, NestedAdapter):
+            alone = all(isinstance(one, NestedAdapter) for one in sources)  # otherwise it holds for the others
+            _check_in_memory(item, weight_name, *((variant, torch_dtype) if alone else (None, None)))
             item.check_fits(unet)
             adapter, source = item, _origin_of(item, subfolder, hub)  # left as it is: it may be in training
             if item.needs_base:
                 item.read_base(unet)
+            item.check_base(unet)
         else:
             keywords = {"weight_name": weight_name, "variant": variant, "dtype": torch_dtype or unet.dtype}
             adapter, source = _load(item, subfolder, hub, unet, mechanism=mechanism, subject_token=word, **keywords)
@@ -97,6 +100,20 @@ def add_all(pipeline: Any, loaded: Sequence[LoadedAdapter]) -> None:
         state = create_state(pipeline)
         for one in loaded:
             state.add(one)
+
+
+def _check_in_memory(
+    adapter: NestedAdapter, weight_name: Any, variant: str | None, torch_dtype: torch.dtype | None
+) -> None:
+    """Raise if something is asked for that only holds for adapters that are read from files."""
+    given = {"weight_name": weight_name, "variant": variant}
+    given |= {"torch_dtype": torch_dtype} if torch_dtype != adapter.dtype else {}
+    wrong = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+    if wrong:
+        raise AdapterLoadError(
+            f"{', '.join(wrong)} cannot hold for an adapter in memory, which stays as it is (its type is "
+            f"{adapter.dtype}). Leave it out, or load the adapter from its folder."
+        )
 
 
 def _check_acting(mechanism: Any, words: Sequence[Any]) -> None:

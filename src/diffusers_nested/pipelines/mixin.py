@@ -1,7 +1,6 @@
 """The methods and call-time keywords that pipelines get."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -112,9 +111,7 @@ class NestedAdapterMixin:
         """
         with CHANGING:
             state = require_state(self)
-            names = list(state.loaded) if adapter_name is None else _as_list(adapter_name)
-            for name in names:
-                state.require(name)
+            names = list(state.loaded) if adapter_name is None else state.named(_as_list(adapter_name))
             state.check_idle(names)
             for name in names:
                 state.remove(name)
@@ -198,21 +195,6 @@ class NestedAdapterMixin:
         images = check_images(image, "encode_nested_adapter_image")
         with state.injector.gate.lock:  # a call may be moving the same adapter
             return loaded.encode(self, images)
-
-    def load_ip_adapter(self, *args: Any, **kwargs: Any) -> None:
-        """The pipeline's own method; subjects act beside the IP-Adapter."""
-        with self._without_processors():
-            super().load_ip_adapter(*args, **kwargs)  # pyright: ignore[reportAttributeAccessIssue]
-
-    def unload_ip_adapter(self) -> None:
-        """The pipeline's own method; nested adapters stay loaded."""
-        with self._without_processors():
-            super().unload_ip_adapter()  # pyright: ignore[reportAttributeAccessIssue]
-
-    def _without_processors(self) -> AbstractContextManager[None]:
-        # diffusers creates new processors for every layer here and would drop ours
-        state = state_of(self)
-        return nullcontext() if state is None else state.injector.lifted()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The pipeline's own call, plus the nested keywords; see ``KEYWORDS``."""

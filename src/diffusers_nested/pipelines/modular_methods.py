@@ -1,7 +1,6 @@
 """The methods of modular pipelines, which keep their class and their call: blocks take the nested keywords."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -10,15 +9,12 @@ from ..injection.swap import swap_back
 from .keywords import KEYWORDS, check_keywords
 from .mixin import NestedAdapterMixin
 from .nested_call import plainly
-from .state import state_of
 
 
 def register_modular(cls: Any) -> None:
     """Set the methods of a modular pipeline's class that differ from the mixin's; runs once, at import."""
     cls.load_nested_adapter = _load_in_place
     cls.__call__ = _checked(cls.__call__)
-    for name in ("load_ip_adapter", "unload_ip_adapter"):
-        setattr(cls, name, _around(getattr(cls, name)))
 
 
 @wraps(NestedAdapterMixin.load_nested_adapter)
@@ -44,15 +40,3 @@ def _checked(call: Callable[..., Any]) -> Callable[..., Any]:
             return call(self, *args, **kwargs)
 
     return __call__
-
-
-def _around(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a method that creates new processors for every layer: ours are put back around them."""
-
-    @wraps(method)
-    def lifted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        state = None if getattr(self, "unet", None) is None else state_of(self)
-        with nullcontext() if state is None else state.injector.lifted():
-            return method(self, *args, **kwargs)
-
-    return lifted

@@ -138,7 +138,8 @@ class NestedCall:
             NestedAdapterError: No subject could act in any step.
         """
         try:
-            with self.gate.serve(self.pipeline.unet, self):
+            with self.gate.serve(self.pipeline.unet, self):  # from here on, none of its adapters can be unloaded
+                self._check_loaded()
                 yield
         except Exception as error:
             if self._shown_steps == 0:  # then pipelines fail on empty latents, without saying why
@@ -152,6 +153,8 @@ class NestedCall:
     def groups(self, sample: Tensor, timestep: object, states: Tensor) -> Groups:
         """Groups of rows for one forward pass of the UNet; see ``Placement.groups``."""
         self._was_reached = True
+        if not self._state.injector.is_in_place:  # a callback has turned attention slicing on, or the like
+            self._state.injector.check_in_place()
         if self._placement is None:
             raise RowsNotFoundError(
                 f"{type(self.pipeline).__name__} reached its UNet without calling encode_prompt, so the rows of the "
@@ -176,6 +179,13 @@ class NestedCall:
 
     def _total_steps(self) -> int:
         return count_steps(self.pipeline, self._denoising_end, self._shown_steps)
+
+    def _check_loaded(self) -> None:
+        gone = sorted(self.adapters - self._state.loaded.keys())
+        if gone:
+            raise NestedAdapterError(
+                f"The adapter {gone[0]!r} was unloaded while this call was reading its photos. Load it, and call again."
+            )
 
     def _check_acted(self) -> None:
         if not self._was_reached:

@@ -13,7 +13,7 @@ from .modular_methods import register_modular
 from .nested_call import plainly
 from .prompt_words import one_at_a_time
 from .refused import REFUSED, refuse
-from .state import require_state
+from .state import around_processors, require_state
 from .unets import register_unets
 from .watching import telling, watched
 
@@ -38,6 +38,9 @@ def register() -> None:
             setattr(cls, method, NestedAdapterMixin.__dict__[method])
         if hasattr(cls, "set_ip_adapter_scale"):
             cls.set_ip_adapter_scale = checks_ip_adapter(cls.set_ip_adapter_scale)
+        for method in ("load_ip_adapter", "unload_ip_adapter"):
+            if hasattr(cls, method):
+                setattr(cls, method, around_processors(getattr(cls, method)))
     for cls in supported:
         cls.__call__ = _with_keywords(cls.__call__)
         cls.encode_prompt = telling(one_at_a_time(cls.encode_prompt))

@@ -1,6 +1,8 @@
 """What is loaded on a UNet, and how strongly it acts."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
+from functools import wraps
 from threading import RLock
 from typing import Any
 
@@ -81,6 +83,19 @@ class NestedState:
                 "the call, use set_nested_adapter_scale(0.0)."
             )
 
+    def named(self, names: Sequence[Any]) -> list[str]:
+        """Names of adapters, each once.
+
+        Raises:
+            NestedAdapterError: There are none, or no adapter has one of them.
+        """
+        if not names:
+            raise NestedAdapterError("The list of adapters is empty. Name at least one, or leave it out for all.")
+        for name in names:
+            if not isinstance(name, str) or name not in self.loaded:
+                raise NestedAdapterError(f"No adapter {name!r} is loaded. Loaded: {', '.join(self.loaded)}.")
+        return list(dict.fromkeys(names))
+
     def require(self, name: str | None = None) -> LoadedAdapter:
         """The adapter of that name, or the only one loaded.
 
@@ -160,3 +175,15 @@ def require_state(pipeline: Any) -> NestedState:
             "No nested adapter is loaded on this pipeline's UNet. Call pipe.load_nested_adapter(...) first."
         )
     return state
+
+
+def around_processors(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a pipeline's method that creates new processors for every layer: ours are put back around them."""
+
+    @wraps(method)
+    def lifted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        state = None if getattr(self, "unet", None) is None else state_of(self)
+        with nullcontext() if state is None else state.injector.lifted():
+            return method(self, *args, **kwargs)
+
+    return lifted

@@ -16,7 +16,7 @@ import PIL.Image
 import torch
 
 from ..errors import SubjectError
-from ..images import check_photo, check_picture, open_address
+from ..images import check_photo, check_picture, open_address, to_grey
 from .subject import Image
 
 _LARGEST_SCALE = torch.finfo(torch.float32).max  # layers read it as a float32
@@ -91,6 +91,11 @@ def check_mask(mask: Any, where: str) -> torch.Tensor | None:
             "array or a torch tensor of shape (height, width)."
         )
     given = _mask_values(mask, where)
+    if given.dtype == torch.uint8 and given.numel() and int(given.max()) == 1:
+        raise SubjectError(
+            f"mask of {where} has values of 0 and 1 in uint8, where 255 is white, so the subject would hardly act. "
+            "Give booleans or floats, or multiply it by 255."
+        )
     given = given.float() / 255 if given.dtype == torch.uint8 else given.float()
     if given.ndim != 2 or 0 in given.shape or not bool(((given >= 0) & (given <= 1)).all()):
         raise SubjectError(
@@ -106,7 +111,7 @@ def _mask_values(mask: Any, where: str) -> torch.Tensor:
     """A mask's numbers on the CPU."""
     if isinstance(mask, PIL.Image.Image):
         check_picture(mask, f"mask of {where}")
-        mask = np.array(mask.convert("L"))
+        mask = np.array(to_grey(mask, f"mask of {where}"))
     if isinstance(mask, np.ndarray):
         is_real = mask.dtype.kind in "buif"
     else:
@@ -186,6 +191,8 @@ def _is_sequence(value: Any) -> bool:
 
 
 def _is_amount(value: Any, most: float = sys.float_info.max) -> bool:
+    if isinstance(value, np.generic):  # in whose type the bound might be infinite
+        value = value.item()
     # the type alone is tested: compared as it is, a whole number may be too large for a float
     return issubclass(type(value), Real) and type(value) is not bool and 0 <= value <= most
 

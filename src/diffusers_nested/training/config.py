@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NestedAdapterError
-from ..files.rules import FLAG, Rule, check_settings, number, one_of, whole
+from ..files.rules import FLAG, Rule, as_plain, check_settings, number, one_of, whole
 
 
 def _are_prompts(value: Any) -> bool:
@@ -170,6 +170,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_settings(vars(self), _RULES)
+        for name, value in vars(self).items():  # numpy's floats and strings could not be read from a checkpoint
+            object.__setattr__(self, name, as_plain(value))
         if self.lr_warmup_steps >= self.max_train_steps:
             raise NestedAdapterError(
                 f"lr_warmup_steps {self.lr_warmup_steps} must be less than max_train_steps {self.max_train_steps}: "

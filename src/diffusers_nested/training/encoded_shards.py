@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..data import each
+from ..data import PackedPicture, each
 from ..errors import NestedAdapterError
 from .encoded import Encoded, encode_captions, encode_examples
 from .samples import RawExamples, SampleEncoder
@@ -40,9 +40,11 @@ class EncodedSet:
         self._raw, self._encoder, self.size = raw, encoder, SHARD
         texts: list[str] = []
         self.placed: list[list[tuple[str, str | None]]] = []
+        self._files: list[list[int]] = []  # of each example, the sizes of its pictures' files
         for triplet in each(raw.triplets):
             texts.append(triplet.text)
             self.placed.append([(triplet.text, word) for word in triplet.photos])
+            self._files.append(list(_file_sizes((*triplet.photos.values(), triplet.target_image))))
         self._captions = list(dict.fromkeys(texts))
         number = {caption: i for i, caption in enumerate(self._captions)}
         self.caption = [number[text] for text in texts]
@@ -64,18 +66,29 @@ class EncodedSet:
         return self._encode(name, self._rows[name][:_COMPARED])
 
     def digest(self, name: str) -> Tensor:
-        """SHA-256 of what a shard is made from, but for the content of pictures; (32,)."""
+        """SHA-256 of what a shard is made from, and for the content of pictures, the sizes of their files; (32,)."""
         rows = self._rows[name]
         if name.startswith("captions"):
             lines = [self._captions[i] for i in rows]
         else:
-            lines = [repr((self.placed[i], self._captions[self.caption[i]], self._raw.sizes[i])) for i in rows]
+            lines = [
+                repr((self.placed[i], self._captions[self.caption[i]], self._raw.sizes[i], *self._files[i]))
+                for i in rows
+            ]
         return torch.frombuffer(bytearray(hashlib.sha256(repr(lines).encode()).digest()), dtype=torch.uint8)
 
     def _encode(self, name: str, rows: Sequence[int], advance: Any = lambda count: None) -> Encoded:
         if name.startswith("captions"):
             return encode_captions([self._captions[i] for i in rows], self._encoder, advance)
         return encode_examples(self._raw, rows, self._encoder, advance)
+
+
+def _file_sizes(pictures: Iterable[Any]) -> Iterator[int]:
+    for picture in pictures:
+        if isinstance(picture, PackedPicture):
+            yield picture.length
+        elif isinstance(picture, str | Path):
+            yield Path(picture).stat().st_size if Path(picture).is_file() else 0  # reading it will say so
 
 
 def shared(whole: EncodedSet, folder: Path, accelerator: Any) -> dict[str, Encoded]:

@@ -20,6 +20,7 @@ from ..adapter import NestedAdapter
 from ..backbones import backbone_of
 from ..data import PackedPicture, ShardFolder, Triplets, each
 from ..errors import NestedAdapterError
+from ..files.rules import as_plain
 from ..pipelines.state import inner_unet
 from ..vision import ImageEncoder, ImageEncoders, numbered
 from .config import NOT_OF_A_RUN, TrainingConfig
@@ -59,7 +60,7 @@ def settings_of(
     return {
         **{field.name: _plain(getattr(config, field.name)) for field in fields(config) if _is_of_run(field.name)},
         "processes": processes,
-        **{f"adapter.{name}": value for name, value in adapter.config.items() if not name.startswith("_")},
+        **{f"adapter.{name}": as_plain(value) for name, value in adapter.config.items() if not name.startswith("_")},
         **{name: _model(model) for name, model in models.items()},
         **{name: _digest(one.get_vocab()) for name, one in tokenizers.items() if one is not None},
         **{name: _digest(_content(_values(one))) for name, one in processors.items()},

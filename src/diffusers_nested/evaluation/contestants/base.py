@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..references import Reference
 from ..shots import Shot
 
 Generate = Callable[[Sequence[Shot], float], list[Image.Image]]
@@ -23,6 +24,14 @@ class Contestant(ABC):
     def __init__(self, name: str, scales: Sequence[float]) -> None:
         self.name = name
         self.scales = tuple(scales)
+
+    def check(self, references: Sequence[Reference]) -> None:
+        """Check that the contestant can draw these subjects, before anything is loaded.
+
+        Raises:
+            NestedAdapterError: It cannot.
+        """
+        return
 
     def fingerprint(self) -> str:
         """Changes if something that the settings name changes, such as overwritten files."""

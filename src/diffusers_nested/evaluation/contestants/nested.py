@@ -9,6 +9,7 @@ from PIL import Image
 
 from ...adapter import NestedAdapter
 from ...errors import NestedAdapterError
+from ..references import Reference
 from ..shots import Shot
 from .base import Contestant, Generate, run
 from .digest import digest_of
@@ -40,6 +41,21 @@ class Nested(Contestant):
         self._photos = photos
         self._words = words
         self._options = options
+
+    def check(self, references: Sequence[Reference]) -> None:
+        """Check the words and the number of photos."""
+        if (self._photos is not None and self._photos < 1) or (self._words is not None and not self._words):
+            raise NestedAdapterError(
+                f"contestants.{self.name} has photos {self._photos} and words {self._words}, expected at least one of "
+                "each. Leave them out for all of them."
+            )
+        for reference in references:
+            unknown = [word for word in self._words or () if word not in reference.words]
+            if unknown:
+                raise NestedAdapterError(
+                    f"contestants.{self.name} has the word {unknown[0]!r}, but the subject {reference.name!r} has "
+                    f"photos for {', '.join(reference.words)} only. Correct it, or leave `words` out for all of them."
+                )
 
     def fingerprint(self) -> str:
         """Digest of the files of adapters in folders."""
