@@ -46,16 +46,20 @@ class LowRankModel(LoadableModel):
     def check_base(self, unet: nn.Module) -> None:
         """Raise if low-rank projections have the keys and values of another UNet, by those of the first layer.
 
+        Those of a UNet that are quantised, or merged with LoRA, cannot be compared, and are not.
+
         Raises:
             AdapterLoadError: They have.
-            NestedAdapterError: The UNet's weights are quantised, or merged with LoRA.
         """
         path, projection = next(iter(self._projections.items()), ("", nn.Module()))
         parts = low_rank_parts(projection)
         if not parts:
             return
         fresh = deepcopy(projection)
-        copy_own_weights({path: fresh}, unet)
+        try:
+            copy_own_weights({path: fresh}, unet)
+        except NestedAdapterError:
+            return
         for part, own in zip(parts, (one.base() for one in low_rank_parts(fresh)), strict=True):
             if torch.dist(part.base().to(own.device), own) > _SAME * own.norm():
                 raise AdapterLoadError(

@@ -71,7 +71,8 @@ def load_all(
             adapter, source = item, _origin_of(item, subfolder, hub)  # left as it is: it may be in training
             if item.needs_base:
                 item.read_base(unet)
-            item.check_base(unet)
+            else:
+                item.check_base(unet)
         else:
             keywords = {"weight_name": weight_name, "variant": variant, "dtype": torch_dtype or unet.dtype}
             adapter, source = _load(item, subfolder, hub, unet, mechanism=mechanism, subject_token=word, **keywords)
