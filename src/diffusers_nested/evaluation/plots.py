@@ -34,8 +34,10 @@ def trade_off(conditions: Sequence[Mapping[str, Any]], x: str, y: str, path: Pat
         figure = Figure(figsize=(7.2, 5.2), layout="constrained")
         axes = figure.add_subplot()
         curves = _curves(conditions, x, y)
-        for colour, (name, points) in zip(_cycle(len(curves)), curves.items(), strict=True):
-            _draw(axes, name, points, colour)
+        for number, (name, points) in enumerate(curves.items()):
+            # more curves than colours: the next ones are dashed, with squares
+            lap, place = divmod(number, len(_COLOURS))
+            _draw(axes, name, points, _COLOURS[place], "--s" if lap % 2 else "-o")
         axes.set_xlabel(f"{x} (more is closer to the prompt)" if x == "text" else x)
         axes.set_ylabel(f"{y} (more is closer to the photos)" if y == "identity" else y)
         axes.set_title(_title(conditions, x, y), fontsize=10, loc="left")
@@ -60,7 +62,7 @@ def _curves(conditions: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str
     return {name: sorted(points, key=lambda point: point[0]) for name, points in curves.items()}
 
 
-def _draw(axes: Any, name: str, points: Sequence[tuple[float, Any, Any]], colour: str) -> None:
+def _draw(axes: Any, name: str, points: Sequence[tuple[float, Any, Any]], colour: str, style: str) -> None:
     means = [[score["mean"] for score in column] for column in ([p[1] for p in points], [p[2] for p in points])]
     reach = [
         [[score["mean"] - score["low"] for score in column], [score["high"] - score["mean"] for score in column]]
@@ -69,7 +71,7 @@ def _draw(axes: Any, name: str, points: Sequence[tuple[float, Any, Any]], colour
     axes.errorbar(
         *means, xerr=reach[0], yerr=reach[1], fmt="none", ecolor=colour, alpha=0.35, elinewidth=1.2, capsize=2
     )
-    axes.plot(*means, "-o", color=colour, label=name, markersize=5, linewidth=1.6)
+    axes.plot(*means, style, color=colour, label=name, markersize=5, linewidth=1.6)
     for scale, across, up in points:
         if scale:  # 0 is the plain pipeline
             place = (across["mean"], up["mean"])
@@ -84,7 +86,3 @@ def _title(conditions: Sequence[Mapping[str, Any]], x: str, y: str) -> str:
     parts = [f"{subjects} subjects, {pictures} pictures per point, 95 % intervals over subjects"]
     parts += [f"{column} failed on {count} pictures, which are left out" for column, count in failed.items() if count]
     return "\n".join(parts)
-
-
-def _cycle(count: int) -> list[str]:
-    return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
