@@ -13,8 +13,8 @@ from recipes.miniature.bundled.photographs import PLACES, SHIRTS
 from recipes.miniature.bundled.study_adapters import StudyAdapter, curve_of
 
 COMPARED = [name for name, one in MECHANISMS.items() if name != GATED and one.trained_as is None]
-STEPS, SEEDS = 600, (0,)
-PHOTOGRAPH_STEPS = 2000
+STEPS, SEEDS = 600, (0, 1, 2)
+PHOTOGRAPH_STEPS = 2000  # and as many once more, with a second cosine
 LONG_STEPS = 4000  # with its seed, that of the bundled adapter, so that "nested-long" is the same
 QUERIES, USUAL = (4, 16, 64), QFORMER["num_queries"]
 ALPHAS = (None, 1.0, 3.0)
@@ -55,6 +55,12 @@ ADAPTERS = {
     **{f"pets-{m}": StudyAdapter(name="pets", mechanism=m, steps=STEPS) for m in RIVALS},
     **{
         f"{m}-photographs": StudyAdapter(mechanism=m, steps=PHOTOGRAPH_STEPS, examples="photographs", is_curve=True)
+        for m in RIVALS
+    },
+    **{
+        f"{m}-photographs-on": StudyAdapter(
+            mechanism=m, steps=PHOTOGRAPH_STEPS, seed=1, examples="photographs", start=f"{m}-photographs"
+        )
         for m in RIVALS
     },
     "gated-0": StudyAdapter(mechanism=GATED, steps=STEPS),
@@ -155,8 +161,10 @@ COMPARISONS = (
             **_PLAIN,
             "nested-1000": _with("nested-photographs/after-1000", scales=[1.0, 2.0, 3.0]),
             f"nested-{PHOTOGRAPH_STEPS}": _with("nested-photographs", scales=[1.0, 1.5, 2.0, 3.0]),
+            f"nested-{2 * PHOTOGRAPH_STEPS}": _with("nested-photographs-on", scales=[1.0, 1.5, 2.0, 3.0]),
             "decoupled-1000": _with("decoupled-photographs/after-1000", scales=[0.5, 0.75, 1.0]),
             f"decoupled-{PHOTOGRAPH_STEPS}": _with("decoupled-photographs", scales=[0.25, 0.5, 0.75, 1.0]),
+            f"decoupled-{2 * PHOTOGRAPH_STEPS}": _with("decoupled-photographs-on", scales=[0.25, 0.5, 0.75, 1.0]),
         },
         subjects="heads:people",
         count=24,

@@ -56,6 +56,8 @@ def main() -> None:
 
 def _train(name: str) -> None:
     wanted = ADAPTERS[name]
+    if wanted.start is not None:
+        _train(wanted.start)
     with counted(CPU_TIME, name):
         train_study_adapter(Path("adapters", name), wanted, Path(f"{wanted.name}-{wanted.examples}.cache"))
 

@@ -259,6 +259,8 @@ def test_points_to_follow_lie_where_a_subject_acts(loaded_of):
         XL.run(pipeline, nested_adapter_image=people, num_inference_steps=1)
     points = [inside.points(2, subject=i) for i in (0, 1)]
     assert all(x < 8 for x, _ in points[0]) and all(x > 8 for x, _ in points[1])
+    for i in (0, 1):  # however many are asked for, none is where only the mean of a coarse layer would reach
+        assert all(i * 8 < x < 8 + i * 8 and inside.follow((x, y), subject=i) for x, y in inside.points(50, subject=i))
     for i, (first, second) in enumerate(points):
         assert max(abs(first[0] - second[0]), abs(first[1] - second[1])) >= 2
         assert inside.follow(first, subject=i).tokens.sum() == pytest.approx(1, abs=1e-5)

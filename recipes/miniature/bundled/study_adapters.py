@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from diffusers_nested import NestedAdapter
 from diffusers_nested.errors import NestedAdapterError
 from diffusers_nested.mechanisms import MECHANISMS
 from diffusers_nested.miniature import load_pipeline, path
@@ -49,6 +50,8 @@ class StudyAdapter:
         seed: Seed of the initial weights, the order of the triplets and the noise.
         triplets: Number of examples.
         examples: One of ``EXAMPLES``.
+        start: Name of the adapter beside it from whose weights its training starts, with a schedule of its own; None
+            for new weights.
         is_curve: The adapters after 500, 1,000, 2,000, … steps are kept, too, in ``after-500`` and so on.
     """
 
@@ -60,6 +63,7 @@ class StudyAdapter:
     seed: int = 0
     triplets: int = TRIPLETS
     examples: str = "others"
+    start: str | None = None
     is_curve: bool = False
 
 
@@ -86,6 +90,8 @@ def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_folder: Path |
         changes["alpha"] = wanted.alpha
     torch.manual_seed(wanted.seed)
     adapter = new_adapter(pipeline, tower, wanted.name, wanted.mechanism, **changes)
+    if wanted.start is not None:
+        adapter.load_state_dict(NestedAdapter.from_pretrained(folder.parent / wanted.start).state_dict())
     config = settings(folder, wanted.steps or STEPS[wanted.name], wanted.seed, cache_folder)
     if wanted.is_curve:
         config = replace(config, checkpoints_total_limit=None)
@@ -133,6 +139,7 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--triplets", type=int, default=TRIPLETS)
     parser.add_argument("--examples", choices=EXAMPLES, default="others", help="what photos are")
+    parser.add_argument("--start", help="the adapter beside it that the training starts from")
     parser.add_argument("--is_curve", action="store_true", help="keep earlier adapters, too")
     parser.add_argument("--cache_folder", type=Path, help="encoded triplets, shared by adapters with the same ones")
     return parser.parse_args()

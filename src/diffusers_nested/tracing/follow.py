@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ..errors import NestedAdapterError
-from ..injection.word_maps import resized
 from .asking import check_picture, check_step, layers_of, mean_of, nothing_read, of_head, subject_of
 from .photos import PhotoMaps, photo_at, photo_maps
 from .pictures import marked, overlay, picture_of, sheet
@@ -105,7 +105,8 @@ def telling_points(
         tokens = mean_of(record, "tokens", place, picture, slot)
         if tokens is not None:  # (S, N) or (H, S, N) -> (S,)
             amount = of_head(tokens.sum(-1), None, tokens.ndim == 3).reshape(1, 1, *size)
-            reached = reached + resized(amount, (h, w))[0, 0]
+            # the query that `follow` asks at a point, not a mean with those where the subject may not act
+            reached = reached + interpolate(amount, (h, w), mode="nearest-exact")[0, 0]
     if not reached.any():
         raise nothing_read(record, traced, "attention over its tokens")
     width, height = _pixels(record, picture)
