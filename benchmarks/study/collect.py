@@ -20,7 +20,7 @@ _SHOWN = 6  # subjects on a sheet, each in another prompt
 
 
 def collect(folder: Path, comparison: Comparison, results: Path, images: Path) -> None:
-    """Write a comparison's summary, plot and sheet.
+    """Write a comparison's summary, that of each seed if there are several, plot and sheet.
 
     Args:
         folder: What ``evaluate`` returned.
@@ -31,8 +31,11 @@ def collect(folder: Path, comparison: Comparison, results: Path, images: Path) -
     order = list(comparison.contestants)
     rows = sorted(read_rows(folder / RESULTS), key=lambda row: order.index(row["contestant"]))
     pooled = summarise([{**row, "contestant": _SEED.sub("", row["contestant"])} for row in rows])
+    seeded = [row for row in rows if _SEED.search(row["contestant"])]
     results.mkdir(parents=True, exist_ok=True)
-    (results / f"{comparison.name}.json").write_text(json.dumps(pooled, indent=1) + "\n")
+    _write(results / f"{comparison.name}.json", pooled)
+    if seeded:
+        _write(results / f"{comparison.name}-seeds.json", summarise(seeded))
     if comparison.is_curve:
         trade_off(pooled, "text", comparison.identity, images / f"study-{comparison.name}")
     _sheet(folder, rows, comparison).save(images / f"study-{comparison.name}-pictures.png", optimize=True)
@@ -46,7 +49,11 @@ def collect_losses(adapters: Path, results: Path) -> None:
         if log.is_file():
             last = json.loads(log.read_text().splitlines()[-1])
             rows.append({"adapter": name, **{k: round(last[k], 4) for k in ("loss_right", "loss_wrong", "loss_none")}})
-    (results / "training.json").write_text(json.dumps(rows, indent=1) + "\n")
+    _write(results / "training.json", rows)
+
+
+def _write(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    file.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def _sheet(folder: Path, rows: Sequence[Mapping[str, Any]], comparison: Comparison) -> Image.Image:
