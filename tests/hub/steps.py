@@ -6,10 +6,13 @@ import numpy as np
 import torch
 
 import tiny_pipeline as tiny
+from diffusers_nested import NestedAdapter
 from hub.server import HubServer, Repo
 
 PROMPT = "a photo of a person walking a pet in the snow"
 ALICE, BOB = "token-alice", "token-bob"
+BASE = "alice/base"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def generate(pipeline, **keywords) -> np.ndarray:
@@ -26,6 +29,11 @@ def published(hub: HubServer, folder: Path, repo_id: str = "alice/nested", **cha
         setattr(repo, name, value)
     tree = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return repo.commit("main", tree, "new")
+
+
+def to_hub(folder: Path, repo_id: str = "alice/nested", **keywords) -> str:
+    """Publish a folder, by default as Alice."""
+    return NestedAdapter.publish(folder, repo_id, **{"token": ALICE, "base_model": BASE, **keywords})
 
 
 def check_untouched(pipeline, processors: dict) -> None:
