@@ -1,6 +1,7 @@
 """Comparison of states of models and runs."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,3 +22,8 @@ def same(left, right) -> bool:
 def untimed(log: Path) -> list[dict[str, float]]:
     """The rows of a log without what depends on a clock."""
     return [{k: v for k, v in row.items() if k not in ("pictures_per_second", "frozen_share")} for row in read_log(log)]
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Every file in a folder: path -> content."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

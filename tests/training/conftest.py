@@ -1,14 +1,16 @@
 """A tiny pipeline, an image encoder and a training set, and runs of them."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from diffusers import StableDiffusionXLPipeline
 from transformers import CLIPImageProcessorPil
 
 import tiny_pipeline as tiny
-from accelerate_state import own_accelerator
+from accelerate_state import new_process, own_accelerator
 from diffusers_nested import NestedAdapter
 from diffusers_nested.data import Triplet
 from diffusers_nested.training import TrainingConfig, train_adapter
@@ -70,3 +72,29 @@ def train(pipeline, image_encoder, triplets) -> Callable[..., NestedAdapter]:
         return train_adapter(pipeline, image_encoder, fresh, dataset, config, **more)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Where a run that has ended is kept, once a test has made it."""
+    return {"folder": tmp_path_factory.mktemp("ended") / "run"}
+
+
+@pytest.fixture
+def run(ended, train, settings) -> Callable[..., TrainingConfig]:
+    """Settings that resume the run that has ended; as it stands, or a copy of it."""
+    folder = ended["folder"]
+    if not folder.exists():
+        made = settings(max_train_steps=4, checkpointing_steps=2)
+        train(made)
+        new_process()  # whichever test is the first
+        shutil.copytree(made.folder, folder)
+
+    def make(copy: bool = False, **changes: Any) -> TrainingConfig:
+        config = settings("copy", **{"max_train_steps": 4, "resume_from_checkpoint": "latest", **changes})
+        if copy:
+            shutil.copytree(folder, config.folder)
+            return config
+        return TrainingConfig(**{**vars(config), "output_dir": folder})
+
+    return make
