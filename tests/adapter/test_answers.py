@@ -11,7 +11,7 @@ from diffusers_nested import AdapterLoadError, NestedAdapter
 from diffusers_nested.adapter import inspect_adapter
 from diffusers_nested.cli import main
 from diffusers_nested.files.source import Source
-from hub.server import Fault
+from hub.asked import Fault
 from hub.steps import check_untouched, published
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

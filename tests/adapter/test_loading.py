@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 import tiny_pipeline as tiny
 from diffusers_nested import AdapterLoadError, NestedAdapter
 from diffusers_nested.vision import load_vision_tower
-from hub.server import Fault
+from hub.asked import Fault
 from hub.steps import ALICE, BOB, check_untouched, generate, published
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

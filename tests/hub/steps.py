@@ -7,7 +7,8 @@ import torch
 
 import tiny_pipeline as tiny
 from diffusers_nested import NestedAdapter
-from hub.server import HubServer, Repo
+from hub.repository import Repo
+from hub.server import HubServer
 
 PROMPT = "a photo of a person walking a pet in the snow"
 ALICE, BOB = "token-alice", "token-bob"

@@ -15,7 +15,7 @@ from PIL import Image
 import tiny_pipeline as tiny
 from diffusers_nested import AdapterLoadError, NestedAdapter, PublishError
 from diffusers_nested.cli import main
-from hub.server import Fault
+from hub.asked import Fault
 from hub.steps import ALICE, BASE, WEIGHTS, generate, to_hub
 from published_files import ADAPTER, EVALUATION
 

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 import tiny_pipeline as tiny
 from diffusers_nested import NestedAdapter, PublishError
-from hub.server import Repo
+from hub.repository import Repo
 from hub.steps import ALICE, BOB, published
 
 BASE = "alice/base"
