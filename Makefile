@@ -18,7 +18,8 @@ FLOORS_PYTHON ?= $(PYTHON)
 FLOORS_VENV ?= .venv-floors
 FLOORS_TORCH ?= $(shell cat constraints-cpu.txt)
 # What pictures look like, how adapters load from the Hub, and what the package says of its versions.
-FLOORS_TESTS ?= tests/miniature/test_pictures.py tests/environment/test_requirements.py tests/adapter/test_loading.py
+FLOORS_TESTS ?= tests/miniature/test_pictures.py tests/environment/test_requirements.py \
+	tests/adapter/test_loading.py tests/adapter/test_loading_encoders.py tests/adapter/test_loading_refused.py
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

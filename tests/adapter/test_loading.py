@@ -1,4 +1,4 @@
-"""Loading by name over HTTP: commits, permissions, and what a failed load leaves behind."""
+"""Loading by name over HTTP: commits, permissions, and what is downloaded."""
 
 import json
 import re
@@ -8,24 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
-import tiny_pipeline as tiny
 from diffusers_nested import AdapterLoadError, NestedAdapter
-from diffusers_nested.vision import load_vision_tower
 from hub.asked import Fault
-from hub.steps import ALICE, BOB, check_untouched, generate, published
-
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+from hub.steps import ALICE, BOB, WEIGHTS, check_untouched, generate, move_encoder, published
 
 
 def test_a_name_gives_the_adapter_of_the_folder(hub, folder, pipeline, cache):
@@ -230,164 +219,3 @@ def test_weight_name(hub, folder, pipeline, cache):
     pipeline.unload_nested_adapter()
     with pytest.raises(AdapterLoadError, match=r"theirs\.safetensors"):
         pipeline.load_nested_adapter("alice/nested", weight_name="theirs.safetensors", cache_dir=cache)
-
-
-def move_encoder(folder: Path, hub) -> None:
-    """Put the adapter's image encoder into a repository of its own, which the adapter names."""
-    towers = folder.parent / f"{folder.name}-towers" / "models"
-    for name in ("image_encoder", "feature_extractor"):
-        shutil.move(folder / name, towers / name)
-    published(hub, towers.parent, "alice/towers")
-    config = json.loads((folder / "config.json").read_text())
-    config["image_encoder"] = "alice/towers/models/image_encoder"
-    (folder / "config.json").write_text(json.dumps(config))
-
-
-def test_an_image_encoder_that_two_adapters_name_is_shared(hub, folder, pipeline, cache, tmp_path):
-    pipeline.load_nested_adapter(folder)
-    expected = generate(pipeline)
-    pipeline.unload_nested_adapter()
-    move_encoder(folder, hub)
-    published(hub, folder)
-    pets = tiny.adapter(pipeline.unet, seed=5, subject_token="pet", image_encoder="alice/towers/models/image_encoder")
-    pets.save_pretrained(tmp_path / "pets")
-    published(hub, tmp_path / "pets", "alice/pets")
-
-    pipeline.load_nested_adapter(["alice/nested", "alice/pets"], cache_dir=cache)
-    first, second = (one.encoder for one in pipeline.unet._nested_adapter_state.loaded.values())
-    assert first is second
-    assert [path for path in hub.downloads() if "towers" in path and path.endswith("model.safetensors")] != []
-    assert np.array_equal(generate(pipeline, nested_adapter_image={"person": tiny.photo(3)}), expected)
-
-
-def test_a_shared_image_encoder_is_not_read_a_second_time(hub, folder, pipeline, cache, tmp_path):
-    move_encoder(folder, hub)
-    published(hub, folder)
-    pipeline.load_nested_adapter("alice/nested", cache_dir=cache)
-    (weights,) = cache.glob("models--alice--towers/snapshots/*/models/image_encoder/model.safetensors")
-    weights.resolve().write_bytes(b"no longer readable")  # loading it again would fail
-    pets = tiny.adapter(pipeline.unet, seed=5, subject_token="pet", image_encoder="alice/towers/models/image_encoder")
-    pets.save_pretrained(tmp_path / "pets")
-    published(hub, tmp_path / "pets", "alice/pets")
-    pipeline.load_nested_adapter("alice/pets", cache_dir=cache)
-    assert list(pipeline.nested_adapters) == ["person", "pet"]
-
-
-def test_without_image_encoder_none_is_downloaded(hub, folder, pipeline, cache):
-    published(hub, folder)
-    pipeline.load_nested_adapter("alice/nested", image_encoder_folder=None, cache_dir=cache)
-    assert not [request for request in hub.requests if "image_encoder" in request.path]
-
-
-def test_an_image_encoder_that_is_gone_names_the_way_out(hub, folder, pipeline, cache):
-    move_encoder(folder, hub)
-    del hub.repos["alice/towers"]
-    published(hub, folder)
-    with pytest.raises(AdapterLoadError, match=r"alice/towers.*image_encoder_folder=None"):
-        pipeline.load_nested_adapter("alice/nested", cache_dir=cache)
-
-
-def test_a_vision_tower_by_its_name(hub, folder):
-    published(hub, folder, "alice/tower-by-name")
-    tower = load_vision_tower("alice/tower-by-name/image_encoder")
-    assert tower.feature_dim == tiny.FEATURES
-    assert tower.processor.crop_size["height"] == 16  # its own preprocessing, not CLIP's
-    with pytest.raises(AdapterLoadError, match="nothing"):
-        load_vision_tower("alice/nothing/image_encoder")
-
-
-# What cannot be loaded: the change to the repository, keywords, what the message names, and the cause.
-
-
-def no_adapter(folder: Path) -> None:
-    shutil.rmtree(folder)
-    UNet2DConditionModel(
-        block_out_channels=(8,), norm_num_groups=4, down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",)
-    ).save_pretrained(folder)
-
-
-def change_config(**changes):
-    def change(folder: Path) -> None:
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({**config, **changes}))
-
-    return change
-
-
-def for_sd15(folder: Path) -> None:
-    """The layers and widths of Stable Diffusion 1.5: 16 layers, prompt embeddings of 768."""
-    blocks = {f"down_blocks.{i}": (320, 640, 1280)[i] for i in range(3)} | {
-        f"up_blocks.{i}": (1280, 640, 320)[i - 1] for i in range(1, 4)
-    }
-    layers = {
-        f"{block}.attentions.{j}.transformer_blocks.0.attn2": width
-        for block, width in blocks.items()
-        for j in range(2 if block.startswith("down") else 3)
-    }
-    layers["mid_block.attentions.0.transformer_blocks.0.attn2"] = 1280
-    assert len(layers) == 16
-    small = {"qformer_hidden_size": 8, "qformer_num_heads": 2, "qformer_num_layers": 1, "qformer_intermediate_size": 8}
-    NestedAdapter(layers, 768, tiny.FEATURES, num_queries=2, **small).half().save_pretrained(folder)
-
-
-def nothing(folder: Path) -> None:
-    pass
-
-
-REFUSED = {
-    "no such repository": (nothing, {"pretrained": "alice/nobody"}, "alice/nobody", RepositoryNotFoundError),
-    "no such revision": (nothing, {"revision": "v9"}, "v9", RevisionNotFoundError),
-    "no such subfolder": (nothing, {"subfolder": "pets"}, r"pets/config\.json", None),
-    "a bad token": (nothing, {"token": "hf_wrong"}, "401", HfHubHTTPError),
-    "neither folder nor name": (nothing, {"pretrained": "/no/such/folder"}, "/no/such/folder", None),
-    "an empty repository": (shutil.rmtree, {}, r"config\.json", None),
-    "not an adapter": (no_adapter, {}, "UNet2DConditionModel", None),
-    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), {}, WEIGHTS, None),
-    "pickled weights only": (lambda folder: (folder / WEIGHTS).rename(folder / "weights.bin"), {}, "safetensors", None),
-    "a future format": (change_config(format_version=99), {}, "99.*Upgrade", None),
-    "another family": (change_config(base_family="sd1.5"), {}, r"sd1\.5", None),
-    "Stable Diffusion 1.5": (for_sd15, {}, "16 layers", None),
-    "half a file of weights": (
-        lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:5000]),
-        {},
-        "alice--nested|alice/nested",
-        None,
-    ),
-    "both offline and again": (
-        nothing,
-        {"local_files_only": True, "force_download": True},
-        "force_download",
-        ValueError,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused(hub, folder, pipeline, cache, name):
-    change, keywords, named, cause = REFUSED[name]
-    change(folder)
-    folder.mkdir(exist_ok=True)
-    published(hub, folder)
-    processors, before = pipeline.unet.attn_processors, generate(pipeline, nested_adapter_image=None)
-    with pytest.raises(AdapterLoadError, match=named) as caught:
-        pipeline.load_nested_adapter(**{"pretrained": "alice/nested", "cache_dir": cache, **keywords})
-    assert cause is None or isinstance(caught.value.__cause__, cause)
-    check_untouched(pipeline, processors)
-    assert np.array_equal(generate(pipeline, nested_adapter_image=None), before)
-
-
-@pytest.mark.parametrize("name", ["not an adapter", "a future format"])
-def test_weights_that_cannot_be_used_are_not_downloaded(hub, folder, pipeline, cache, name):
-    REFUSED[name][0](folder)
-    published(hub, folder)
-    with pytest.raises(AdapterLoadError):
-        pipeline.load_nested_adapter("alice/nested", cache_dir=cache)
-    assert [Path(path).name for path in hub.downloads()] == ["config.json"]
-
-
-def test_one_bad_adapter_of_a_list_keeps_the_good_ones_out(hub, folder, pipeline, cache):
-    published(hub, folder)
-    processors = pipeline.unet.attn_processors
-    with pytest.raises(AdapterLoadError, match="nobody"):
-        pipeline.load_nested_adapter(["alice/nested", "alice/nobody"], cache_dir=cache)
-    check_untouched(pipeline, processors)

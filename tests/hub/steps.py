@@ -1,5 +1,7 @@
 """Steps that the tests of the Hub share."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +45,14 @@ def check_untouched(pipeline, processors: dict) -> None:
     assert "_nested_original" not in type(pipeline).__dict__
     now = pipeline.unet.attn_processors
     assert now.keys() == processors.keys() and all(now[name] is processors[name] for name in now)
+
+
+def move_encoder(folder: Path, hub) -> None:
+    """Put the adapter's image encoder into a repository of its own, which the adapter names."""
+    towers = folder.parent / f"{folder.name}-towers" / "models"
+    for name in ("image_encoder", "feature_extractor"):
+        shutil.move(folder / name, towers / name)
+    published(hub, towers.parent, "alice/towers")
+    config = json.loads((folder / "config.json").read_text())
+    config["image_encoder"] = "alice/towers/models/image_encoder"
+    (folder / "config.json").write_text(json.dumps(config))
