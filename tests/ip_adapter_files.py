@@ -20,6 +20,10 @@ PUBLISHED = {
     "sdxl_models/base_small.safetensors": ("base", SMALL),
     "sdxl_models/plus_small.safetensors": ("plus", SMALL),
 }
+# A repository of them on the Hub, and how a pipeline loads its IP-Adapter Plus, with the tower under models/
+REPO = "alice/ip"
+PLUS = {"subfolder": "sdxl_models", "weight_name": "plus_small.safetensors"}
+FROM_TOP = {"image_encoder_folder": "models/image_encoder"}
 
 
 def repository(folder: Path, unet: torch.nn.Module) -> Path:
@@ -33,6 +37,11 @@ def repository(folder: Path, unet: torch.nn.Module) -> Path:
     config = tiny.image_encoder().config.to_dict() | {"hidden_size": LARGE[0], "projection_dim": LARGE[1]}
     CLIPVisionModelWithProjection(CLIPVisionConfig(**config)).save_pretrained(folder / "sdxl_models" / "image_encoder")
     return folder
+
+
+def plus_file(folder: Path) -> Path:
+    """Where a repository has its IP-Adapter Plus."""
+    return folder / "sdxl_models" / "plus_small.safetensors"
 
 
 def base_encoder(features: int, token_dim: int, random: torch.Generator | None, tokens: int = 4) -> Weights:
