@@ -8,10 +8,10 @@ import torch
 from addons import add_image_encoder
 from cases import CASES, PROMPT
 from diffusers.image_processor import IPAdapterMaskProcessor
+from modular_sdxl import GUIDERS, nested
+from modular_sdxl import build as modular
+from modular_sdxl import run as run_modular
 from PIL import Image
-from test_modular import GUIDERS, nested
-from test_modular import build as modular
-from test_modular import run as run_modular
 
 import ip_adapter_files
 import tiny_pipeline

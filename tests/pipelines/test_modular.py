@@ -1,118 +1,18 @@
 """SDXL in Modular Diffusers: one call of the UNet per condition, under several guiders."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
-from brute_force import brute_subject_of, install
-from cases import PROMPT, controlled, inpaint, redraw
-from diffusers import (
-    ClassifierFreeGuidance,
-    LayerSkipConfig,
-    LoopSequentialPipelineBlocks,
-    PerturbedAttentionGuidance,
-    SequentialPipelineBlocks,
-    StableDiffusionXLAutoBlocks,
-    StableDiffusionXLModularPipeline,
-)
+from brute_force import brute_subject_of
+from cases import PROMPT
+from diffusers import ClassifierFreeGuidance, SequentialPipelineBlocks, StableDiffusionXLAutoBlocks
+from modular_sdxl import GUIDERS, STEPS, TASKS, TOLERANCE, build, cfg, formula, nested, person, run
 
-import tiny_parts
-import tiny_pipeline
-from diffusers_nested import (
-    NestedAdapterError,
-    NestedDenoiseStep,
-    PromptTokenError,
-    RowsNotFoundError,
-    Subject,
-    add_nested_subjects,
-)
+from diffusers_nested import PromptTokenError, RowsNotFoundError, Subject, add_nested_subjects
 from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
-TOLERANCE = 2e-5  # of pictures in 0..1, float32; without guidance a subject changes them little
-STEPS = 3
 WITH_THE_WORD = "blurry photo of a person"
 PROMPTS = [PROMPT, "a watercolor of a king and a person on the beach"]
-
-
-def cfg() -> Any:
-    return ClassifierFreeGuidance(guidance_scale=3.0)
-
-
-def pag() -> Any:
-    layers = LayerSkipConfig(indices=[0], fqn="mid_block.attentions.0.transformer_blocks")
-    return PerturbedAttentionGuidance(
-        guidance_scale=3.0,
-        perturbed_guidance_scale=4.0,
-        perturbed_guidance_start=0.0,
-        perturbed_guidance_stop=1.0,
-        perturbed_guidance_config=layers,
-    )
-
-
-def off() -> Any:
-    return ClassifierFreeGuidance(guidance_scale=1.0)
-
-
-# guider -> the conditions of the UNet's calls, step by step; diffusers never perturbs the first step
-GUIDERS = {"cfg": (cfg, "cu cu cu"), "pag": (pag, "cu cuc cuc"), "off": (off, "c c c")}
-
-
-def no_parts(unet: Any) -> dict[str, Any]:
-    return {}
-
-
-@dataclass(frozen=True)
-class Task:
-    """A workflow of SDXL's blocks, with what its call needs beside the prompt."""
-
-    inputs: Callable[[], dict[str, Any]] = dict
-    parts: Callable[[Any], dict[str, Any]] = no_parts
-    unet: dict[str, Any] = field(default_factory=dict)
-    steps: int = STEPS
-
-
-TASKS = {
-    "text2image": Task(),
-    "image2image": Task(redraw, steps=2),
-    "inpainting": Task(inpaint, steps=2),
-    "controlnet_text2image": Task(controlled(dict), tiny_parts.controlnet),
-    "controlnet_inpainting": Task(controlled(inpaint), tiny_parts.controlnet, steps=2),
-}
-TEXT = TASKS["text2image"]
-
-
-def build(task: Task = TEXT, guider: Callable[[], Any] = cfg, blocks: Any = None) -> Any:
-    """A pipeline of SDXL's blocks; the same weights every time."""
-    pipeline = (StableDiffusionXLAutoBlocks() if blocks is None else blocks).init_pipeline()
-    parts = tiny_pipeline.components(**task.unet)
-    named = {**parts, **task.parts(parts["unet"]), "guider": guider()}
-    pipeline.update_components(**{name: part for name, part in named.items() if name in pipeline.component_names})
-    return pipeline
-
-
-def nested(task: Task = TEXT, guider: Callable[[], Any] = cfg) -> Any:
-    return build(task, guider, add_nested_subjects(StableDiffusionXLAutoBlocks()))
-
-
-def run(pipeline: Any, task: Task = TEXT, **keywords: Any) -> np.ndarray:
-    """Generate with fixed noise; pictures (N, 16, 16, 3) in 0..1."""
-    settings = {"prompt": PROMPT, "num_inference_steps": STEPS, "output_type": "np"}
-    seeded = {"generator": torch.Generator().manual_seed(0)}
-    return np.asarray(pipeline(output="images", **{**settings, **task.inputs(), **seeded, **keywords}))
-
-
-def formula(rows: list, calls: str, task: Task = TEXT, guider: Callable[[], Any] = cfg, **keywords: Any) -> np.ndarray:
-    """The plain pipeline's pictures with the formula; ``calls`` says which calls of the UNet have the prompt."""
-    pipeline, order, number = build(task, guider), calls.replace(" ", ""), []
-    pipeline.unet.register_forward_pre_hook(lambda *given: number.append(1))
-    install(pipeline.unet, lambda count: rows if order[len(number) - 1] == "c" else [[]] * len(rows))
-    pictures = run(pipeline, task, **keywords)
-    assert len(number) == len(order)
-    return pictures
 
 
 @pytest.fixture
@@ -120,10 +20,6 @@ def pipeline(adapters):
     pipeline = nested()
     pipeline.load_nested_adapter([adapters["person"], adapters["pet"]])
     return pipeline
-
-
-def person(adapters, prompt: str = PROMPT, **values: Any) -> Any:
-    return brute_subject_of(adapters["person"], [photo(1)], prompt, **values)
 
 
 @pytest.mark.parametrize("scale", [0.4, 1.0, 3.0])
@@ -167,17 +63,6 @@ def test_every_task_equals_the_formula(adapters, name):
     expected = formula([[person(adapters)]], "cu" * task.steps, task)
     assert np.abs(pictures - expected).max() < TOLERANCE
     assert np.abs(pictures - run(build(task), task)).max() > 5 * TOLERANCE
-
-
-def test_workflows_keep_the_block(adapters):
-    blocks = add_nested_subjects(StableDiffusionXLAutoBlocks())
-    alone = build(blocks=blocks.get_workflow("text2image"))
-    assert "controlnet" not in alone.component_names
-    after = build(blocks=add_nested_subjects(StableDiffusionXLAutoBlocks().get_workflow("text2image")))
-    expected = formula([[person(adapters)]], "cu" * STEPS)
-    for ours in (alone, after):
-        ours.load_nested_adapter(adapters["person"])
-        assert np.abs(run(ours, nested_adapter_image=photo(1)) - expected).max() < TOLERANCE
 
 
 @pytest.mark.parametrize("guider", GUIDERS)
@@ -258,22 +143,6 @@ def test_encoded_by_another_pipeline(adapters):
         run(denoising, nested_adapter_image=photo(1), **embeds)
 
 
-def test_load_and_unload_twice_leaves_no_trace(adapters):
-    ours = nested(guider=pag)
-    plain = run(ours)  # the guider leaves traces of its own in the UNet
-    before = {path: layer.processor for path, layer in cross_attention_layers(ours.unet).items()}
-    attributes = set(vars(ours.unet))
-    for _ in range(2):
-        ours.load_nested_adapter(adapters["person"])
-        assert type(ours) is StableDiffusionXLModularPipeline
-        run(ours, nested_adapter_image=photo(1))
-        ours.unload_nested_adapter()
-        after = {path: layer.processor for path, layer in cross_attention_layers(ours.unet).items()}
-        assert all(after[path] is before[path] for path in before)
-        assert set(vars(ours.unet)) == attributes
-        assert np.array_equal(run(ours), plain)
-
-
 def test_an_exception_while_denoising_releases_the_subjects(pipeline):
     plain, hooks = run(pipeline), len(pipeline.unet._forward_pre_hooks)
 
@@ -299,52 +168,6 @@ def test_other_rows_than_the_prompts_are_refused(pipeline):
     pipeline.update_components(guider=Changing(guidance_scale=3.0))
     with pytest.raises(RowsNotFoundError):
         run(pipeline, nested_adapter_image={"person": photo(1)})
-
-
-def test_a_pipeline_without_the_block_refuses_the_keywords(adapters):
-    plain = build()
-    plain.load_nested_adapter(adapters["person"])
-    with pytest.raises(NestedAdapterError):
-        run(plain, nested_adapter_image=photo(1))
-    again = add_nested_subjects(plain.blocks).init_pipeline()
-    # the UNet brings its adapters along; diffusers takes no feature extractor that was not loaded by itself
-    again.update_components(**{name: one for name, one in plain.components.items() if name != "feature_extractor"})
-    ours = run(again, nested_adapter_image=photo(1))
-    assert np.abs(ours - formula([[person(adapters)]], "cu" * STEPS)).max() < TOLERANCE
-
-
-def test_subjects_without_an_adapter_are_refused():
-    with pytest.raises(NestedAdapterError):
-        run(nested(), nested_adapter_image=photo(1))
-
-
-def test_loading_needs_a_unet(adapters):
-    empty = add_nested_subjects(StableDiffusionXLAutoBlocks()).init_pipeline()
-    with pytest.raises(NestedAdapterError):
-        empty.load_nested_adapter(adapters["person"])
-    assert type(empty) is StableDiffusionXLModularPipeline
-
-
-def test_blocks_are_copied_and_enclosed_once():
-    blocks = StableDiffusionXLAutoBlocks()
-    names = set(blocks.input_names)
-    once = add_nested_subjects(blocks)
-    assert set(blocks.input_names) == names
-    assert set(once.input_names) > names
-    twice = add_nested_subjects(once)
-    kinds = [type(block) for block in leaves(twice)]
-    assert kinds.count(NestedDenoiseStep) == 4
-    assert not any(issubclass(kind, LoopSequentialPipelineBlocks) for kind in kinds)
-
-
-def leaves(block: Any) -> list[Any]:
-    return [leaf for part in block.sub_blocks.values() for leaf in leaves(part)] if block.sub_blocks else [block]
-
-
-def test_blocks_without_a_unet_are_refused():
-    encoder = StableDiffusionXLAutoBlocks().sub_blocks["text_encoder"]
-    with pytest.raises(NestedAdapterError):
-        add_nested_subjects(encoder)
 
 
 def test_the_subjects_stay_beside_what_diffusers_puts_in_for_ip_adapters(pipeline, adapters):
