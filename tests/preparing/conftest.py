@@ -61,6 +61,21 @@ def pets(models: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> Prepare
     return run
 
 
+@pytest.fixture(scope="session")
+def kept() -> dict[str, bytes]:
+    """The training set that nothing disturbed, once a test has made it."""
+    return {}
+
+
+@pytest.fixture
+def whole(pets: Prepare, tmp_path: Path, kept: dict[str, bytes]) -> dict[str, bytes]:
+    """The training set of a run that nothing disturbed."""
+    if not kept:
+        pets(tmp_path / "undisturbed")
+        kept.update(tree(tmp_path / "undisturbed"))
+    return kept
+
+
 def tree(folder: Path) -> dict[str, bytes]:
     """Everything in a training set but the notes of the processes."""
     files = (path for path in folder.rglob("*") if path.is_file())
