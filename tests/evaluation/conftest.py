@@ -1,11 +1,16 @@
+"""One pipeline for all comparisons, settings of a small one, and the results of one with plain colours."""
+
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from diffusers_nested.evaluation import EvaluationSettings, register_world
+from diffusers_nested.evaluation.rows import RowWriter, gather_rows, key_of
 from diffusers_nested.evaluation.worlds import WORLDS
 from diffusers_nested.miniature import evaluation
+from study_pictures import COLOURS, SIDES
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,3 +48,23 @@ def settings(tmp_path: Path):
         return EvaluationSettings(**{**values, **changes})
 
     return make
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """The folder of a comparison; the colour of a picture says who made it."""
+    folder, rows = tmp_path / "results", []
+    for number in range(3):
+        photo = folder / "photos" / f"ada-{number}" / "word-1-photo-1.png"
+        photo.parent.mkdir(parents=True)
+        Image.new("RGB", (32, 32), (number, 9, 9)).save(photo)
+        for contestant, scale in SIDES:
+            for prompt in ("a person <b>&", "a person </script>"):
+                name = f"pictures/{contestant}-{scale}-{number}-{len(prompt)}.png"
+                (folder / name).parent.mkdir(exist_ok=True)
+                Image.new("RGB", (32, 32), COLOURS[contestant]).save(folder / name)
+                row = {"contestant": contestant, "scale": scale, "subject": f"ada-{number}", "prompt": prompt}
+                rows.append({**row, "seed": 0, "picture": name, "scores": {}})
+    RowWriter(folder, 0).append(rows)
+    gather_rows(folder, [key_of(row) for row in rows])
+    return folder
