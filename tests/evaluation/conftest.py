@@ -1,4 +1,4 @@
-"""One pipeline for all comparisons, settings of a small one, and the results of one with plain colours."""
+"""One pipeline for all comparisons, settings of a small one, and results: of plain colours, and of a whole one."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from diffusers_nested.evaluation import EvaluationSettings, register_world
+from comparisons import TOML
+from diffusers_nested.evaluation import EvaluationSettings, evaluate, read_settings, register_world
 from diffusers_nested.evaluation.rows import RowWriter, gather_rows, key_of
 from diffusers_nested.evaluation.worlds import WORLDS
 from diffusers_nested.miniature import evaluation
@@ -68,3 +69,11 @@ def results(tmp_path: Path) -> Path:
     RowWriter(folder, 0).append(rows)
     gather_rows(folder, [key_of(row) for row in rows])
     return folder
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory) -> Path:
+    """The folder of a comparison that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "settings.toml").write_text(TOML.format(output=folder / "out"))
+    return evaluate(read_settings(folder / "settings.toml"))
