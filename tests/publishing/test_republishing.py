@@ -11,10 +11,8 @@ from huggingface_hub import ModelCard
 import tiny_pipeline as tiny
 from diffusers_nested import NestedAdapter, PublishError
 from hub.repository import Repo
-from hub.steps import ALICE, BOB, published
+from hub.steps import BOB, WEIGHTS, published, to_hub
 
-BASE = "alice/base"
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 HALF = "diffusion_pytorch_model.fp16.safetensors"
 TOWER = {
     "image_encoder/config.json",
@@ -34,10 +32,6 @@ THEIRS = {
     "LICENSE": b"mine",
     "banner.png": b"shown by nobody",
 }
-
-
-def to_hub(folder: Path, repo_id: str = "alice/nested", **keywords) -> str:
-    return NestedAdapter.publish(folder, repo_id, **{"token": ALICE, "base_model": BASE, **keywords})
 
 
 def name_a_tower(folder: Path, name: str | None = "alice/towers/clip") -> None:
@@ -252,55 +246,3 @@ def test_refused_before_anything_is_changed(hub, folder, name):
         to_hub(folder, **keywords)
     assert len(repo.messages) == 2 and list(repo.branches) == ["main"]
     assert not [request for request in hub.requests if request.method not in ("GET", "HEAD")]
-
-
-class TestTheCardOnItsPage:
-    """The card is edited on the Hub, and the folder has a README too."""
-
-    def edited(self, hub, folder, edit) -> str:
-        to_hub(folder)
-        repo = hub.repos["alice/nested"]
-        first = repo.files()["README.md"].decode()
-        (folder / "README.md").write_text(first)
-        repo.edit(**{"README.md": edit(first).encode()})
-        to_hub(folder)
-        return repo.files()["README.md"].decode()
-
-    def test_sections_stay(self, hub, folder):
-        section = "## Thanks\n\nTo all.\n\n```sh\n## no heading\n```\n\n### Part\n\nMore."
-        card = self.edited(hub, folder, lambda first: f"{first}\n{section}\n")
-        assert card.count(section) == 1 and card.count("## Use") == 1
-
-    def test_what_was_to_be_filled_in(self, hub, folder):
-        def edit(first: str) -> str:
-            begin = first.index("*For the author to fill in")
-            return first[:begin] + "Forty photos." + first[first.index("\n", begin) :]
-
-        card = self.edited(hub, folder, edit)
-        assert "## Training data\n\nForty photos." in card and card.count("For the author to fill in") == 1
-
-    def test_metadata(self, hub, folder):
-        card = self.edited(hub, folder, lambda first: first.replace("---\n", "---\nlicense: mit\nlanguage: en\n", 1))
-        data = ModelCard(card).data
-        assert (data.license, data.language) == ("mit", "en")
-
-    def test_the_folders_words_go_before_its_own(self, hub, folder):
-        def edit(first: str) -> str:
-            (folder / "README.md").write_text(f"{first}\n## Thanks\n\nTo you.\n")
-            return f"{first}\n## Thanks\n\nTo me.\n"
-
-        card = self.edited(hub, folder, edit)
-        assert "To you." in card and "To me." not in card
-
-    @pytest.mark.parametrize("damage", [b"\xff", b"---\ntags: [a\n---\n# Mine\n", b"---\nbase_model: 5\n---\n"])
-    def test_a_damaged_one_is_replaced_by_the_folders(self, hub, folder, damage):
-        to_hub(folder)
-        repo = hub.repos["alice/nested"]
-        (folder / "README.md").write_text("# Mine\n")
-        repo.edit(**{"README.md": damage})
-        to_hub(folder)
-        assert b"# Mine" in repo.files()["README.md"]
-        (folder / "README.md").unlink()
-        repo.edit(**{"README.md": damage})
-        with pytest.raises(PublishError, match=r"README\.md"):
-            to_hub(folder)
