@@ -1,6 +1,8 @@
 """Adapters on disk, as a user has them; contracts, and the documentation's table of who keeps them."""
 
+import shutil
 from functools import cache
+from pathlib import Path
 
 import pipeline_table
 import pytest
@@ -31,6 +33,12 @@ def adapters_of(tmp_path_factory):
 def adapters(adapters_of):
     """Folders of two adapters for SDXL, "person" and "pet"."""
     return adapters_of("nested")
+
+
+@pytest.fixture
+def folder(adapters, tmp_path: Path) -> Path:
+    """A published adapter, to be damaged."""
+    return shutil.copytree(adapters["person"], tmp_path / "adapter")
 
 
 @cache

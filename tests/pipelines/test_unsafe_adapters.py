@@ -1,7 +1,6 @@
 """Adapters and image encoders that a pipeline refuses; it is afterwards what it was, bit for bit."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,29 +10,17 @@ import numpy as np
 import pytest
 import torch
 from cases import CASES
-from PIL import Image
-from safetensors.torch import load_file, save_file
+from damage import TOWER, WEIGHTS, config, edit_json, edit_weights, fill, pickled, processor, times, tower
 
 import tiny_pipeline as tiny
 from diffusers_nested import AdapterLoadError, NestedAdapter, NestedAdapterError
-from diffusers_nested.errors import SubjectError
-from diffusers_nested.vision import load_vision_tower
-from diffusers_nested.vision.tower_files import read_tower_config
 
 CASE = CASES[0]
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-TOWER = "image_encoder/model.safetensors"
 
 
 @pytest.fixture(scope="module")
 def pipeline():
     return CASE.build()
-
-
-@pytest.fixture
-def folder(adapters, tmp_path: Path) -> Path:
-    """A published adapter, to be damaged."""
-    return shutil.copytree(adapters["person"], tmp_path / "adapter")
 
 
 def snapshot(pipeline: Any) -> tuple:
@@ -42,37 +29,6 @@ def snapshot(pipeline: Any) -> tuple:
         hashed.update(name.encode() + tensor.numpy().tobytes())
     processors = {name: id(processor) for name, processor in pipeline.unet.attn_processors.items()}
     return type(pipeline), processors, hashed.hexdigest(), tuple(vars(pipeline.unet)), torch.get_default_dtype()
-
-
-def edit_json(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
-
-def edit_weights(path: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
-    weights = load_file(path)
-    edit(weights)
-    save_file(weights, path, metadata={"format": "pt"})
-
-
-def fill(path: Path, value: float) -> None:
-    edit_weights(path, lambda weights: next(iter(weights.values())).fill_(value))
-
-
-def config(**values: Any) -> Callable[[Path], Any]:
-    return lambda folder: edit_json(folder / "config.json", **values)
-
-
-def tower(**values: Any) -> Callable[[Path], Any]:
-    return lambda folder: edit_json(folder / "image_encoder" / "config.json", **values)
-
-
-def processor(**values: Any) -> Callable[[Path], Any]:
-    return lambda folder: edit_json(folder / "feature_extractor" / "preprocessor_config.json", **values)
-
-
-def pickled(folder: Path, name: str) -> None:
-    torch.save(load_file(folder / name), (folder / name).with_suffix(".bin"))
-    (folder / name).unlink()
 
 
 LAYERS = {f"mid_block.{i}.attn2": 8 for i in range(1000)}
@@ -156,45 +112,6 @@ def test_refused_adapter_leaves_no_trace(pipeline, folder: Path, damage: Callabl
     assert snapshot(pipeline) == before
 
 
-LEGITIMATE = {
-    "ViT-H/14": {"hidden_size": 1280, "num_attention_heads": 16, "image_size": 224, "patch_size": 14},
-    "ViT-L/14 at 336": {"hidden_size": 1024, "num_attention_heads": 16, "image_size": 336, "patch_size": 14},
-    "ViT-bigG/14 at 448": {"hidden_size": 1664, "num_attention_heads": 16, "image_size": 448, "patch_size": 14},
-    "ViT-L/14 at 896": {"hidden_size": 1024, "num_attention_heads": 16, "image_size": 896, "patch_size": 14},
-    "whole numbers": {"attention_dropout": 0, "num_attention_heads": 2},
-}
-
-
-@pytest.mark.parametrize("values", LEGITIMATE.values(), ids=LEGITIMATE)
-def test_towers_that_people_use_are_within_the_limits(tmp_path: Path, values: dict):
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip_vision_model", **values}))
-    read = read_tower_config(tmp_path / "config.json")
-    assert {name: getattr(read, name) for name in values} == values
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"size": 16, "crop_size": 16},
-        {"size": {"shortest_edge": 16, "longest_edge": None}, "crop_size": {"height": 16, "width": 16}},
-        {"size": {"height": 16, "width": 16}, "do_center_crop": False},
-        {"size": {"shortest_edge": 20}, "crop_size": 16, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]},
-        {"size": 16, "crop_size": 16, "image_mean": None, "do_rescale": False, "image_std": [58, 57, 57]},
-    ],
-)
-def test_preprocessing_as_people_write_it(folder: Path, settings: dict):
-    (folder / "feature_extractor" / "preprocessor_config.json").write_text(json.dumps(settings))
-    features = load_vision_tower(str(folder / "image_encoder"))([tiny.photo(0, 40).resize((40, 25))])
-    assert torch.isfinite(features).all()
-
-
-def times(name: str, factor: float, only: str = "") -> Callable[[Path], Any]:
-    def change(weights: dict[str, torch.Tensor]) -> None:
-        weights.update({key: x * factor for key, x in weights.items() if only in key})
-
-    return lambda folder: edit_weights(folder / name, change)
-
-
 NOT_FINITE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a tower": (times(TOWER, 1e30, "layer_norm"), "image encoder gave image features"),
     "a Q-Former": (times(WEIGHTS, 1e38, "to_tokens.1"), "subject tokens|layers would read"),
@@ -215,14 +132,6 @@ def test_what_is_not_finite_is_no_picture(pipeline, adapters, folder: Path, dama
     pipeline.unload_nested_adapter()
     assert snapshot(pipeline) == before
     assert np.isfinite(pipeline("a photo of a person", **settings).images).all()
-
-
-def test_photo_that_would_fill_the_memory(folder: Path):
-    processor(size={"shortest_edge": 2048})(folder)
-    encoder = load_vision_tower(str(folder / "image_encoder"))
-    assert encoder([Image.new("RGB", (20, 20))]).shape[0] == 1
-    with pytest.raises(SubjectError, match="4000 x 20 pixels would be resized to 2048 x 409600"):
-        encoder([Image.new("RGB", (20, 20)), Image.new("RGB", (4000, 20))])
 
 
 def test_second_of_two_adapters_is_refused(pipeline, adapters, folder: Path):
@@ -261,42 +170,3 @@ def test_the_unet_is_compared_before_the_weights_are_read(pipeline, folder: Path
         pipeline.load_nested_adapter(folder)
     with pytest.raises(AdapterLoadError, match="width 41"):
         NestedAdapter.from_pretrained(folder, unet=pipeline.unet)
-
-
-def test_what_a_towers_folder_says_beside_its_numbers_is_not_followed(folder: Path):
-    """transformers would load that adapter, and take the attention's kernel from the Hub."""
-    expected = load_vision_tower(str(folder / "image_encoder")).model.state_dict()
-    tower(attn_implementation="somebody/kernel", auto_map={"AutoModel": "evil.Evil"}, torch_dtype="evil")(folder)
-    (folder / "image_encoder" / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/model"}')
-    (folder / "image_encoder" / "evil.py").write_text("raise SystemExit")
-    loaded = load_vision_tower(str(folder / "image_encoder")).model
-    assert loaded.config._attn_implementation == "sdpa"
-    assert all(torch.equal(expected[name], tensor) for name, tensor in loaded.state_dict().items())
-
-
-def test_tower_of_a_whole_clip(folder: Path):
-    """Its config holds the tower's, its weights more than the tower's; old files have positions, too."""
-    expected = load_vision_tower(str(folder / "image_encoder")).model.state_dict()
-    path = folder / "image_encoder" / "config.json"
-    path.write_text(json.dumps({"model_type": "clip", "vision_config": json.loads(path.read_text())}))
-    extra = {"text_model.x": torch.zeros(2), "vision_model.embeddings.position_ids": torch.arange(5)[None]}
-    edit_weights(folder / TOWER, lambda weights: weights.update(extra))
-    loaded = load_vision_tower(str(folder / "image_encoder")).model.state_dict()
-    assert loaded.keys() == expected.keys()
-    assert all(torch.equal(expected[name], tensor) for name, tensor in loaded.items())
-
-
-def test_tower_in_shards(folder: Path):
-    whole = load_file(folder / TOWER)
-    (folder / TOWER).unlink()
-    names = sorted(whole)
-    for i, part in enumerate((names[::2], names[1::2])):
-        save_file({name: whole[name] for name in part}, folder / f"image_encoder/model-{i}.safetensors")
-    entries = {name: f"model-{i % 2}.safetensors" for i, name in enumerate(names)}
-    index = folder / "image_encoder/model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": entries}))
-    loaded = load_vision_tower(str(folder / "image_encoder")).model.state_dict()
-    assert all(torch.equal(whole[name], tensor) for name, tensor in loaded.items())
-    index.write_text(json.dumps({"weight_map": {**entries, names[0]: "../model-0.safetensors"}}))
-    with pytest.raises(AdapterLoadError, match="plain names"):
-        load_vision_tower(str(folder / "image_encoder"))
