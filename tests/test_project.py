@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.version import Version
 
 import diffusers_nested
 from diffusers_nested.evaluation.settings import tomllib
@@ -56,11 +57,16 @@ def test_recipes_are_in_the_sdist_and_not_in_the_wheel():
 
 def test_the_version_is_the_same_everywhere():
     version = diffusers_nested.__version__
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == version
     assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    released = f"## [{version}] - {citation['date-released']}"
-    assert released in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    nodes = tomllib.loads((ROOT / "integrations/comfyui/pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert nodes["version"] == version and nodes["dependencies"] == [f"diffusers-nested>={version}"]
+    # cited is what was released last; between releases, the version is that of the next one, with .dev0
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    headings = [line for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if line[:4] == "## ["]
+    released = f"## [{citation['version']}] - {citation['date-released']}"
+    in_between = Version(version).is_devrelease
+    assert headings[: 1 + in_between] == (["## [Unreleased]"] if in_between else []) + [released]
+    assert Version(citation["version"]) < Version(version) if in_between else citation["version"] == version
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda file: file.name)

@@ -28,10 +28,6 @@ def with_shape(name: str, *shape: int):
     return lambda weights: weights.update({name: torch.zeros(shape)})
 
 
-def renamed(old: str, new: str):
-    return lambda weights: weights.update({new: weights.pop(old)})
-
-
 def with_type(name: str, dtype: torch.dtype):
     return lambda weights: weights.update({name: weights[name].to(dtype)})
 
