@@ -60,6 +60,7 @@ def test_the_version_is_the_same_everywhere():
     assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     nodes = tomllib.loads((ROOT / "integrations/comfyui/pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert nodes["version"] == version and nodes["dependencies"] == [f"diffusers-nested>={version}"]
+    assert (ROOT / "integrations/comfyui/requirements.txt").read_text(encoding="utf-8").split() == nodes["dependencies"]
     # cited is what was released last; between releases, the version is that of the next one, with .dev0
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     headings = [line for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if line[:4] == "## ["]
