@@ -113,6 +113,13 @@ def test_an_adapter_for_another_base(refused, tmp_path):
     refused("layers", contestants={"plain": PLAIN, "it": {"kind": "nested", "adapter": str(folder)}})
 
 
+def test_a_word_for_which_no_adapter_of_several_is(refused, tmp_path):
+    tiny.photo(size=32).save(tmp_path / "a.png")
+    subject = {"name": "ada", "word": "king", "images": ["a.png"]}
+    table = {"kind": "nested", "adapter": ["miniature:people", "miniature:pets"]}
+    refused("'it' cannot draw the subject 'ada'.*'king'", subjects=[subject], contestants={"plain": PLAIN, "it": table})
+
+
 def test_an_ip_adapter_that_is_none(refused, tmp_path):
     (tmp_path / "ip").mkdir()
     table = {"kind": "ip_adapter", "adapter": str(tmp_path / "ip"), "weight_name": "ip.safetensors"}

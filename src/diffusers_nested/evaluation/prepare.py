@@ -85,7 +85,7 @@ def prepare(settings: EvaluationSettings, device: str) -> Comparison:
     check_words(shots, pipeline)
     for contestant in contestants:
         with contestant.loaded(pipeline, call):
-            pass  # only checks that it can be loaded
+            contestant.check_loaded(pipeline, shots)
     definition = _as_json(_definition(settings, prompts, references, contestants, call))
     return Comparison(settings, references, shots, contestants, metrics, pipeline, call, definition)
 

@@ -37,6 +37,14 @@ class Contestant(ABC):
         """Changes if something that the settings name changes, such as overwritten files."""
         return ""
 
+    def check_loaded(self, pipeline: Any, shots: Sequence[Shot]) -> None:
+        """Check that what ``loaded`` has set up can draw these shots, before any picture is made.
+
+        Raises:
+            NestedAdapterError: It cannot.
+        """
+        return
+
     @abstractmethod
     def loaded(self, pipeline: Any, call: Mapping[str, Any]) -> AbstractContextManager[Generate]:
         """A context in which the pipeline is set up for this contestant; afterwards it is as before.

@@ -9,6 +9,8 @@ from PIL import Image
 
 from ...adapter import NestedAdapter
 from ...errors import NestedAdapterError
+from ...pipelines.state import require_state
+from ...subjects.resolve import resolve_subjects
 from ..references import Reference
 from ..shots import Shot
 from .base import Contestant, Generate, run
@@ -82,6 +84,17 @@ class Nested(Contestant):
             yield generate
         finally:
             pipeline.unload_nested_adapter()
+
+    def check_loaded(self, pipeline: Any, shots: Sequence[Shot]) -> None:
+        """Check that every word has an adapter."""
+        words = require_state(pipeline).subject_tokens
+        for shot in {shot.reference.words: shot for shot in shots}.values():
+            try:
+                resolve_subjects(self._images([shot]), None, None, num_prompts=1, adapter_tokens=words)
+            except NestedAdapterError as error:
+                raise NestedAdapterError(
+                    f"The contestant {self.name!r} cannot draw the subject {shot.reference.name!r}: {error}"
+                ) from error
 
     def _images(self, shots: Sequence[Shot]) -> Any:
         """Word -> photos; a single dict if all shots show the same subject, which is then projected only once."""
