@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,14 @@ def collect(folder: Path, comparison: Comparison, results: Path, images: Path) -
     order = list(comparison.contestants)
     rows = sorted(read_rows(folder / RESULTS), key=lambda row: order.index(row["contestant"]))
     pooled = summarise([{**row, "contestant": _SEED.sub("", row["contestant"])} for row in rows])
-    seeded = [row for row in rows if _SEED.search(row["contestant"])]
+    names = Counter(_SEED.sub("", name) for name in order)
+    seeded = [row for row in rows if names[_SEED.sub("", row["contestant"])] > 1]
     results.mkdir(parents=True, exist_ok=True)
     _write(results / f"{comparison.name}.json", pooled)
     if seeded:
         _write(results / f"{comparison.name}-seeds.json", summarise(seeded))
     if comparison.is_curve:
-        trade_off(pooled, "text", comparison.identity, images / f"study-{comparison.name}")
+        trade_off(pooled, comparison.across, comparison.identity, images / f"study-{comparison.name}")
     _sheet(folder, rows, comparison).save(images / f"study-{comparison.name}-pictures.png", optimize=True)
 
 

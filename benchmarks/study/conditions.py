@@ -82,6 +82,7 @@ class Comparison:
         photos: How many of each.
         prompts: With ``{}`` for the subject's word.
         metrics: Columns.
+        across: The column of the plot's horizontal axis.
         identity: The column of the plot's upward axis.
     """
 
@@ -92,6 +93,7 @@ class Comparison:
     photos: int = 1
     prompts: tuple[str, ...] = PROMPTS
     metrics: Mapping[str, Any] = field(default_factory=lambda: METRICS)
+    across: str = "text"
     identity: str = "identity"
 
     @property
@@ -170,6 +172,7 @@ COMPARISONS = (
         count=24,
         prompts=UNSEEN,
         metrics={**METRICS, "identity": "whole-identity"},
+        across="outside",  # prompts are kept whole by nearly all
     ),
     Comparison(
         "length",

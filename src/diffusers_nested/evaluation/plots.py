@@ -10,6 +10,11 @@ from ..environment.requirements import missing_extra
 from ..files.write_whole import write_whole
 
 _COLOURS = ("#3b5bdb", "#e8590c", "#2b8a3e", "#9c36b5", "#0b7285", "#a61e4d", "#5c940d", "#862e9c")
+_MEANING = {
+    "text": "more is closer to the prompt",
+    "identity": "more is closer to the photos",
+    "outside": "less is closer to the plain picture",
+}
 _KINDS: Mapping[str, Mapping[str, Any]] = {"png": {"dpi": 150}, "svg": {"metadata": {"Date": None}}}
 
 
@@ -38,8 +43,8 @@ def trade_off(conditions: Sequence[Mapping[str, Any]], x: str, y: str, path: Pat
             # more curves than colours: the next ones are dashed, with squares
             lap, place = divmod(number, len(_COLOURS))
             _draw(axes, name, points, _COLOURS[place], "--s" if lap % 2 else "-o")
-        axes.set_xlabel(f"{x} (more is closer to the prompt)" if x == "text" else x)
-        axes.set_ylabel(f"{y} (more is closer to the photos)" if y == "identity" else y)
+        axes.set_xlabel(_label(x))
+        axes.set_ylabel(_label(y))
         axes.set_title(_title(conditions, x, y), fontsize=10, loc="left")
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
@@ -50,6 +55,10 @@ def trade_off(conditions: Sequence[Mapping[str, Any]], x: str, y: str, path: Pat
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, **options)
             write_whole(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
+
+
+def _label(column: str) -> str:
+    return f"{column} ({_MEANING[column]})" if column in _MEANING else column
 
 
 def _curves(conditions: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, list[tuple[float, Any, Any]]]:
