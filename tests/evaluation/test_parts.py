@@ -97,15 +97,21 @@ def test_plot_holds_a_curve_per_contestant(tmp_path):
         {
             "contestant": name,
             "scale": scale,
-            "pictures": 5,
+            "pictures": pictures,
             "subjects": 2,
             "scores": {"text": {**score, "mean": 0.2}, "identity": {**score, "mean": 0.2 if scale else None}},
         }
-        for name, scale in (("plain", 0.0), ("ours", 2.0), ("ours", 0.5))
+        for name, scale, pictures in (("plain", 0.0, 5), ("ours", 2.0, 15), ("ours", 0.5, 15))
     ]
     trade_off(conditions, "text", "identity", tmp_path / "plot.v1")
     svg = (tmp_path / "plot.v1.svg").read_text()
-    for label in ("ours", "0.5", "2 subjects, 5 pictures", "identity failed on 3 pictures"):
+    for label in (
+        "ours",
+        "0.5",
+        "2 subjects, 5 to 15 pictures",
+        "more is closer to the photos",
+        "identity failed on 3 pictures",
+    ):
         assert label in svg
     assert ">plain<" not in svg  # nothing was measured for it
     with Image.open(tmp_path / "plot.v1.png") as image:

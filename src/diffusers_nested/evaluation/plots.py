@@ -2,7 +2,7 @@
 
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +89,14 @@ def _draw(axes: Any, name: str, points: Sequence[tuple[float, Any, Any]], colour
 
 def _title(conditions: Sequence[Mapping[str, Any]], x: str, y: str) -> str:
     """Numbers of pictures in the plot and of failures."""
-    subjects, pictures = (max(one[name] for one in conditions) for name in ("subjects", "pictures"))
+    subjects, pictures = (_count(one[name] for one in conditions) for name in ("subjects", "pictures"))
     scores = [(column, one["scores"][column]) for one in conditions for column in (x, y) if column in one["scores"]]
     failed = {column: sum(score["failed"] for name, score in scores if name == column) for column in (x, y)}
     parts = [f"{subjects} subjects, {pictures} pictures per point, 95 % intervals over subjects"]
     parts += [f"{column} failed on {count} pictures, which are left out" for column, count in failed.items() if count]
     return "\n".join(parts)
+
+
+def _count(numbers: Iterable[int]) -> str:
+    several = sorted(set(numbers))
+    return " to ".join(map(str, dict.fromkeys((several[0], several[-1]))))
