@@ -148,8 +148,10 @@ COMPARISONS = (
         "norms",
         {
             **_PLAIN,
-            **{f"alpha-{_norm(a)}": _with(f"nested-alpha{_norm(a)}", scales=[1.0, 2.0]) for a in ALPHAS},
-            f"alpha-{_norm(ALPHA)}": _with("nested-0", scales=[1.0, 2.0]),
+            **{
+                f"alpha-{_norm(a)}": _with("nested-0" if a == ALPHA else f"nested-alpha{_norm(a)}", scales=[1.0, 2.0])
+                for a in sorted({*ALPHAS, ALPHA}, key=lambda a: a or 0.0)
+            },
         },
     ),
     Comparison(
