@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from diffusers_nested import NestedAdapter
 from diffusers_nested.errors import NestedAdapterError
 from diffusers_nested.mechanisms import MECHANISMS
 from diffusers_nested.miniature import load_pipeline, path
@@ -88,10 +87,10 @@ def train_study_adapter(folder: Path, wanted: StudyAdapter, cache_folder: Path |
     changes: dict[str, Any] = {"num_queries": wanted.num_queries}
     if MECHANISMS[wanted.mechanism].has_norm:
         changes["alpha"] = wanted.alpha
+    if wanted.start is not None:
+        changes["start_from"] = folder.parent / wanted.start
     torch.manual_seed(wanted.seed)
     adapter = new_adapter(pipeline, tower, wanted.name, wanted.mechanism, **changes)
-    if wanted.start is not None:
-        adapter.load_state_dict(NestedAdapter.from_pretrained(folder.parent / wanted.start).state_dict())
     config = settings(folder, wanted.steps or STEPS[wanted.name], wanted.seed, cache_folder)
     if wanted.is_curve:
         config = replace(config, checkpoints_total_limit=None)
