@@ -26,6 +26,7 @@ SCALES = {
     "global_value": (1.0, 2.0, 3.0),
     "multiple_tokens": (1.0, 2.0, 3.0),
 }
+BUNDLED = "miniature:people"
 RIVALS = ("nested", "decoupled")
 METRICS: Mapping[str, Any] = {
     "text": "miniature-text",
@@ -62,6 +63,11 @@ ADAPTERS = {
             mechanism=m, steps=PHOTOGRAPH_STEPS, seed=1, examples="photographs", start=f"{m}-photographs"
         )
         for m in RIVALS
+    },
+    **{
+        f"{m}-photographs-{seed}": StudyAdapter(mechanism=m, steps=PHOTOGRAPH_STEPS, seed=seed, examples="photographs")
+        for m in RIVALS
+        for seed in SEEDS[1:]
     },
     "gated-0": StudyAdapter(mechanism=GATED, steps=STEPS),
     **{f"{m}-long": StudyAdapter(mechanism=m, steps=LONG_STEPS, seed=SEED, is_curve=True) for m in RIVALS},
@@ -104,10 +110,10 @@ class Comparison:
 
     @property
     def adapters(self) -> list[str]:
-        """The adapters that it needs."""
+        """The adapters that it needs trained."""
         named = [one["adapter"] for one in self.contestants.values() if one["kind"] == "nested"]
         paths = [path for each in named for path in (each if isinstance(each, list) else [each])]
-        return list(dict.fromkeys(path.split("/")[1] for path in paths))
+        return list(dict.fromkeys(path.split("/")[1] for path in paths if path != BUNDLED))
 
 
 def _with(*adapters: str, **more: Any) -> dict[str, Any]:
@@ -118,6 +124,13 @@ def _with(*adapters: str, **more: Any) -> dict[str, Any]:
 def _seeds(name: str, scales: tuple[float, ...]) -> dict[str, Any]:
     """Adapters that differ in the seed alone."""
     return {f"{name}-seed{seed}": _with(f"{name}-{seed}", scales=list(scales)) for seed in _seeds_of(name)}
+
+
+def _photographs_again(mechanism: str, scales: tuple[float, ...]) -> dict[str, Any]:
+    """The other seeds of what learns from photographs."""
+    return {
+        f"{mechanism}-seed{seed}": _with(f"{mechanism}-photographs-{seed}", scales=list(scales)) for seed in SEEDS[1:]
+    }
 
 
 _PLAIN = {"plain": {"kind": "plain"}}
@@ -160,6 +173,17 @@ COMPARISONS = (
         photos=4,
     ),
     Comparison(
+        "covered",
+        {
+            **_PLAIN,
+            **{f"photos-{n}": {"kind": "nested", "adapter": BUNDLED, "photos": n, "scales": [2.0]} for n in (1, 2, 4)},
+        },
+        subjects="covered:people",
+        count=24,
+        photos=4,
+        metrics={**METRICS, "identity": "whole-identity"},
+    ),
+    Comparison(
         "photographs",
         {
             **_PLAIN,
@@ -175,6 +199,19 @@ COMPARISONS = (
         prompts=UNSEEN,
         metrics={**METRICS, "identity": "whole-identity"},
         across="outside",  # prompts are kept whole by nearly all
+    ),
+    Comparison(
+        "photographs-again",
+        {
+            **_PLAIN,
+            **_photographs_again("nested", (1.0, 1.5, 2.0, 3.0)),
+            **_photographs_again("decoupled", (0.25, 0.5, 0.75, 1.0)),
+        },
+        subjects="heads:people",
+        count=24,
+        prompts=UNSEEN,
+        metrics={**METRICS, "identity": "whole-identity"},
+        across="outside",
     ),
     Comparison(
         "length",

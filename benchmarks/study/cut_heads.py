@@ -15,7 +15,7 @@ from diffusers_nested.miniature.drawing import render, subject_masks
 from diffusers_nested.miniature.evaluation import adapter
 from diffusers_nested.miniature.metrics import MiniatureIdentity
 from diffusers_nested.miniature.prompts import PROMPTS
-from diffusers_nested.miniature.world import portrait, random_person
+from diffusers_nested.miniature.world import Person, portrait, random_person
 from recipes.miniature.bundled.photographs import head_of
 
 _SEED = 700
@@ -37,9 +37,14 @@ class WholeIdentity(MiniatureIdentity):
         IdentitySimilarity.check(self, whole)
 
 
+def person(number: int) -> Person:
+    """A person that no model was trained on."""
+    return random_person(np.random.default_rng([_SEED, number]), True)
+
+
 def portrait_and_head(number: int) -> tuple[Image.Image, Image.Image]:
     """A person's portrait, and the head in it."""
-    scene = portrait(random_person(np.random.default_rng([_SEED, number]), True))
+    scene = portrait(person(number))
     picture, (mask,) = (draw(scene, np.random.default_rng([_SEED, number])) for draw in (render, subject_masks))
     return Image.fromarray(picture), Image.fromarray(head_of(picture, mask))
 

@@ -13,6 +13,7 @@ import os
 import shutil
 from pathlib import Path
 
+import covered  # noqa: F401 makes its world known
 import cut_heads  # noqa: F401 makes its world and its metric known
 import heads
 import unseen

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -32,6 +33,12 @@ def cut_heads(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS / "study")
     yield importlib.import_module("cut_heads")
     del WORLDS["heads"], METRICS["whole-identity"], sys.modules["cut_heads"]
+
+
+@pytest.fixture
+def covered(cut_heads, monkeypatch):
+    yield importlib.import_module("covered")
+    del WORLDS["covered"], sys.modules["covered"]
 
 
 def test_every_script_finds_what_it_imports():
@@ -83,3 +90,19 @@ def test_gated_attention_is_its_formula(gated, scale):
                 image = torch.softmax(image_key[b, h] @ query[b, h, q] / 2, 0) @ image_value[b, h]
                 expected = weights @ value[b, h] + (0 if b else scale * (weights[1] + weights[2]) * image)
                 torch.testing.assert_close(out[b, h, q], expected)
+
+
+def test_every_photo_has_another_half_of_the_head_covered(covered):
+    (four,), (two,) = (covered.references("people", 1, count) for count in (4, 2))
+    assert [one.tobytes() for one in two.photos()] == [one.tobytes() for one in four.photos()[:2]]
+    assert sorted(map(_covered_half, four.photos())) == ["bottom", "left", "right", "top"]
+    with pytest.raises(ValueError, match="0 of 'people'"):
+        covered.references("people", 1, 0)
+
+
+def _covered_half(photo):
+    grey = np.all(np.asarray(photo) == 128, axis=2)
+    rows, columns = (np.flatnonzero(grey.sum(axis) >= 4) for axis in (1, 0))
+    assert 4 <= len(rows) <= 24 and grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+    sides = {"left": columns[-1] < 31, "right": columns[0] > 0, "top": rows[0] == 0}
+    return next((side for side, is_covered in sides.items() if is_covered), "bottom")

@@ -13,7 +13,7 @@ from diffusers_nested.miniature.world import Look, Scene, random_person, random_
 
 PLACES, SHIRTS, EXPRESSIONS = ("studio", "room", "forest"), ("grey", "black", "white"), ("neutral", "smiling")
 _DRAWN = {"people": random_person, "pets": random_pet}
-_HEAD = 0.62  # of the height of a subject, from its top
+HEAD = 0.62  # of the height of a subject, from its top
 
 
 def draw_photographs(name: str, count: int, seed: int, held_out: bool = False) -> list[Triplet]:
@@ -32,7 +32,7 @@ def draw_photographs(name: str, count: int, seed: int, held_out: bool = False) -
 def head_of(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The square around a subject's head, at the size of the picture (32, 32, 3); the mask is (32, 32)."""
     rows = np.flatnonzero(mask.any(1))
-    height = round(_HEAD * (rows[-1] - rows[0] + 1))
+    height = round(HEAD * (rows[-1] - rows[0] + 1))
     columns = np.flatnonzero(mask[rows[0] : rows[0] + round(0.8 * height)].any(0))  # above the shoulders
     side = min(32, max(8, height, columns[-1] - columns[0] + 1))
     centre = (columns[0] + columns[-1] + 1) / 2
