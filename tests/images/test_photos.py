@@ -211,6 +211,17 @@ def test_arrays_are_measured_as_files_are(size: tuple[int, int], match: str, giv
             give(image)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_rounding_beyond_the_range_is_cut_off(dtype):
+    pixels = torch.full((2, 4, 3), 0.5, dtype=dtype)
+    pixels[0], pixels[1, 0] = -5e-4, 1.0005
+    for image in (pixels.numpy(), pixels.movedim(-1, 0)):
+        got = np.asarray(to_pil(image))
+        assert got[0].max() == 0 and got[1, 0].min() == 255 and got[1, 1:].min() == got[1, 1:].max() == 128
+        with pytest.raises(SubjectError, match=r"from -0\.1\d* to .* clip it"):
+            only(image - 0.1)
+
+
 @pytest.mark.parametrize("give", [to_pil, only], ids=["encoder", "subject"])
 def test_images_without_pixels(give):
     for image, match in (

@@ -145,8 +145,9 @@ def test_negative_prompt_of_another_length(one: Tensor):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_negative_prompt_that_is_the_prompt_is_refused(two: Tensor, negative: Tensor, dtype: torch.dtype):
-    with pytest.raises(RowsNotFoundError, match="negative prompt"):
-        RowFinder(two, 2, torch.stack([negative[0], two[0]]).to(dtype))
+    for other in (two[0], two[1]):  # that of another prompt, too
+        with pytest.raises(RowsNotFoundError, match=r"negative prompt .* its own or another one"):
+            RowFinder(two, 2, torch.stack([negative[0], other]).to(dtype))
 
 
 def test_no_row_of_the_prompt_is_refused(two: Tensor, negative: Tensor):
@@ -155,6 +156,28 @@ def test_no_row_of_the_prompt_is_refused(two: Tensor, negative: Tensor):
         with pytest.raises(RowsNotFoundError, match=r"\(4, 3\)"):
             finder.find(rows)
     assert finder.find(two) == [0, 1]
+
+
+@pytest.mark.parametrize("order", [order for order, _, _ in ORDERS.values()], ids=ORDERS)
+@pytest.mark.parametrize("words", ["the same", "others"])
+@pytest.mark.parametrize("is_negative_known", [True, False])
+def test_one_changed_picture_of_two_is_refused(
+    two: Tensor, negative: Tensor, order: list[str], words: str, is_negative_known: bool
+):
+    prompts = two if words == "others" else two[:1].repeat(2, 1, 1)
+    finder = RowFinder(prompts, 2, negative)
+    changed = torch.stack([prompts[0], prompts[1] * 1.01])
+    with pytest.raises(RowsNotFoundError, match="picture 2 of 2"):
+        finder.find(
+            torch.cat([changed if kind == "c" else negative * (1 if is_negative_known else 2) for kind in order])
+        )
+
+
+@pytest.mark.parametrize("order", [order for order, _, _ in ORDERS.values()], ids=ORDERS)
+def test_changed_negative_prompts_are_rows_of_no_prompt(two: Tensor, negative: Tensor, order: list[str]):
+    negatives = torch.stack([negative[0], negative[1] * 1.01])
+    found = RowFinder(two, 2, negative).find(torch.cat([two if kind == "c" else negatives for kind in order]))
+    assert found == [number if kind == "c" else None for kind in order for number in (0, 1)]
 
 
 @pytest.mark.parametrize("shape", [(2, LENGTH + 1, WIDTH), (2, LENGTH, WIDTH + 1), (2, LENGTH, 1)])

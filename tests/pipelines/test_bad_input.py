@@ -148,6 +148,33 @@ def test_unknown_adapter_is_not_unloaded(pipeline):
         pipeline.unload_nested_adapter("cars")
 
 
+@pytest.mark.parametrize("name", [3, ["person", 3], object()], ids=str)
+def test_names_of_another_type_are_refused(pipeline, name):
+    with pytest.raises(NestedAdapterError, match=r"No adapter .* is loaded\. Loaded: person"):
+        pipeline.unload_nested_adapter(name)
+    with pytest.raises(NestedAdapterError, match=r"No adapter .* is loaded\. Loaded: person"):
+        pipeline.encode_nested_adapter_image(photo(), name)
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        (None, "Two of the adapters would have the name 'pet'.* adapter_name="),
+        ("x", "Two of the adapters would have the name 'x'"),
+        (["x", "x"], "Two of the adapters would have the name 'x'"),
+        (["x", "person"], "'person' is loaded already; loaded are person.*unload"),
+        (["x", ""], "'' cannot be an adapter's name"),
+    ],
+    ids=str,
+)
+def test_names_that_are_taken_are_refused(pipeline, adapters, names, match):
+    # what is named is checked before anything is read
+    what = [adapters["pet"]] * 2 if names is None else ["/no/such/folder"] * 2
+    with pytest.raises(NestedAdapterError, match=match):
+        pipeline.load_nested_adapter(what, adapter_name=names)
+    assert list(pipeline.nested_adapters) == ["person"]
+
+
 def test_images_need_an_image_encoder(adapters):
     pipeline = CASE.build()
     pipeline.load_nested_adapter(adapters["person"], image_encoder_folder=None)

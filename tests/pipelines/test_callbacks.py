@@ -164,6 +164,25 @@ def test_other_prompt_embeddings_are_refused(adapters):
         run(CASE, nested(CASE, adapters), nested_adapter_image=photo(1), **inputs)
 
 
+def test_embeddings_of_one_picture_that_are_none_of_the_prompts_are_refused(adapters):
+    def weigh(pipeline, tensors):
+        embeddings = tensors["prompt_embeds"].clone()
+        embeddings[-1, 5] *= 1.3
+        return {"prompt_embeds": embeddings}
+
+    pipeline = nested(CASE, adapters)
+    with pytest.raises(RowsNotFoundError, match=r"picture 2 of 2 .* callback"):
+        run(
+            CASE,
+            pipeline,
+            num_images_per_prompt=2,
+            nested_adapter_image=photo(1),
+            callback_on_step_end=after(weigh),
+            callback_on_step_end_tensor_inputs=["prompt_embeds"],
+        )
+    assert (run(CASE, pipeline) == run(CASE, CASE.build())).all()
+
+
 def test_copied_prompt_embeddings_are_known(adapters):
     copy = after(lambda pipe, tensors: {"prompt_embeds": tensors["prompt_embeds"].clone()})
     inputs = {"callback_on_step_end": copy, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]}

@@ -9,6 +9,7 @@ from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipelin
 
 import tiny_pipeline
 from diffusers_nested import NestedAdapterMixin, Subject
+from diffusers_nested.mechanisms import MECHANISMS
 from tiny_pipeline import photo
 
 CASE = CASES[0]
@@ -44,6 +45,18 @@ def test_accepted_image_types_are_the_same_image(pipeline):
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
     for image in (array, array / 255.0, tensor, tensor / 255.0):
         assert close(run(pipeline, {"person": image}), expected)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_a_prompt_without_subjects_beside_one_with_a_subject(mechanism, adapters_of):
+    """Those without are the plain pipeline's, bit for bit, also if they have the same words."""
+    pipeline, prompts = CASE.build(), [PROMPT, PROMPT, "a person in the rain", "a street"]
+    plain = run(pipeline, prompt=prompts)
+    pipeline.load_nested_adapter(adapters_of(mechanism)["person"])
+    ours = run(pipeline, [None, {"person": photo(1)}, {}, []], prompt=prompts)
+    assert [np.array_equal(*pair) for pair in zip(ours, plain, strict=True)] == [True, False, True, True]
+    of_all = run(pipeline, {"person": photo(1)}, prompt=[PROMPT, PROMPT, "a person in the rain", PROMPT])
+    assert close(ours[1], of_all[1])
 
 
 def test_several_photos_equal_the_formula(pipeline, adapters):

@@ -5,6 +5,7 @@ import pydoc
 
 import diffusers
 import pytest
+import torch
 from cases import CASES
 from diffusers import AutoPipelineForImage2Image, StableDiffusionXLModularPipeline, StableDiffusionXLPipeline
 
@@ -213,6 +214,13 @@ def test_images_for_an_ip_adapter_that_is_not_loaded_are_refused(name, nested):
             each("a photo of a person", **{keyword: [photo()]})
         with pytest.raises(SubjectError, match=keyword):
             each("a photo of a person", nested_adapter_image=photo(), **{keyword: [photo()]})
+
+
+def test_masks_for_an_ip_adapter_that_is_not_loaded_are_refused(nested):
+    masks = {"ip_adapter_masks": [torch.ones(1, 1, 16, 16)]}
+    for more in ({}, {"nested_adapter_image": photo(1)}):
+        with pytest.raises(SubjectError, match=r"ip_adapter_masks .*Subject\(photo, mask=...\)"):
+            CASES[0].run(nested, cross_attention_kwargs=masks, **more)
 
 
 def test_modular_pipelines_refuse_images_for_a_missing_ip_adapter_too(nested):

@@ -132,9 +132,7 @@ class TestSeveralPrompts:
         with pytest.raises(SubjectError, match=f"2 .*{num_prompts}"):
             resolve([{"person": PHOTO}, {"pet": DOG}], num_prompts=num_prompts)
 
-    @pytest.mark.parametrize(
-        "odd", [PHOTO, None, Subject(PHOTO, token="pet"), [PHOTO], [Subject(PHOTO), PHOTO], "person"]
-    )
+    @pytest.mark.parametrize("odd", [PHOTO, Subject(PHOTO, token="pet"), [PHOTO], [Subject(PHOTO), PHOTO], "person"])
     def test_entry_of_another_form(self, odd):
         with pytest.raises(SubjectError, match=type(odd).__name__):
             resolve([{"person": PHOTO}, odd], num_prompts=2)
@@ -161,13 +159,20 @@ class TestRefusedForms:
         with pytest.raises(SubjectError, match="Subject"):
             resolve({"pet": Subject(PHOTO)})
 
-    @pytest.mark.parametrize("form", [[], (), {}, [[]], [{}], {"pet": []}, Subject([])])
+    @pytest.mark.parametrize("form", [[], (), {}, {"pet": []}, Subject([])])
     def test_empty(self, form):
         with pytest.raises(SubjectError, match="empty"):
             resolve(form, adapters=ONE)
         with pytest.raises(SubjectError, match="empty"):
             empty = Subject(image_embeds=[]) if isinstance(form, Subject) else form
             resolve(embeds=empty, adapters=ONE)
+
+    @pytest.mark.parametrize("form", [[[]], [{}], [None], (None,)])
+    def test_no_prompt_with_a_subject(self, form):
+        with pytest.raises(SubjectError, match=r"No entry of nested_adapter_image has a subject. Leave it out"):
+            resolve(form, adapters=ONE)
+        with pytest.raises(SubjectError, match=r"No entry of nested_adapter_image_embeds"):
+            resolve(embeds=form, adapters=ONE)
 
     def test_subjects_and_images_in_one_list(self):
         with pytest.raises(SubjectError, match="Image"):

@@ -106,6 +106,15 @@ class TestMasks:
         backwards = only(Subject(PHOTO, mask=rows[::-1])).mask
         assert backwards is not None and np.array_equal(backwards.numpy(), rows[::-1])
 
+    def test_a_rounding_beyond_the_range_is_cut_off(self):
+        got = only(Subject(PHOTO, mask=np.array([[-1e-6, 1 + 1e-6], [0.5, 1.0]], np.float32))).mask
+        assert got is not None and got.tolist() == [[0.0, 1.0], [0.5, 1.0]]
+        for far in (-0.01, 1.01, 255.0, float("nan")):
+            with pytest.raises(SubjectError, match=rf"from .*{far:g}.* expected 0 to 1.*clip\(0, 1\)"):
+                only(Subject(PHOTO, mask=np.array([[0.5, far]], np.float32)))
+        with pytest.raises(SubjectError, match=r"shape \(1, 2, 2\), expected \(height, width\)"):
+            only(Subject(PHOTO, mask=np.ones((1, 2, 2), np.float32)))
+
     @pytest.mark.parametrize("form", [np.asarray, torch.from_numpy, Image.fromarray], ids=["numpy", "torch", "PIL"])
     def test_ones_of_uint8_are_not_white(self, form):
         with pytest.raises(SubjectError, match="0 and 1 in uint8"):

@@ -1,10 +1,11 @@
 """Pictures from any source: opened, checked and converted to one form."""
 
 from .addresses import open_address
-from .checks import check_photo, check_picture
+from .checks import SLACK, check_photo, check_picture
 from .photos import open_photo, photo_size, read_photo, to_grey, to_pil
 
 __all__ = [
+    "SLACK",
     "check_photo",
     "check_picture",
     "open_address",

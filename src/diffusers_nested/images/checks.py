@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import SubjectError
 
+SLACK = 1e-3  # of floats beyond 0 and 1, as resizing and blurring leave them; a step of 8 bits is 4 times as large
 MAX_ASPECT = 200  # pictures are resized by the shorter side: one of 1 x 10⁷ pixels would fill the memory
 TOO_LARGE = "Make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
 # What Pillow raises for damaged files, for decompression bombs, and for closed files.
@@ -132,7 +133,8 @@ def _check_range(image: np.ndarray | Tensor, name: str) -> None:
         raise SubjectError(f"{name} holds {image.dtype}, {expected}. Convert it.")
     values = image.detach().float() if isinstance(image, Tensor) else image
     low, high = float(values.min()), float(values.max())  # NaN if there is one
-    if not (low >= 0.0 and high <= 1.0):
+    if not (low >= -SLACK and high <= 1 + SLACK):
         raise SubjectError(
-            f"{name} holds {image.dtype} from {low:.4g} to {high:.4g}, {expected}. Rescale it, or give a PIL image."
+            f"{name} holds {image.dtype} from {low:.4g} to {high:.4g}, {expected}. Rescale it, clip it with "
+            "`.clip(0, 1)`, or give a PIL image."
         )

@@ -156,6 +156,6 @@ def _from_array(image: np.ndarray | Tensor) -> Image.Image:
         image = image.detach().cpu().movedim(0, -1)
         image = (image.float() if image.is_floating_point() else image).numpy()
     if image.dtype != np.uint8:
-        image = np.round(image.astype(np.float32) * 255).astype(np.uint8)
+        image = np.round(image.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
     image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
     return to_pil(Image.fromarray(np.ascontiguousarray(image)))

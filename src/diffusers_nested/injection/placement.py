@@ -72,9 +72,9 @@ class Placement:
         if len(states) != len(sample) * frames:
             # plain attention fails here too, but ours would broadcast one row to all
             raise RowsNotFoundError(
-                f"{len(states)} rows of prompt embeddings reached the UNet for {len(sample) * frames} latents. A "
-                "callback that drops rows must keep one per picture; diffusers' CFG cutoff keeps only the last one, "
-                "so use it with a single picture."
+                f"{len(states)} rows of prompt embeddings reached the UNet for {len(sample) * frames} latents. Several "
+                "input images need as many prompts, or num_images_per_prompt. A callback that drops rows must keep one "
+                "per picture; diffusers' CFG cutoff keeps only the last one, so use it with a single picture."
             )
         rows = self._rows(states, frames)
         size = (sample.shape[-2], sample.shape[-1])

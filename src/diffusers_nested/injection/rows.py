@@ -17,8 +17,12 @@ from ..errors import RowsNotFoundError
 
 _CACHED_TENSORS = 4
 _INDISTINCT = (
-    "A negative prompt has the same embeddings as a prompt: guidance between the two has no effect, and the subject's "
-    "rows cannot be told apart. Change the negative prompt, or leave it out."
+    "A negative prompt has the same embeddings as a prompt, its own or another one of the call, so the subject's rows "
+    "cannot be told apart. Change the negative prompt, leave it out, or call once for every prompt."
+)
+_CHANGED = (
+    "Something changed the embeddings between encode_prompt and the UNet. Pass them as `prompt_embeds` instead; a "
+    "callback that switches to another prompt must get its embeddings from pipe.encode_prompt."
 )
 
 
@@ -92,7 +96,8 @@ class RowFinder:
             frames: How many consecutive rows belong together, like the frames of a video.
 
         Raises:
-            RowsNotFoundError: No row holds a prompt of this call, and not all of them hold negative prompts.
+            RowsNotFoundError: No row holds a prompt of this call, and not all of them hold negative prompts; or those
+                of some pictures do, and of others neither prompt nor negative prompt is known.
         """
         return self._find(encoder_hidden_states, frames).prompts
 
@@ -145,11 +150,25 @@ class RowFinder:
             positive = self._encoded[0].positive
             raise RowsNotFoundError(
                 f"None of the {len(states)} rows that reached the UNet, of shape {tuple(states.shape[1:])}, is one of "
-                f"the call's {len(positive)} prompt embeddings, of shape {tuple(positive.shape[1:])}. Something "
-                "changed the embeddings between encode_prompt and the UNet. Pass them as `prompt_embeds` instead; a "
-                "callback that switches to another prompt must get its embeddings from pipe.encode_prompt."
+                f"the call's {len(positive)} prompt embeddings, of shape {tuple(positive.shape[1:])}. {_CHANGED}"
             )
+        self._check_pictures(rows, negatives)
         return _Found(rows, negatives)
+
+    def _check_pictures(self, rows: Sequence[int | None], negatives: Sequence[int | None]) -> None:
+        """Refuse unknown embeddings for a few pictures of those whose prompts are known.
+
+        The rows of all pictures follow each other, once for every condition.
+        """
+        total = len(self._encoded[0].positive)
+        for first in range(0, len(rows), total) if len(rows) % total == 0 else ():
+            condition = range(first, first + total)
+            unknown = [row for row in condition if rows[row] is None and negatives[row] is None]
+            if unknown and any([rows[row] is not None for row in condition]):
+                raise RowsNotFoundError(
+                    f"The embeddings of picture {unknown[0] - first + 1} of {total} that reached the UNet are none of "
+                    f"the call's prompts, unlike those of others. {_CHANGED}"
+                )
 
 
 class _Found(NamedTuple):

@@ -30,7 +30,8 @@ Nested adapters:
         - a list of images of the same subject;
         - a dict word -> image(s), for several subjects;
         - a `Subject` or a list of them, to set a scale, a mask, weights or steps;
-        - with a list of prompts, a list of dicts or of lists of `Subject`, one per prompt.
+        - with a list of prompts, a list of dicts or of lists of `Subject`, one per prompt, and None for a prompt
+          without subjects.
     nested_adapter_token (`str`, *optional*):
         {DESCRIPTIONS["nested_adapter_token"]}
     nested_adapter_image_embeds (*optional*):
@@ -41,6 +42,7 @@ Nested adapters:
 """
 _NEAR = 0.9  # of difflib's measure, from 0 to 1: a letter or two may be wrong
 _IP_ADAPTER = {"ip_adapter_image": "nested_adapter_image", "ip_adapter_image_embeds": "nested_adapter_image_embeds"}
+_MASKS = "ip_adapter_masks"
 
 
 def check_keywords(pipeline: Any, given: Mapping[str, Any], known: Collection[str] = ()) -> None:
@@ -52,7 +54,7 @@ def check_keywords(pipeline: Any, given: Mapping[str, Any], known: Collection[st
         known: Keywords that it takes in addition to those of its ``__call__``.
 
     Raises:
-        SubjectError: A mistyped nested keyword, or an image for an IP-Adapter that is not loaded.
+        SubjectError: A mistyped nested keyword, or an image or masks for an IP-Adapter that is not loaded.
     """
     for name in given:
         if _looks_nested(name) and name not in known and name not in _own_keywords(type(pipeline)):
@@ -60,6 +62,11 @@ def check_keywords(pipeline: Any, given: Mapping[str, Any], known: Collection[st
     for theirs, ours in _IP_ADAPTER.items():
         if given.get(theirs) is not None:
             _check_ip_adapter(pipeline, theirs, f"Pass {ours}=...", SubjectError)
+    options = given.get("cross_attention_kwargs")
+    if isinstance(options, Mapping) and options.get(_MASKS) is not None:
+        _check_ip_adapter(
+            pipeline, f"{_MASKS} in cross_attention_kwargs", "Pass Subject(photo, mask=...)", SubjectError
+        )
 
 
 def checks_ip_adapter(set_scale: Callable[..., None]) -> Callable[..., None]:

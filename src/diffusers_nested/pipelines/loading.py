@@ -61,6 +61,9 @@ def load_all(
         raise AdapterLoadError("The list of adapters is empty. Name at least one repository or folder.")
     columns = [_spread(column, len(sources)) for column in (names, subfolders, weight_names, subject_tokens)]
     _check_acting(mechanism, columns[-1])
+    for i, name in enumerate(columns[0]):
+        if name is not None:
+            _check_name(name, state, columns[0][:i])
     loaded: list[LoadedAdapter] = []
     heads = layer_heads(unet)
     for item, name, subfolder, weight_name, word in zip(sources, *columns, strict=True):
@@ -77,7 +80,8 @@ def load_all(
             keywords = {"weight_name": weight_name, "variant": variant, "dtype": torch_dtype or unet.dtype}
             adapter, source = _load(item, subfolder, hub, unet, mechanism=mechanism, subject_token=word, **keywords)
         word = adapter.config["subject_token"] if word is None else word
-        name = _free_name(name or word, state, loaded)
+        name = word if name is None else name
+        _check_name(name, state, [one.name for one in loaded])
         encoder, encoder_names = None, ()
         if image_encoder_folder is not None:
             encoder, encoder_names = load_encoder(
@@ -97,7 +101,7 @@ def add_all(pipeline: Any, loaded: Sequence[LoadedAdapter]) -> None:
     with CHANGING:
         state = state_of(pipeline)
         for one in loaded:
-            _free_name(one.name, state, ())
+            _check_name(one.name, state, ())
         state = create_state(pipeline)
         for one in loaded:
             state.add(one)
@@ -168,15 +172,18 @@ def _spread(value: Any, count: int) -> list[Any]:
     return values
 
 
-def _free_name(name: str, state: NestedState | None, loaded: Sequence[LoadedAdapter]) -> str:
-    taken = [*(state.loaded if state else ()), *(one.name for one in loaded)]
-    if name in taken:
-        raise NestedAdapterError(
-            f"An adapter named {name!r} is loaded already; loaded are {', '.join(taken)}. {Remedy.ADAPTER_NAME}"
-        )
+def _check_name(name: Any, state: NestedState | None, before: Sequence[str | None]) -> None:
+    """Raise unless an adapter can have this name, beside those that are loaded and those ``before`` it in one call."""
     if not isinstance(name, str) or not name or name in _BLOCKS:
         raise NestedAdapterError(f"{name!r} cannot be an adapter's name. Use a word other than {', '.join(_BLOCKS)}.")
-    return name
+    if state is not None and name in state.loaded:
+        raise NestedAdapterError(
+            f"An adapter named {name!r} is loaded already; loaded are {', '.join(state.loaded)}. {Remedy.ADAPTER_NAME}"
+        )
+    if name in before:
+        raise NestedAdapterError(
+            f"Two of the adapters would have the name {name!r}. Give each a name of its own: adapter_name=[..., ...]."
+        )
 
 
 def load_encoder(

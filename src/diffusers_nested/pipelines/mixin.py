@@ -1,6 +1,6 @@
 """The methods and call-time keywords that pipelines get."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -233,5 +233,5 @@ class NestedAdapterMixin:
         return super().progress_bar(iterable, total)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _as_list(value: str | Sequence[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+def _as_list(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str) or not isinstance(value, Collection) else list(value)

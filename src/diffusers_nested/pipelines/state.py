@@ -107,7 +107,7 @@ class NestedState:
                 f"{len(self.loaded)} adapters are loaded: {', '.join(self.loaded)}. Pass adapter_name=..."
             )
         name = name or next(iter(self.loaded))
-        if name not in self.loaded:
+        if not isinstance(name, str) or name not in self.loaded:
             raise NestedAdapterError(f"No adapter {name!r} is loaded. Loaded: {', '.join(self.loaded) or 'none'}.")
         return self.loaded[name]
 

@@ -27,10 +27,10 @@ def subjects_of_call(image: Any, image_embeds: Any, token: Any, num_prompts: int
     where = f"nested_adapter_{field}"
     if token is not None:
         _check_single(given, token, where)
-    if not _holds(given, Mapping, list, tuple):
+    if not (_holds(given, Mapping, list, tuple) or _holds_nothing(given)):
         return [_of_prompt(field, given, where, token)]
     _check_per_prompt(given, num_prompts, where)
-    return [_of_prompt(field, part, f"{where}[{i}]") for i, part in enumerate(given)]
+    return [_of_prompt(field, part, f"{where}[{i}]") if part else [] for i, part in enumerate(given)]
 
 
 def _check_single(given: Any, token: Any, where: str) -> None:
@@ -45,17 +45,19 @@ def _check_single(given: Any, token: Any, where: str) -> None:
 def _check_per_prompt(given: Any, num_prompts: int, where: str) -> None:
     for item in given:
         is_subjects = isinstance(item, list | tuple) and all(isinstance(each, Subject) for each in item)
-        if not (isinstance(item, Mapping) or is_subjects):
+        if not (item is None or isinstance(item, Mapping) or is_subjects):
             raise SubjectError(
                 f"{where} holds a dict or a list, so it must have one entry per prompt, but an entry is a "
-                f"{_kind(item)}: expected a dict of word -> image(s) or a list of Subjects. "
-                "For several photos of one subject, pass a plain list of images."
+                f"{_kind(item)}: expected a dict of word -> image(s), a list of Subjects, or None for a prompt without "
+                "subjects. For several photos of one subject, pass a plain list of images."
             )
     if len(given) != num_prompts:
         raise SubjectError(
-            f"{where} has {len(given)} entries for {num_prompts} prompts: expected one per "
-            "prompt. Pass a single dict or list of Subjects to use it for every prompt."
+            f"{where} has {len(given)} entries for {num_prompts} prompts: expected one per prompt, None for a prompt "
+            "without subjects. Pass a single dict or list of Subjects to use it for every prompt."
         )
+    if not any(given):
+        raise SubjectError(f"No entry of {where} has a subject. Leave it out.")
 
 
 def _of_prompt(field: str, given: Any, where: str, token: str | None = None) -> list[Named]:
@@ -90,6 +92,10 @@ def _only_subject(item: Any, where: str) -> Subject:
 
 def _holds(value: Any, *types: type) -> bool:
     return isinstance(value, list | tuple) and any([isinstance(item, types) for item in value])
+
+
+def _holds_nothing(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all([item is None for item in value])
 
 
 def _kind(value: Any) -> str:

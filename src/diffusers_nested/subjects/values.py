@@ -16,7 +16,7 @@ import PIL.Image
 import torch
 
 from ..errors import SubjectError
-from ..images import check_photo, check_picture, open_address, to_grey
+from ..images import SLACK, check_photo, check_picture, open_address, to_grey
 from .subject import Image
 
 _LARGEST_SCALE = torch.finfo(torch.float32).max  # layers read it as a float32
@@ -97,11 +97,16 @@ def check_mask(mask: Any, where: str) -> torch.Tensor | None:
             "Give booleans or floats, or multiply it by 255."
         )
     given = given.float() / 255 if given.dtype == torch.uint8 else given.float()
-    if given.ndim != 2 or 0 in given.shape or not bool(((given >= 0) & (given <= 1)).all()):
+    if given.ndim != 2 or 0 in given.shape:
         raise SubjectError(
-            f"mask of {where} has shape {tuple(given.shape)}{_span(given)}, expected (height, width) with values from "
-            "0 to 1, or 0 to 255 in uint8."
+            f"mask of {where} has shape {tuple(given.shape)}, expected (height, width). Give one mask for each subject."
         )
+    if not bool(((given >= -SLACK) & (given <= 1 + SLACK)).all()):
+        raise SubjectError(
+            f"mask of {where} has values from {float(given.min()):.4g} to {float(given.max()):.4g}, expected 0 to 1, "
+            "or 0 to 255 in uint8. Rescale it, or clip it with `.clip(0, 1)`."
+        )
+    given = given.clamp(0, 1)
     if not given.any():
         raise SubjectError(f"mask of {where} is 0 everywhere, so the subject could not act. Leave the subject out.")
     return given
@@ -173,10 +178,6 @@ def _check_tokens(tokens: Any, where: str) -> None:
             f"{where} got embeddings of shape {tuple(tokens.shape)} with NaN or infinite values, expected "
             "finite ones. Encode the image again, in a wider type if this was float16."
         )
-
-
-def _span(values: torch.Tensor) -> str:
-    return f" and values from {float(values.min()):g} to {float(values.max()):g}" if values.numel() else ""
 
 
 def _as_list(value: Any, where: str) -> list[Any]:
