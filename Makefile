@@ -25,10 +25,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test floors lint format types docs dist check
+.PHONY: help env demo test test-slow floors lint format types docs dist check
 
 help: ## list the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 env: $(STAMP) ## create the environment, or bring it up to date
 
@@ -43,6 +43,9 @@ demo: $(STAMP) ## write one picture that shows what the adapter does
 # One thread per worker: the tests are many and small. Any OMP_NUM_THREADS of the caller's wins.
 test: $(STAMP) ## run the tests
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest $(PYTEST_ARGS)
+
+test-slow: $(STAMP) ## run the tests that take long
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest $(PYTEST_ARGS) -m slow
 
 # transformers at its floor uses what torch at its newest deprecates.
 floors: ## try the lowest versions that are allowed
@@ -70,4 +73,4 @@ dist: $(STAMP) ## build the package into dist/ and check its description
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
-check: test lint types docs ## test, lint, types and docs, in this order
+check: test test-slow lint types docs ## all tests, lint, types and docs, in this order

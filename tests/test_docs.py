@@ -87,6 +87,7 @@ def run(block: Block, namespace: dict) -> None:
         assert cli.main([*arguments, *few]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if any(block.runs for block in blocks_of(page))], ids=lambda page: page.name
 )

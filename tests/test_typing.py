@@ -36,6 +36,7 @@ def test_the_package_says_that_it_is_typed():
     assert files("diffusers_nested").joinpath("py.typed").is_file()
 
 
+@pytest.mark.slow
 def test_a_type_checker_knows_the_methods_and_their_keywords(tmp_path: Path):
     pyright = shutil.which("pyright", path=Path(sys.executable).parent)
     if pyright is None:

@@ -204,8 +204,8 @@ COMPARISONS = (
         "photographs-again",
         {
             **_PLAIN,
-            **_photographs_again("nested", (1.0, 1.5, 2.0, 3.0)),
-            **_photographs_again("decoupled", (0.25, 0.5, 0.75, 1.0)),
+            **_photographs_again("nested", (1.5, 2.0, 3.0)),
+            **_photographs_again("decoupled", (0.25, 0.5, 1.0)),
         },
         subjects="heads:people",
         count=24,

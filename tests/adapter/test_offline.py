@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from diffusers_nested import miniature
 from hub.steps import published
 
@@ -21,6 +23,7 @@ print(list(pipe.nested_adapters))
 """
 
 
+@pytest.mark.slow
 def test_environment_variable(hub, cache):
     for name in ("people", "pets"):
         published(hub, miniature.path(name), f"alice/{name}")

@@ -41,6 +41,7 @@ def covered(cut_heads, monkeypatch):
     del WORLDS["covered"], sys.modules["covered"]
 
 
+@pytest.mark.slow
 def test_every_script_finds_what_it_imports():
     names = [path.stem for folder in (BENCHMARKS, BENCHMARKS / "study") for path in sorted(folder.glob("*.py"))]
     assert {"speed", "run", "unseen", "gated"} <= set(names)

@@ -40,6 +40,7 @@ def training_files(tmp_path):
     return [part for name, value in flags.items() for part in (f"--{name}", str(value))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "mechanism", "alpha"),
     [
@@ -85,6 +86,7 @@ def draw(pipeline, shots, scale, call):
 """
 
 
+@pytest.mark.slow
 def test_evaluate_compares_and_flags_override_the_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "settings.toml").write_text(SETTINGS)

@@ -134,6 +134,7 @@ def inspect(server: ThreadingHTTPServer, home: Path, *arguments: str) -> subproc
     return subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_repository(server: ThreadingHTTPServer, tmp_path: Path):
     done = inspect(server, tmp_path, "user/people")
     assert done.returncode == 0, done.stderr

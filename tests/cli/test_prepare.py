@@ -22,6 +22,7 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
+@pytest.mark.slow
 def test_prepared_photos_train_as_they_are(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     flags = ("--segmenter", str(models / "segmenter"), "--captioner", str(models / "captioner"), "--device", "cpu")
     assert main(["prepare", "pets", str(PHOTOS), str(tmp_path / "set"), *flags, "--subject-token", "animal"]) == 0

@@ -59,6 +59,7 @@ def test_starts_from_an_earlier_adapter(data: Path):
         torch.testing.assert_close(after.state_dict()[name], tensor, rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_folder_is_written_into_the_config_by_its_whole_path(data: Path, monkeypatch: pytest.MonkeyPatch):
     """A relative one would be a name on the Hub."""
     monkeypatch.chdir(miniature.path())
@@ -112,6 +113,7 @@ def test_help_needs_no_torch():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_processes_on_cpus_train_one_adapter_together(data: Path):
     """As launched by torchrun, with nothing said about CPUs."""
     small = ("--pretrained_adapter_name_or_path", str(miniature.path("people")), "--num_queries", "32", "--alpha", "2")
@@ -158,6 +160,7 @@ max_train_steps = 3
 """
 
 
+@pytest.mark.slow
 def test_phases(data: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("diffusers_nested.training.memory.count_step", lambda *_: 0)
     file = data.parent / "phases.toml"

@@ -79,6 +79,7 @@ def test_modules_keep_their_loaders(packages):
         assert type(module.__loader__) is type(module.__spec__.loader) is SourceFileLoader
 
 
+@pytest.mark.slow
 def test_pipelines_have_their_methods_at_once():
     script = (
         "from diffusers_nested.adapter import NestedAdapter\n"

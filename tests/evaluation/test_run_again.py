@@ -43,6 +43,7 @@ def ended(painted, settings) -> Path:
     return Path(shutil.copytree(painted["folder"], settings().folder))
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_is_undisturbed(whole, tmp_path, capsys):
     out = tmp_path / "out"
     (tmp_path / "settings.toml").write_text(TOML.format(output=out))
@@ -62,6 +63,7 @@ def test_killed_and_run_again_is_undisturbed(whole, tmp_path, capsys):
     assert files_of(out) == files_of(whole)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_rows_of_one(whole, tmp_path):
     out = tmp_path / "out"
     (tmp_path / "settings.toml").write_text(TOML.format(output=out))

@@ -76,6 +76,7 @@ def is_whole(adapter: NestedAdapter) -> bool:
     return all(not tensor.is_meta and bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", range(CHUNKS // 2))
 def test_damaged_adapters(pipeline: Any, folder: Path, files: dict[str, bytes], chunk: int):
     weights, before, outcomes = digest(pipeline.unet), state(pipeline), Counter()

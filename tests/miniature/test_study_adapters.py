@@ -18,6 +18,7 @@ SMALL = {"num_queries": 4, "steps": 2, "triplets": 16}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
+@pytest.mark.slow
 def test_they_learn_from_one_cache_and_are_ready_to_load(tmp_path: Path):
     cache = tmp_path / "people"
     for mechanism, alpha in (("nested", 3.0), ("simple", None)):
@@ -36,6 +37,7 @@ def test_they_learn_from_one_cache_and_are_ready_to_load(tmp_path: Path):
     assert len(pipeline("a photo of a person", num_inference_steps=1, **image).images) == 1
 
 
+@pytest.mark.slow
 def test_one_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch, caplog):
     """That its steps are those of an undisturbed run is what the tests of training say."""
     caplog.set_level("INFO")
@@ -57,6 +59,7 @@ def test_one_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch, caplog):
     assert (tmp_path / "cut" / WEIGHTS).is_file()
 
 
+@pytest.mark.slow
 def test_a_curve_keeps_earlier_adapters(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(adapters, "CHECKPOINTING_STEPS", 1)
     folder = train_study_adapter(tmp_path / "curve", StudyAdapter(**{**SMALL, "steps": 3}, is_curve=True))

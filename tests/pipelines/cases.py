@@ -2,7 +2,7 @@
 
 import inspect
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -187,5 +187,29 @@ CASES = [
 ]
 
 BY_MECHANISM = [_xl("", label=f" by {name}", mechanism=name) for name in MECHANISMS if name != "nested"]
-EVERY_PIPELINE = pytest.mark.parametrize("case", CASES, ids=str)
-EVERY_PIPELINE_AND_MECHANISM = pytest.mark.parametrize("case", CASES + BY_MECHANISM, ids=str)
+# One of each kind of rows, inputs, parts and frames; the others are variants of these.
+KINDS = {
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLInpaintPipeline with 9 channels",
+    "StableDiffusionXLControlNetPipeline",
+    "StableDiffusionXLAdapterPipeline",
+    "StableDiffusionXLInstructPix2PixPipeline",
+    "StableDiffusionXLPAGPipeline",
+    "AnimateDiffSDXLPipeline",
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+}
+
+
+def _all_of(cases: Iterable[Case]) -> list[Any]:
+    """The cases as parameters, of which variants are slow."""
+    return [case if str(case) in KINDS or case.label else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
+def every_pipeline(cases: Iterable[Case]) -> pytest.MarkDecorator:
+    """Parametrises a test by ``case``."""
+    return pytest.mark.parametrize("case", _all_of(cases), ids=str)
+
+
+EVERY_PIPELINE = every_pipeline(CASES)
+EVERY_PIPELINE_AND_MECHANISM = every_pipeline(CASES + BY_MECHANISM)

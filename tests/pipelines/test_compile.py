@@ -25,7 +25,10 @@ SMALL = {
 CASE = replace(CASES[0], unet=SMALL)
 TOLERANCE = 1e-4
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"),
+]
 
 
 @pytest.fixture(scope="module")

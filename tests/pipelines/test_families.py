@@ -103,6 +103,7 @@ for name in ("StableDiffusionXLPipeline", "AnimateDiffPipeline"):
 """
 
 
+@pytest.mark.slow
 def test_classes_that_diffusers_lacks_are_left_out():
     done = subprocess.run([sys.executable, "-c", REMOVED], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

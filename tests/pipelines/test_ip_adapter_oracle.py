@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from addons import add_image_encoder
-from cases import CASES, PROMPT
+from cases import CASES, PROMPT, every_pipeline
 from diffusers.image_processor import IPAdapterMaskProcessor
 from modular_sdxl import GUIDERS, nested
 from modular_sdxl import build as modular
@@ -108,7 +108,7 @@ def masked(*masks):
     return {"cross_attention_kwargs": {"ip_adapter_masks": [torch.stack(masks)[None]]}}
 
 
-@pytest.mark.parametrize("case", WITH_IP_ADAPTER, ids=str)
+@every_pipeline(WITH_IP_ADAPTER)
 def test_every_pipeline(case, ip_adapters):
     folders, pipeline = [ip_adapters(kind, case.family) for kind in KINDS], case.build()
     own = []

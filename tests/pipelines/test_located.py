@@ -70,6 +70,7 @@ def test_maps_last_when_rows_are_dropped(adapters_of):
     assert np.abs(ours - CASE.run(plain, **keywords)).max() < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processor", [None, AttnProcessor()], ids=["replaced", "beside"])
 def test_a_compiled_unet_needs_no_new_graph_from_step_to_step(processor, adapters_of):
     torch._dynamo.reset()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from brute_force import brute_subject_of, install
-from cases import CASES, PROMPT
+from cases import CASES, EVERY_PIPELINE, PROMPT
 from diffusers import DDIMScheduler, HeunDiscreteScheduler
 
 from diffusers_nested import RowsNotFoundError, Subject, SubjectError
@@ -106,17 +106,22 @@ FIRST, SECOND = WORDS.index("person") + 1, WORDS.index("pet") + 1  # positions, 
 
 
 MOTION = next(case for case in CASES if case.name == "AnimateDiffSDXLPipeline")
-KINDS = [(case, DDIMScheduler) for case in CASES]
-KINDS += [
-    (case, HeunDiscreteScheduler)
-    for case in CASES
-    if case.name in ("StableDiffusionXLPipeline", "StableDiffusionXLControlNetPipeline")
-]
+TWICE = [case for case in CASES if case.name in ("StableDiffusionXLPipeline", "StableDiffusionXLControlNetPipeline")]
+
+
+@EVERY_PIPELINE
+def test_the_same_steps_in_every_pipeline(case, adapters_of):
+    """With one prediction of the UNet for every step."""
+    check_the_same_steps(case, DDIMScheduler, adapters_of)
 
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
-@pytest.mark.parametrize(("case", "scheduler"), KINDS, ids=lambda value: str(getattr(value, "__name__", value)))
-def test_the_same_steps_in_every_pipeline(case, scheduler, adapters_of):
+@pytest.mark.parametrize("case", TWICE, ids=str)
+def test_the_same_steps_with_two_predictions_each(case, adapters_of):
+    check_the_same_steps(case, HeunDiscreteScheduler, adapters_of)
+
+
+def check_the_same_steps(case, scheduler, adapters_of):
     """One subject in the first half of the steps taken, another in the second, whether denoising ends early or not."""
     pipeline, adapters = case.build(), adapters_of(case.mechanism, case.family)
     pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)

@@ -42,6 +42,7 @@ def test_a_role_is_told_by_its_word_alone():
         assert not re.search("crown|nose|'s hat|cooking|pointed|hair|glasses", text)
 
 
+@pytest.mark.slow
 def test_roles_and_two_people_make_a_table():
     pipeline = miniature.load_pipeline()
     pipeline.load_nested_adapter(miniature.path("people"), adapter_name="person")

@@ -32,6 +32,7 @@ def seen(monkeypatch) -> list:
     return found
 
 
+@pytest.mark.slow
 def test_batches_are_of_one_form_and_a_killed_run_goes_on(train, settings, forms, seen):
     config = {**BUCKETS, "cache_features": False, "gradient_accumulation_steps": 2}
     whole = train(settings("whole", **config), forms)
@@ -47,6 +48,7 @@ def test_batches_are_of_one_form_and_a_killed_run_goes_on(train, settings, forms
     assert seen == wanted
 
 
+@pytest.mark.slow
 def test_cached_examples_are_those_that_are_read(train, settings, forms, tmp_path):
     logs = []
     for name, cache in (("kept", True), ("again", True), ("read", False)):

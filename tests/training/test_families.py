@@ -21,6 +21,7 @@ def pipeline(request) -> StableDiffusionPipeline:
     return made
 
 
+@pytest.mark.slow
 def test_an_adapter_learns(train, settings, triplets):
     common = {"max_train_steps": 40, "logging_steps": 20, "checkpointing_steps": 100, "lr_scheduler": "constant"}
     config = settings(**common, learning_rate=3e-2)

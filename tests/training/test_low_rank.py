@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -10,6 +11,7 @@ from diffusers_nested import NestedAdapter
 from diffusers_nested.training import train_adapter
 
 
+@pytest.mark.slow
 def test_it_learns_resumes_and_is_saved_small(pipeline, image_encoder, triplets, settings):
     frozen = {name: x.clone() for name, x in pipeline.unet.state_dict().items()}
 

@@ -38,6 +38,7 @@ def real_step(pipeline, image_encoder, adapter, triplets, batch: int) -> int:
     return counted.bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mechanism", ["nested", "simple"])
 def test_a_step_is_counted_as_it_is(pipeline, image_encoder, triplets, settings, mechanism):
     adapter = tiny.adapter(pipeline.unet, mechanism=mechanism).train()
@@ -79,6 +80,7 @@ def test_projections_of_low_rank_train_less(pipeline, image_encoder, settings):
     assert [one.optimizer for one in found] == [8 * count for count in trained]
 
 
+@pytest.mark.slow
 def test_what_saves_memory_does(pipeline, image_encoder, settings):
     adapter = tiny.adapter(pipeline.unet, projection_rank=2)
     saving = {"gradient_checkpointing": True, "mixed_precision": "bf16"}

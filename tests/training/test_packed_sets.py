@@ -31,6 +31,7 @@ def packed(tmp_path: Path) -> Path:
     return tmp_path / "shards"
 
 
+@pytest.mark.slow
 def test_a_run_on_shards_goes_on(train, settings, packed: Path, monkeypatch):
     told, backward = [], Run._backward
 

@@ -53,6 +53,7 @@ def killed_at(run, phase: int, step: int, monkeypatch) -> None:
         run()
 
 
+@pytest.mark.slow
 def test_killed_in_and_between_phases_is_uninterrupted(train, phases, monkeypatch, caplog):
     caplog.set_level("INFO", "diffusers_nested")
     expected = train(phases("whole", checkpointing_steps=1))
@@ -73,6 +74,7 @@ def test_killed_in_and_between_phases_is_uninterrupted(train, phases, monkeypatc
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "phase-1").rglob("*")}
 
 
+@pytest.mark.slow
 def test_after_the_last_phase(train, phases):
     """What is finished must be what it was; the last phase may be longer, and others may follow."""
     short = {"max_train_steps": 1, "lr_warmup_steps": 0, "checkpointing_steps": 1}

@@ -104,6 +104,7 @@ class Killed(BaseException):
     """As if the process were gone: nothing clears up after it."""
 
 
+@pytest.mark.slow
 def test_cut_off_between_any_two_changes_on_the_disk(train, settings, monkeypatch):
     more = {"max_train_steps": 3, "checkpointing_steps": 1, "checkpoints_total_limit": 1, "logging_steps": 1}
     whole, cut = settings("whole", **more), settings("cut", resume_from_checkpoint="latest", **more)

@@ -20,6 +20,7 @@ from same_states import same
 from sharded_training import SETTINGS
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path: Path):
     path = os.pathsep.join(str(Path(__file__).parents[2] / part) for part in (".", "src", "tests"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "FSDP_"))}

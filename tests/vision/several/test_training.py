@@ -27,6 +27,7 @@ def run_of(pipeline: Any, encoder: Any, adapter: NestedAdapter, folder: Path, **
     return train_adapter(pipeline, encoder, adapter, triplets, config, shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [True, False])
 def test_training_reaches_every_part(folder, pipeline, tmp_path, cached):
     adapter = NestedAdapter.from_pretrained(folder).train()
@@ -60,6 +61,7 @@ def test_training_with_other_towers_is_refused_at_once(folder, pipeline, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_command_line(folder, tmp_path, capsys, monkeypatch):
     """Train with two towers, inspect what was made, and prepare it for the Hub."""
     monkeypatch.chdir(tmp_path)
