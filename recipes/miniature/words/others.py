@@ -25,7 +25,7 @@ from diffusers_nested.miniature.sampling import STEPS, sample
 from diffusers_nested.miniature.world import ROLES, Look, Person, Scene, portrait, random_person, random_scene
 
 SCALES = (1.0, 2.0)
-ROLE_SCALES = (0.3, 0.35, 0.4, 0.5, *SCALES)  # below 1, a part of the word's own value stays, and with it the hat
+ROLE_SCALES = (0.3, 0.4, 0.5, *SCALES)  # below 1, a part of the word's own value stays, and with it the hat
 Row = dict[str, Any]
 
 
@@ -116,7 +116,9 @@ def _cosines(seen: Tensor, own: Tensor, other: Tensor) -> dict[str, float]:
 
 
 def _said(scale: float | None) -> str:
-    return "no photo" if scale is None else f"λ = {scale:g}"
+    if scale is None:
+        return "no photo"
+    return f"scale {scale:g}" if scale < 1 else f"λ = {scale:g}"
 
 
 def _row(case: str, scores: Mapping[str, Any]) -> Row:
