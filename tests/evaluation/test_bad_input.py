@@ -192,5 +192,24 @@ def test_values_out_of_range(settings, changes):
         settings(**changes)
 
 
+def test_a_device_that_is_not_there(settings):
+    with pytest.raises(NestedAdapterError, match=r"device 'cuda:7' cannot be used. Choose one of cpu"):
+        evaluate(settings(device="cuda:7"))
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        ("plain", r"'x' must be a table such as { kind = \"plain\" }, got 'plain'"),
+        ({"kind": ["plain"]}, r"'x' must have one of the kinds plain, .* got \['plain'\]"),
+        ({"kind": "plain", "scales": [1.0]}, r"contestants\.x is plain, so it has no scales"),
+    ],
+    ids=str,
+)
+def test_contestants_that_are_none(settings, table, match):
+    with pytest.raises(NestedAdapterError, match=match):
+        evaluate(settings(contestants={"x": table}))
+
+
 def test_seeds_differ_in_any_digit(settings):
     assert list(settings(seeds=[12_345_678, 12_345_679]).seeds) == [12_345_678, 12_345_679]

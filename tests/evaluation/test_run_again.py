@@ -180,10 +180,16 @@ def test_an_adapter_that_changed_is_noticed(settings, tmp_path):
     for part in ("image_encoder", "feature_extractor"):
         (tmp_path / "mine" / part).symlink_to(miniature.path("people") / part)
     evaluate(settings(contestants=mine, **few))
+    for beside in ("README.md", "samples/a.png", "log.jsonl", "checkpoint-4/config.json", "evaluation.json"):
+        (tmp_path / "mine" / beside).parent.mkdir(exist_ok=True)
+        (tmp_path / "mine" / beside).write_text("{}")  # as it is made ready to be published
+    evaluate(settings(contestants=mine, **few))
     torch.nn.init.zeros_(adapter.encoder.queries)
     adapter.save_pretrained(tmp_path / "mine")
-    with pytest.raises(NestedAdapterError, match=r"contestants\.mine"):
+    with pytest.raises(NestedAdapterError, match=r"contestants\.mine\.files: the files have changed"):
         evaluate(settings(contestants=mine, **few))
+    with pytest.raises(NestedAdapterError, match=r"call\.guidance_scale .* is 9\.0.*contestants\.mine is missing"):
+        evaluate(settings(contestants={"plain": {"kind": "plain"}}, call={"guidance_scale": 9.0}, **few))
 
 
 def test_a_comparison_keeps_others_out(settings, ended):

@@ -1,6 +1,7 @@
 """Blind comparisons: which pairs, and what the page shows and keeps."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -144,3 +145,61 @@ def test_the_page_names_nobody(results, tmp_path):
     assert "http:" not in page and "https:" not in page  # it needs nothing from elsewhere
     pairs = json.loads(key.read_text())["pairs"]
     assert [{pair["left"], pair["right"]} for pair in pairs] == [{"ours@2", "theirs@0.5"}] * 4
+
+
+def definition(folder: Path, **changes) -> None:
+    """Write down what a folder's pictures depend on."""
+    fields = {"call": {"num_inference_steps": 4}, "subjects": {"ada-0": {"photos": "a"}}, "contestants": {}}
+    (folder / "settings.json").write_text(json.dumps({**fields, **changes}))
+
+
+@pytest.fixture
+def two(results, tmp_path):
+    """Two folders of comparisons with the same settings, and "ours" in the second one only."""
+    other = shutil.copytree(results, tmp_path / "other")
+    for folder, names in ((results, ("theirs", "plain")), (other, ("ours", "plain"))):
+        lines = (folder / "results.jsonl").read_text().splitlines()
+        kept = [line for line in lines if json.loads(line)["contestant"] in names]
+        (folder / "results.jsonl").write_text("".join(f"{line}\n" for line in kept))
+        definition(folder)
+    return results, other
+
+
+def test_contestants_of_two_folders(two):
+    pairs = choose_pairs(two, ["ours@1", "theirs", "plain"], 6)
+    assert Counter(maker(picture) for pair in pairs for picture in pair.pictures) == {
+        "ours": 6,
+        "theirs": 3,
+        "plain": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"call": {"num_inference_steps": 9}}, "call.num_inference_steps is 4 and 9"),
+        ({"call": {}}, "call.num_inference_steps is 4 and None"),
+        ({"subjects": {"ada-0": {"photos": "b"}}}, "the subject 'ada-0' has other photos"),
+    ],
+)
+def test_folders_that_differ_by_more_than_contestants(two, changes, match):
+    definition(two[1], **changes)
+    with pytest.raises(NestedAdapterError, match=match):
+        choose_pairs(two, ["ours@1", "theirs"], 4)
+    (two[1] / "settings.json").unlink()
+    with pytest.raises(NestedAdapterError, match=r"settings\.json"):
+        choose_pairs(two, ["ours@1", "theirs"], 4)
+
+
+def test_one_contestant_with_other_pictures_in_two_folders(two):
+    for picture in (two[1] / "pictures").glob("plain-*"):
+        Image.new("RGB", (32, 32), (1, 2, 3)).save(picture)
+    assert choose_pairs(two, ["ours@1", "theirs"], 4)
+    with pytest.raises(NestedAdapterError, match=r"plain@0 has different pictures of 'ada-0' in .* and .*other"):
+        choose_pairs(two, ["ours@1", "plain"], 4)
+
+
+def test_as_many_pairs_as_others_at_least(results):
+    assert len(choose_pairs([results], ["ours@1", "theirs", "plain"], 2)) == 2
+    with pytest.raises(NestedAdapterError, match="2 in all, got 1"):
+        choose_pairs([results], ["ours@1", "theirs", "plain"], 1)

@@ -157,3 +157,30 @@ def test_in_a_browser(results, tmp_path):
             time.sleep(0.05)
     rates = {row["question"]: (row["rate"], row["answers"], row["open"]) for row in win_rates(key, saved)}
     assert rates == {"prompt": (1.0, 3, 0), "identity": (1.0, 3, 0), "overall": (0.0, 3, 0)}
+
+
+def test_what_is_no_table_of_win_rates_is_not_replaced(results, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = ["study", str(results), "--contestant", "ours@2", "--contestant", "theirs", "--pairs", "4"]
+    assert main(page) == 0
+    answers(tmp_path / "study.key.json", tmp_path / "a.json", "x", lambda i, pair: {"prompt": "left"})
+    (tmp_path / "picture.png").touch()
+    before = {file: file.read_bytes() for file in tmp_path.glob("*.*") if file.is_file()}
+    for output in ("study.key.json", "a.json", "picture.png", "results"):
+        assert main(["study", "--answers", "a.json", "--output", output]) == 2
+        out, err = capsys.readouterr()
+        assert output in err and not out
+    for output in ("picture.png", "results"):
+        assert main([*page, "--output", output]) == 2 and output in capsys.readouterr().err
+    assert main(["study", "--answers", "a.json", "--pairs", "3"]) == 2
+    assert "--pairs is for the page" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.glob("*.*") if file.is_file()} == before
+    for _ in range(2):  # with more answers, the table is written again
+        assert main(["study", "--answers", "a.json", "--output", "rates.json"]) == 0
+
+
+def test_files_of_one_rater_are_named(results, tmp_path):
+    key = write_page(choose_pairs([results], ["ours@2", "theirs"], 4), tmp_path / "study.html")
+    files = [answers(key, tmp_path / f"{name}.json", name[0], lambda i, pair: {}) for name in ("x1", "y", "x2")]
+    with pytest.raises(NestedAdapterError, match=r"x1\.json and .*x2\.json are by the same rater"):
+        win_rates(key, files)

@@ -29,6 +29,7 @@ from diffusers_nested.training import TrainingConfig
         ("proportion_empty_images", 1.0),
         ("ema_decay", 1.0),
         ("seed", -1),
+        ("seed", 2**32),
         ("checkpoints_total_limit", 0),
         ("validation_prompts", "a person"),
         ("log_with", 3),

@@ -133,7 +133,10 @@ def test_all_phases_are_checked_before_the_first(train, phases, tmp_path):
         with pytest.raises(NestedAdapterError, match=message):
             train(configs)
     with pytest.raises(PromptTokenError, match=r"Phase 2: .*a pet"):
-        train(phases(second={"validation_prompts": ["a pet"]}, validation_prompts=["a person"]), validation_images=[1])
+        train(
+            phases(second={"validation_prompts": ["a pet"]}, validation_prompts=["a person"]),
+            validation_images=[tiny.photo()],
+        )
     assert not (tmp_path / "run").exists()
 
 

@@ -9,7 +9,7 @@ from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
 import tiny_pipeline as tiny
-from diffusers_nested import NestedAdapter, NestedAdapterError, PromptTokenError
+from diffusers_nested import NestedAdapter, NestedAdapterError, PromptTokenError, SubjectError
 from diffusers_nested.data import Triplet, TripletFolder
 from diffusers_nested.mechanisms import MECHANISMS
 from diffusers_nested.training import read_log
@@ -190,8 +190,17 @@ def test_what_does_not_fit_is_refused(train, settings, triplets, changes, datase
 
 
 def test_validation_prompt_needs_the_word(train, settings):
-    with pytest.raises(PromptTokenError, match="a pet"):
-        train(settings(validation_prompts=["a pet"]), validation_images=[tiny.photo()])
+    with pytest.raises(PromptTokenError, match=r"Validation prompt 1, 'a pet': .*Mend it"):
+        train(settings(validation_prompts=["a person", "a pet"]), validation_images=[tiny.photo()])
+
+
+def test_validation_images_are_read_before_training(train, settings, tmp_path):
+    config = settings(max_train_steps=1, lr_warmup_steps=0, validation_prompts=["a person"])
+    (tmp_path / "text.png").write_text("hi")
+    for file in ("nowhere.png", "text.png"):
+        with pytest.raises(SubjectError, match=file):
+            train(config, validation_images=[tiny.photo(), tmp_path / file])
+        assert not config.folder.exists()
 
 
 def test_loaded_pipeline_is_refused(train, settings, pipeline):

@@ -71,7 +71,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     parsers = {}
     for name, module in _COMMANDS.items():
-        parsers[name] = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        parsers[name] = commands.add_parser(name, help=module.HELP, description=module.HELP, allow_abbrev=False)
         module.add_arguments(parsers[name])
     return parser, parsers
 

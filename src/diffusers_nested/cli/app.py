@@ -9,8 +9,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ..app.serve import LOCAL, require_gradio, serving, uploads
+from ..environment.devices import usable_device
 from .flags import add_model_flags, add_setting_flags
-from .models import WHERE, adapter_words, adapters_of, call_settings, check_offload, load_adapted, usable_device
+from .models import WHERE, adapter_words, adapters_of, call_settings, check_offload, load_adapted
 from .pictures import ZOOM, enlarged
 from .values import whole
 

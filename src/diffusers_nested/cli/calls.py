@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ..environment.devices import usable_device
 from .flags import add_model_flags, add_setting_flags
 from .models import (
     WHERE,
@@ -12,7 +13,6 @@ from .models import (
     check_offload,
     load_adapted,
     memory_in_words,
-    usable_device,
 )
 from .subjects import read_images, with_word
 from .values import SEED, number

@@ -13,25 +13,6 @@ DTYPES = ("float32", "float16", "bfloat16")
 WHERE = ("subfolder", "weight_name", "subject_token")  # flags that say which adapter is meant
 
 
-def usable_device(name: str | None) -> str:
-    """The device of this name, or the best one available.
-
-    Raises:
-        NestedAdapterError: It does not exist, or cannot be used for computations.
-    """
-    import torch
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch raises all of them for devices
-        gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        there = ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
-        raise NestedAdapterError(f"--device {name!r} cannot be used. Choose one of {', '.join(there)}.") from error
-    return name
-
-
 def check_offload(device: str) -> None:
     """Raise unless models can be offloaded to main memory while they are not in use.
 

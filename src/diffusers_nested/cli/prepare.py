@@ -20,8 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the kinds of subjects, each with its arguments."""
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="faces|pets|objects|shards")
     for kind, says in _KINDS.items():
-        _add(kinds.add_parser(kind, help=says, description=says), kind)
-    train_data.add_shards(kinds.add_parser("shards", help=train_data.HELP, description=train_data.HELP))
+        _add(kinds.add_parser(kind, help=says, description=says, allow_abbrev=False), kind)
+    train_data.add_shards(
+        kinds.add_parser("shards", help=train_data.HELP, description=train_data.HELP, allow_abbrev=False)
+    )
 
 
 def _add(parser: argparse.ArgumentParser, kind: str) -> None:
@@ -97,8 +99,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.kind == "shards":
         train_data.run_shards(arguments)
         return
+    from ..environment.devices import usable_device
     from ..preparing import PrepareSettings, prepare
-    from .models import usable_device
 
     given = {name: value for name, value in vars(arguments).items() if name != "command"}
     if given["device"] is not None:

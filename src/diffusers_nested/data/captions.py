@@ -9,6 +9,8 @@ from ..prompts import Convert, word_positions
 from .rows import NO_SUBJECT
 from .triplets import Triplet, Triplets, Words, each
 
+_CAPTION = "Caption {} of the training set"
+
 # Caption and word -> positions of the word; the word None stands for the adapter's.
 Positions = dict[tuple[str, str | None], tuple[int, ...]]
 
@@ -18,6 +20,7 @@ def caption_positions(
     word: str,
     tokenizers: Sequence[CLIPTokenizer | None],
     convert: Convert | None = None,
+    named: str = _CAPTION,
 ) -> dict[str, tuple[int, ...]]:
     """Find the positions of the word in every caption; each distinct caption is read once.
 
@@ -26,6 +29,7 @@ def caption_positions(
         word: The adapter's ``subject_token``.
         tokenizers: The pipeline's.
         convert: The pipeline's ``maybe_convert_prompt``.
+        named: What messages call a caption, with ``{}`` for its number.
 
     Raises:
         PromptTokenError: A caption does not contain the word, or only after what the text encoder reads; the message
@@ -38,14 +42,14 @@ def caption_positions(
         try:
             found[caption] = word_positions(caption, None, word, tokenizers, convert)
         except PromptTokenError as error:
-            raise _told(number, caption, error) from error
+            raise _told(f"{named.format(number)}, {caption!r}", error) from error
     return found
 
 
-def _told(number: int, caption: str, error: PromptTokenError) -> PromptTokenError:
+def _told(named: str, error: PromptTokenError) -> PromptTokenError:
     """The error with the caption, and with a remedy for training."""
-    reason = str(error).replace(str(Remedy.ANOTHER_WORD), "Mend the caption, or give the word that it has.")
-    return PromptTokenError(f"Caption {number} of the training set, {caption!r}: {reason}")
+    reason = str(error).replace(str(Remedy.ANOTHER_WORD), "Mend it, or give the word that it has.")
+    return PromptTokenError(f"{named}: {reason}")
 
 
 def subject_positions(
@@ -79,7 +83,7 @@ def subject_positions(
             try:
                 found[triplet.text, one] = word_positions(triplet.text, None, named, tokenizers, convert)
             except PromptTokenError as error:
-                raise _told(number, triplet.text, error) from error
+                raise _told(f"{_CAPTION.format(number)}, {triplet.text!r}", error) from error
         _check_apart(number, triplet, found)
         known.add((triplet.text, words))
     return found
@@ -92,7 +96,7 @@ def _check_apart(number: int, triplet: Triplet, found: Positions) -> None:
         for position in found[triplet.text, word]:
             if position in taken:
                 raise PromptTokenError(
-                    f"Caption {number} of the training set, {triplet.text!r}: the words {taken[position]!r} and "
+                    f"{_CAPTION.format(number)}, {triplet.text!r}: the words {taken[position]!r} and "
                     f"{word!r} of two subjects overlap. Give each a word of its own."
                 )
             taken[position] = word

@@ -8,6 +8,8 @@ from ..errors import NestedAdapterError
 from .rows import RESULTS, read_rows
 
 SETTINGS = "settings.json"
+_DIGESTS = ("pipeline_files", ".files", ".photos")
+_LONGEST = 80  # characters of a value in a message
 _LATER = ("pipeline_files",)  # unknown of results from before they were noted
 
 
@@ -21,21 +23,44 @@ def check_same(folder: Path, definition: dict[str, Any]) -> None:
     if not path.is_file():
         _check_empty(folder)
         return
-    earlier = _earlier(path)
+    earlier = read_definition(path)
     now = json.loads(json.dumps(definition))
     known = [name for name in now if name in earlier or name not in _LATER]
-    changed = [name for name in known if name != "contestants" and now[name] != earlier.get(name)]
-    there = earlier["contestants"]
-    changed += [f"contestants.{name}" for name in there if there[name] != now["contestants"].get(name)]
+    settings = [name for name in known if name != "contestants"]
+    changed = [told for name in settings for told in _told(name, earlier.get(name), now[name])]
+    for name, before in earlier["contestants"].items():
+        changed += _told(f"contestants.{name}", before, now["contestants"].get(name))
     if changed:
         raise NestedAdapterError(
-            f"{folder} holds results of other settings; these differ: {', '.join(changed)}. Use another folder, or "
+            f"{folder} holds results of other settings; these differ: {'; '.join(changed)}. Use another folder, or "
             "the settings in its settings.json; you may add contestants."
         )
 
 
-def _earlier(path: Path) -> dict[str, Any]:
-    """The definition of a folder's results."""
+def _told(name: str, before: Any, now: Any) -> list[str]:
+    """What differs in a setting, option by option; nothing if it is the same."""
+    if before == now:
+        return []
+    if now is None:
+        return [f"{name} is missing"]
+    if isinstance(before, dict) and isinstance(now, dict):
+        return [told for key in {**before, **now} for told in _told(f"{name}.{key}", before.get(key), now.get(key))]
+    if name.endswith(_DIGESTS) and before is not None:
+        return [f"{name}: the files have changed"]
+    return [f"{name} was {_short(before)} and is {_short(now)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def read_definition(path: Path) -> dict[str, Any]:
+    """What a folder's results depend on, from its ``settings.json``.
+
+    Raises:
+        NestedAdapterError: The file is missing or damaged.
+    """
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -95,6 +95,8 @@ def _contestants(settings: EvaluationSettings) -> list[Contestant]:
     for name, table in settings.contestants.items():
         scales = settings.scales_of(name)
         if isinstance(table, dict):
+            if table.get("kind") == "plain" and "scales" in table:
+                raise NestedAdapterError(f"contestants.{name} is plain, so it has no scales. Leave them out.")
             table = {key: value for key, value in table.items() if key != "scales"}
         contestants.append(make_contestant(name, table, scales))
     return sorted(contestants, key=lambda one: not isinstance(one, Plain))

@@ -47,7 +47,7 @@ _RULES: Mapping[str, Rule] = {
     "output": _NAME,
     "pipeline": _NAME,
     "device": Rule(_is_device, 'a device, such as "cuda" or "cpu"').or_none(),
-    "seeds": _differing(whole(0), "d", "numbers of at least 0 that differ, or how many"),
+    "seeds": _differing(whole(0), "d", "numbers of at least 0 that differ, or how many, 1 or more"),
     "scales": SCALES,
     "batch_size": whole(1),
     "contestants": _table("a table with at least one contestant"),
@@ -104,7 +104,7 @@ class EvaluationSettings:
     y: str = "identity"
 
     def __post_init__(self) -> None:
-        if isinstance(self.seeds, int) and not isinstance(self.seeds, bool):
+        if isinstance(self.seeds, int) and not isinstance(self.seeds, bool) and self.seeds > 0:
             object.__setattr__(self, "seeds", tuple(range(self.seeds)))
         check_settings(vars(self), _RULES)
 

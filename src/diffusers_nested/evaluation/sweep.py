@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..environment.devices import usable_device
 from ..errors import NestedAdapterError
 from ..files.lock import held
 from ..files.write_whole import write_whole
@@ -42,6 +43,8 @@ def evaluate(settings: EvaluationSettings) -> Path:
         NestedAdapterError: Something does not fit together, or the folder belongs to another comparison or is in use;
             no picture has been made then.
     """
+    if settings.device is not None:
+        usable_device(settings.device, "device")
     processes = Processes(settings.device)
     try:
         comparison = prepare(settings, processes.device)

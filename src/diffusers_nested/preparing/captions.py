@@ -64,12 +64,14 @@ def _rows(listed: Path) -> Iterable[tuple[int, dict]]:
         return [(number, parse_row(line, listed, number)) for number, line in read_lines(listed)]
     try:
         text = listed.read_bytes().decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""))
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         return [(reader.line_num, row) for row in reader]
     except UnicodeDecodeError as error:
         raise NestedAdapterError(f"{listed} is not in UTF-8: {error}. Save the file as UTF-8.") from error
     except csv.Error as error:
-        raise NestedAdapterError(f"{listed} is not a table of comma-separated values: {error}. Mend it.") from error
+        raise NestedAdapterError(
+            f"{listed} is not a table of comma-separated values: {error}. Are all quotes closed?"
+        ) from error
 
 
 def _by_name(rows: Iterable[tuple[int, dict]], listed: Path) -> dict[str, str]:
@@ -77,6 +79,11 @@ def _by_name(rows: Iterable[tuple[int, dict]], listed: Path) -> dict[str, str]:
     for number, row in rows:
         name, text = (row.get(column) for column in _COLUMNS)
         where = f"{listed}, line {number}"
+        if None in row:  # where the table of comma-separated values keeps what is too much
+            raise NestedAdapterError(
+                f"{where}, has more columns than the first line: {row[None]!r:.80}. Put a caption with commas in "
+                "double quotes."
+            )
         if not isinstance(name, str) or not isinstance(text, str):
             raise NestedAdapterError(f"{where}, lacks {' or '.join(_COLUMNS)} as text, got {row!r:.80}.")
         name = _normal(name)

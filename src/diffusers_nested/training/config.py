@@ -43,7 +43,7 @@ _RULES: Mapping[str, Rule] = {
     "proportion_empty_images": _FRACTION,
     "use_ema": FLAG,
     "ema_decay": _FRACTION,
-    "seed": whole(0),
+    "seed": whole(0, 2**32 - 1),  # numpy takes no more
     "checkpointing_steps": whole(1),
     "checkpoints_total_limit": whole(1).or_none(),
     "validation_steps": whole(1),

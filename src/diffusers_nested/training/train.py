@@ -9,7 +9,16 @@ import torch
 from ..adapter import NestedAdapter
 from ..adapter.towers import expected_shape
 from ..backbones import backbone_of
-from ..data import Positions, Triplet, Triplets, bare_captions, bucket_sizes, caption_positions, subject_positions
+from ..data import (
+    Positions,
+    Triplet,
+    Triplets,
+    bare_captions,
+    bucket_sizes,
+    caption_positions,
+    load_image,
+    subject_positions,
+)
 from ..environment.processes import join_processes, launched_processes
 from ..environment.requirements import missing_extra
 from ..errors import NestedAdapterError
@@ -75,7 +84,8 @@ def train_adapter(
         start = _start(config, settings, accelerator)
         encoder = _encoder(pipeline, image_encoder, adapter, positions, config, accelerator)
         injector = NestedInjector(inner_unet(pipeline))
-        validation = Validation(pipeline, image_encoder, validation_images or (), injector)
+        images = [load_image(image) for image in validation_images or ()]  # a file may be gone when training ends
+        validation = Validation(pipeline, image_encoder, images, injector)
         bare = _bare_captions(adapter, dataset, config, encoder)
         parts = (encoder, adapter, dataset, config, settings, accelerator, injector, validation, validation_dataset)
         run = Run(*parts, bare, phase)
@@ -114,7 +124,8 @@ def _word_positions(
         captions = bare_captions(sets[0], word)
         sets = [*sets, [Triplet(dict.fromkeys(words), captions[words], None) for words in captions]]
     found = [subject_positions(triplets, word, tokenizers, pipeline.maybe_convert_prompt) for triplets in sets]
-    caption_positions(config.validation_prompts, word, tokenizers, pipeline.maybe_convert_prompt)
+    convert = pipeline.maybe_convert_prompt
+    caption_positions(config.validation_prompts, word, tokenizers, convert, "Validation prompt {}")
     return {place: where for positions in found for place, where in positions.items()}
 
 
@@ -225,6 +236,8 @@ def _check(
         raise NestedAdapterError(
             "Validation pictures need validation_images and validation_prompts; only one of them is given."
         )
+    for image in validation_images or ():
+        load_image(image)
 
 
 def _accelerator(config: TrainingConfig) -> Any:

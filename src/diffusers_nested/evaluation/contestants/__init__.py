@@ -75,12 +75,16 @@ def make_contestant(name: str, table: Any, scales: Sequence[float]) -> Contestan
     Raises:
         NestedAdapterError: The kind is unknown, or its settings do not fit.
     """
-    if not isinstance(table, Mapping) or table.get("kind") not in KINDS:
-        kind = table.get("kind") if isinstance(table, Mapping) else table
+    if not isinstance(table, Mapping):
+        raise NestedAdapterError(
+            f'The contestant {name!r} must be a table such as {{ kind = "plain" }}, got {table!r:.80}.'
+        )
+    kind = table.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
         raise NestedAdapterError(
             f"The contestant {name!r} must have one of the kinds {', '.join(KINDS)}, got {kind!r}."
         )
-    return KINDS[table["kind"]](name, table, scales)
+    return KINDS[kind](name, table, scales)
 
 
 def _located(adapter: str) -> str:

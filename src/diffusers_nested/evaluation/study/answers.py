@@ -38,8 +38,12 @@ def win_rates(key: Path, answers: Sequence[Path], seed: int = 0) -> list[dict[st
     if not raters:
         raise NestedAdapterError("There are no answers. Name the files that the page saved.")
     names = [rater["rater"] for rater in raters]
-    if len(set(names)) < len(names):
-        raise NestedAdapterError("Two of the files are by the same rater. Give only the last file of each rater.")
+    for name in names:
+        if names.count(name) > 1:
+            twice = [str(one) for one, by in zip(answers, names, strict=True) if by == name]
+            raise NestedAdapterError(
+                f"{' and '.join(twice)} are by the same rater. Give only the last file of each rater."
+            )
     first = study["first"]
     others = sorted({pair[side] for pair in study["pairs"] for side in _SIDES} - {first})
     rows = []

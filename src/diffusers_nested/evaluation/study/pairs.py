@@ -10,6 +10,7 @@ from ...errors import NestedAdapterError
 from ...files import file_in, shown
 from ..pictures import PHOTOS, check_names
 from ..rows import RESULTS, read_rows
+from .alike import check_alike
 
 _Shot = tuple[str, str, int]  # subject, prompt, seed
 _Made = tuple[Path, Path]  # folder of the comparison, picture
@@ -61,22 +62,29 @@ def choose_pairs(folders: Sequence[Path], named: Sequence[str], count: int, seed
 
     Raises:
         NestedAdapterError: There are no results, a contestant is unknown or its scale ambiguous, contestants share no
-            picture, or a picture is not in its folder.
+            picture, a picture is not in its folder, or folders have other settings of the call, other photos of a
+            subject, or different pictures of one contestant.
     """
     if seed < 0:
         raise NestedAdapterError(f"The seed of a study must be at least 0, got {seed}.")
+    of_folders = [_pictures(folder) for folder in folders]
+    check_alike(folders)
     made: dict[Side, dict[_Shot, _Made]] = {}
-    for folder in folders:
-        for side, shots in _pictures(folder).items():
+    for found in of_folders:
+        for side, shots in found.items():
             made.setdefault(side, {}).update(shots)
     sides = [_side(name, list(made)) for name in named]
+    for side in sides:
+        _check_made_once(side, [found[side] for found in of_folders if side in found])
     if len(set(sides)) < 2 or len(set(sides)) < len(sides):
         raise NestedAdapterError(
             f"A study needs at least two different contestants, got {', '.join(map(str, sides)) or 'none'}. There are: "
             f"{', '.join(map(str, made))}."
         )
-    if count < 1:
-        raise NestedAdapterError(f"A study needs at least 1 pair, got {count}.")
+    if count < len(sides) - 1:
+        raise NestedAdapterError(
+            f"A study needs at least 1 pair for each contestant after the first, {len(sides) - 1} in all, got {count}."
+        )
     rng = np.random.default_rng(seed)
     columns = [_pairs_with(made, sides[0], other, rng) for other in sides[1:]]
     drawn = [pair for row in zip(*columns, strict=False) for pair in row][:count]
@@ -97,6 +105,23 @@ def _pictures(folder: Path) -> dict[Side, dict[_Shot, _Made]]:
     if not made:
         raise NestedAdapterError(f"{folder} holds no pictures. Compare again with save_pictures = true.")
     return made
+
+
+def _check_made_once(side: Side, made: Sequence[Mapping[_Shot, _Made]]) -> None:
+    """Raise if several folders have different pictures of one contestant for the same shot.
+
+    Raises:
+        NestedAdapterError: They have.
+    """
+    seen: dict[_Shot, _Made] = {}
+    for shots in made:
+        for shot, (folder, picture) in shots.items():
+            first, known = seen.setdefault(shot, (folder, picture))
+            if known != picture and known.read_bytes() != picture.read_bytes():
+                raise NestedAdapterError(
+                    f"{side} has different pictures of {shot[0]!r} in {first} and {folder}. Leave one folder out, or "
+                    "give the contestant another name in one of them."
+                )
 
 
 def _within(folder: Path, name: str) -> Path | None:
