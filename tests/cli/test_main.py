@@ -92,7 +92,9 @@ def test_errors_of_our_own_keep_their_traceback(monkeypatch):
         run_with(ZeroDivisionError(), "demo", monkeypatch)
 
 
-@pytest.mark.parametrize("arguments", [[], ["paint"], ["demo", "--seed"], ["demo", "--sead", "1"], ["demo", "--see", "1"], ["inspect"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["paint"], ["demo", "--seed"], ["demo", "--sead", "1"], ["demo", "--see", "1"], ["inspect"]]
+)
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit) as end:
         main(arguments)

@@ -148,7 +148,7 @@ def test_unknown_adapter_is_not_unloaded(pipeline):
         pipeline.unload_nested_adapter("cars")
 
 
-@pytest.mark.parametrize("name", [3, ["person", 3], object()], ids=str)
+@pytest.mark.parametrize("name", [3, ["person", 3], object()], ids=["number", "list", "object"])
 def test_names_of_another_type_are_refused(pipeline, name):
     with pytest.raises(NestedAdapterError, match=r"No adapter .* is loaded\. Loaded: person"):
         pipeline.unload_nested_adapter(name)
