@@ -183,7 +183,7 @@ def test_a_file_of_phases(tmp_path: Path):
         (TWO + "resolutoin = 3", "phase 2: unknown settings: resolutoin \\(resolution\\?\\)"),
         (TWO + "mechanism = 'simple'", "phase 2: unknown settings: mechanism.* are the same in all phases"),
         (TWO + "mixed_precision = 'bf16'", "phase 2: mixed_precision must be the same"),
-        (TWO + "seed = '3'", "phase 2: seed must be a whole number of at least 0, got '3'"),
+        (TWO + "seed = '3'", "phase 2: seed must be a whole number from 0 to 4294967295, got '3'"),
         (TWO + "use_ema = 1", "phase 2: use_ema must be true or false, got 1"),
         (TWO + "validation_prompts = ['a', 1]", "phase 2: validation_prompts must be a list of prompts"),
         (TWO + "cache_folder = 1", "phase 2: cache_folder must be the path"),
