@@ -72,7 +72,7 @@ def test_command_line(folder, tmp_path, capsys, monkeypatch):
     flags = ["--pretrained_model_name_or_path", "base", "--train_data_dir", ".", "--resolution", "16"]
     flags += ["--train_batch_size", "1", "--max_train_steps", "1", "--num_queries", "3"]
     both = [str(folder / "image_encoder"), str(folder / "image_encoder_2")]
-    chosen = ["--image_encoder", *both, "--image_features", "last", "pooled"]
+    chosen = ["--image_encoder_name_or_path", *both, "--image_features", "last", "pooled"]
     assert main(["train", *flags, *chosen, "--output_dir", "run"]) == 0
     config = NestedAdapter.from_pretrained("run").config
     assert config["image_encoder"] == both and config["image_feature_dim"] == [CLIP, DINO]
