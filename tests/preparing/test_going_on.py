@@ -1,5 +1,6 @@
 """A training set is the same whatever ended early, whoever shared the work, and whatever changed meanwhile."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,21 @@ def test_changed_photos_and_captions_are_prepared_again(pets: Prepare, source: P
         "targets/some more/miso é.png",
     ]
     assert (out / "targets" / "bruno.png").read_bytes() == (source / "bruno.png").read_bytes()
+    # what was made of the photo that is gone, and of one that lost its caption, is gone, too
+    (source / "new.txt").unlink()
+    pets(out)
+    listed = {row[column] for row in rows(out / "metadata.jsonl") for column in ("input_file_name", "file_name")}
+    there = {file.relative_to(out).as_posix() for part in ("inputs", "targets") for file in (out / part).rglob("*.*")}
+    assert there == listed and not any("cat" in name or "new" in name for name in there)
+
+
+def test_files_elsewhere_are_left_alone_whatever_the_notes_say(pets: Prepare, tmp_path: Path):
+    out, mine = tmp_path / "out", tmp_path / "mine.png"
+    mine.touch()
+    pets(out)
+    (notes,) = out.glob(".prepare/*/rows.jsonl")
+    example = {"input_file_name": "../mine.png", "file_name": str(mine)}
+    with notes.open("a") as file:
+        file.write(json.dumps({"photo": "x", "from": [], "examples": [example], "rejects": []}) + "\n")
+    pets(out)
+    assert mine.exists()

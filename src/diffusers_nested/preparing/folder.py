@@ -1,7 +1,7 @@
 """From a folder of photos to a training set."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,13 @@ def _prepare_all(
             bar.update()
 
 
+def _delete(output: Path, names: Iterable[str]) -> None:
+    for name in names:
+        file = output / name
+        if file.parent.resolve().is_relative_to(output.resolve()):  # whatever the notes say
+            file.unlink(missing_ok=True)
+
+
 def _is_done(row: Row | None, expected: list[Any], output: Path) -> bool:
     """Whether a photo's row was made from what is there now, and its files are there."""
     if row is None or row["from"] != expected:
@@ -152,6 +159,8 @@ def _finish(output: Path, work: WorkFolder, names: Sequence[str], sources: dict[
         write_sheet(output / SHEET, output, examples)
         write_jsonl(output / REJECTS, rejects)
         write_jsonl(output / METADATA, examples)
+        # of photos that are gone or have become rejects, nothing stays: their owner may have taken them back
+        _delete(output, work.made() - {example[column] for example in examples for column in FILES})
     reasons = dict(Counter(reject["reason"] for reject in rejects).most_common())
     if not examples:
         listed = ", ".join(f"{reason} ({times})" for reason, times in reasons.items())

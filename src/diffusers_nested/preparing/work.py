@@ -12,7 +12,7 @@ from ..files.json_files import parse_json, shown
 from ..files.jsonl import Row, append_jsonl, read_jsonl
 from ..files.lock import held
 from ..files.write_whole import write_whole
-from .names import INPUTS, TARGETS, WORK
+from .names import FILES, INPUTS, TARGETS, WORK
 
 REJECTS, SHEET = "rejects.jsonl", "contact-sheet.png"
 _SETTINGS, _ROWS = "settings.json", "rows.jsonl"
@@ -66,8 +66,14 @@ class WorkFolder:
 
     def rows(self) -> dict[str, Row]:
         """The rows of all processes, by the photo's name; of several rows of a photo, any."""
-        files = sorted(self._root.glob(f"*-of-*/{_ROWS}"))
-        return {row["photo"]: row for file in files for row in read_jsonl(file)}
+        return {row["photo"]: row for row in self._all_rows()}
+
+    def made(self) -> set[str]:
+        """The files of all examples that were ever made, within the training set."""
+        return {example[column] for row in self._all_rows() for example in row["examples"] for column in FILES}
+
+    def _all_rows(self) -> list[Row]:
+        return [row for file in sorted(self._root.glob(f"*-of-*/{_ROWS}")) for row in read_jsonl(file)]
 
     def _check_ours(self) -> None:
         if self._root.is_dir():
