@@ -44,13 +44,8 @@ def _covered(scene: Scene, half: str, seed: list[int]) -> np.ndarray:
     middle, centre = (rows[0] + bottom) // 2, (columns[0] + right) // 2
     top, bottom = {"top": (0, middle), "bottom": (middle, bottom)}.get(half, (0, bottom))
     left, right = {"left": (0, centre), "right": (centre, 32)}.get(half, (0, 32))
-    return np.concatenate([picture[:top], _grey_between(picture[top:bottom], left, right), picture[bottom:]])
-
-
-def _grey_between(rows: np.ndarray, left: int, right: int) -> np.ndarray:
-    """Rows of a picture (H, 32, 3) with columns of grey."""
-    covered = rows.copy()
-    covered[:, left:right] = _GREY
+    covered = picture.copy()
+    covered[top:bottom, left:right] = _GREY
     return covered
 
 
