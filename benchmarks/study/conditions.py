@@ -69,6 +69,24 @@ ADAPTERS = {
         for m in RIVALS
         for seed in SEEDS[1:]
     },
+    **{
+        f"{m}-photographs-{seed}-on": StudyAdapter(
+            mechanism=m, steps=PHOTOGRAPH_STEPS, seed=seed + 1, examples="photographs", start=f"{m}-photographs-{seed}"
+        )
+        for seed in SEEDS[1:]
+        for m in RIVALS
+    },
+    **{
+        f"{m}-photographs-1-on-on": StudyAdapter(
+            mechanism=m, steps=LONG_STEPS, seed=3, examples="photographs", start=f"{m}-photographs-1-on"
+        )
+        for m in RIVALS
+    },
+    **{
+        f"{m}-photographs-1": StudyAdapter(mechanism=m, steps=PHOTOGRAPH_STEPS, seed=1, examples="photographs")
+        for m in COMPARED
+        if m not in RIVALS
+    },
     "gated-0": StudyAdapter(mechanism=GATED, steps=STEPS),
     **{f"{m}-long": StudyAdapter(mechanism=m, steps=LONG_STEPS, seed=SEED, is_curve=True) for m in RIVALS},
 }
@@ -126,10 +144,11 @@ def _seeds(name: str, scales: tuple[float, ...]) -> dict[str, Any]:
     return {f"{name}-seed{seed}": _with(f"{name}-{seed}", scales=list(scales)) for seed in _seeds_of(name)}
 
 
-def _photographs_again(mechanism: str, scales: tuple[float, ...]) -> dict[str, Any]:
+def _photographs_again(mechanism: str, scales: tuple[float, ...], trained: str = "") -> dict[str, Any]:
     """The other seeds of what learns from photographs."""
     return {
-        f"{mechanism}-seed{seed}": _with(f"{mechanism}-photographs-{seed}", scales=list(scales)) for seed in SEEDS[1:]
+        f"{mechanism}-seed{seed}": _with(f"{mechanism}-photographs-{seed}{trained}", scales=list(scales))
+        for seed in SEEDS[1:]
     }
 
 
@@ -206,6 +225,22 @@ COMPARISONS = (
             **_PLAIN,
             **_photographs_again("nested", (1.5, 2.0, 3.0)),
             **_photographs_again("decoupled", (0.25, 0.5, 1.0)),
+            **{m: _with(f"{m}-photographs-1", scales=list(SCALES[m])) for m in COMPARED if m not in RIVALS},
+        },
+        subjects="heads:people",
+        count=24,
+        prompts=UNSEEN,
+        metrics={**METRICS, "identity": "whole-identity"},
+        across="outside",
+    ),
+    Comparison(
+        "photographs-longer",
+        {
+            **_PLAIN,
+            **_photographs_again("nested", (1.0, 1.5, 2.0, 3.0), "-on"),
+            **_photographs_again("decoupled", (0.25, 0.5, 1.0), "-on"),
+            f"nested-{2 * LONG_STEPS}": _with("nested-photographs-1-on-on", scales=[1.0, 1.5, 2.0, 3.0]),
+            f"decoupled-{2 * LONG_STEPS}": _with("decoupled-photographs-1-on-on", scales=[0.25, 0.5, 1.0]),
         },
         subjects="heads:people",
         count=24,

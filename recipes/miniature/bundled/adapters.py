@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionXLPipeline
 from diffusers.models.attention_processor import Attention, AttnProcessor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffusers_nested.adapter import NestedAdapter
 from diffusers_nested.data import Triplet
@@ -119,9 +120,11 @@ def fit(
     """Train an adapter on triplets of people or pets, or resume its training."""
     for module in pipeline.unet.modules():
         if isinstance(module, Attention) and not module.is_cross_attention:
-            module.set_processor(AttnProcessor())  # explicit softmax: the faster one in training on a CPU
+            module.set_processor(AttnProcessor())
     validation = draw(name, 64, seed=41, held_out=True)
-    train_adapter(pipeline, encoder, adapter, draw(name, count, seed=42), config, validation_dataset=validation)
+    dataset = draw(name, count, seed=42)
+    with sdpa_kernel(SDPBackend.MATH):  # explicit softmax: its backward pass is the faster one on a CPU
+        train_adapter(pipeline, encoder, adapter, dataset, config, validation_dataset=validation)
 
 
 def _read_arguments() -> argparse.Namespace:

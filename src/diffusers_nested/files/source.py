@@ -93,7 +93,8 @@ class Source:
         """
         path = self.find(filename)
         if path is None:
-            raise AdapterLoadError(f"{self.location} has no {shown(filename)[1:-1]}. {remedy}")
+            training = _of_training(Path(self.location, filename).parent) if self.is_folder else ""
+            raise AdapterLoadError(f"{self.location} has no {shown(filename)[1:-1]}.{training} {remedy}")
         return self.at_commit_of(path, filename), path
 
     def at_commit_of(self, path: Path, filename: str) -> "Source":
@@ -124,3 +125,12 @@ class Source:
         cache = None if self.cache_dir is None else str(self.cache_dir)
         found = try_to_load_from_cache(self.location, filename, cache_dir=cache, revision=self.revision)
         return found is not None and not isinstance(found, str)
+
+
+def _of_training(folder: Path) -> str:
+    """What a message says of the folder of a training that has not ended."""
+    if not (folder / "training_config.json").is_file():
+        return ""
+    found = (path.parent for kind in ("after-*", "checkpoint-*/adapter") for path in folder.glob(f"{kind}/config.json"))
+    names = ", ".join(sorted(str(path.relative_to(folder)) for path in found)) or "none"
+    return f" The training in it has not ended: go on with it, or take one of its earlier adapters ({names})."

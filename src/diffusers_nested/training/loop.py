@@ -86,6 +86,8 @@ class Run:
         if self._is_main:
             take_up(self._config, start)
             log = RunLog(self._config.folder / "log.jsonl", first)
+        if first:
+            self._draw(first, is_repeated=False)  # the run may have been killed meanwhile
         title = f"Phase {self._phase['phase']}" if self._phase else "Training"
         with tqdm(total=stop, initial=first, desc=title, disable=not self._is_main) as bar:
             for step in range(first, stop):
@@ -143,8 +145,7 @@ class Run:
             track(self._accelerator, row)
         if done % config.checkpointing_steps == 0:
             self._save(done)
-        if self._validation.images and (done % config.validation_steps == 0 or is_last):
-            self._draw(done)
+        self._draw(done)
 
     def _measure(self) -> dict[str, float]:
         steps, seconds = self._steps.take()  # before the paired loss, which is not of a step
@@ -183,10 +184,14 @@ class Run:
             "mixed_precision='bf16' or 'no' instead of 'fp16'; check the training set if it happens again."
         )
 
-    def _draw(self, done: int) -> None:
+    def _draw(self, done: int, is_repeated: bool = True) -> None:
+        """Draw pictures if they are due after this step, and not there yet or to be repeated."""
+        is_due = done % self._config.validation_steps == 0 or done == self._config.max_train_steps
+        if not (self._validation.images and is_due):
+            return
         path = self._config.folder / "validation" / f"step-{done}.png"
         with self._learner.averaged() as adapter:
-            if self._is_main:
+            if self._is_main and (is_repeated or not path.exists()):
                 self._validation.draw(path, adapter.to(self._accelerator.device), self._config)
         self._accelerator.wait_for_everyone()
 

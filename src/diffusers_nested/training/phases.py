@@ -17,7 +17,7 @@ from ..files.write_whole import write_whole
 from ..vision import ImageEncoder, ImageEncoders
 from .checkpoints import find_checkpoints
 from .config import MAY_CHANGE, NOT_OF_A_RUN, OF_ALL_PHASES, TrainingConfig
-from .folder import holds_adapter, save_adapter
+from .folder import holds_adapter, remove_adapter, save_adapter
 from .optimizer import check_optimizer
 from .train import PATIENCE, check_training, train_adapter
 
@@ -78,6 +78,8 @@ def train_in_phases(
         finished = _finished(adapter, configs)
         if finished:
             _take_weights(adapter, _folder_of(folder, len(finished)))
+        if is_main and len(finished) < len(configs):
+            remove_adapter(folder)  # that of the last phase so far, which also stands in its folder
         for number, config in enumerate(configs[len(finished) :], len(finished) + 1):
             logger.info("Phase %d of %d: %s", number, len(configs), _in_words(config))
             own = replace(config, output_dir=_folder_of(folder, number))

@@ -12,7 +12,7 @@ from ..files.write_whole import write_whole
 from ..vision import numbered
 from .checkpoints import find_checkpoints, is_complete, load_checkpoint, tidy
 from .config import MAY_CHANGE, NOT_OF_A_RUN, TrainingConfig
-from .folder import holds_adapter
+from .folder import holds_adapter, set_adapter_aside
 from .state_files import DamagedFileError
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,10 @@ def find_start(folder: Path, resume_from: str | Path | None, settings: dict[str,
 
 def take_up(config: TrainingConfig, start: Start) -> None:
     """Prepare the folder for the next steps, and log the settings that change."""
+    if start.step < config.max_train_steps:
+        earlier = set_adapter_aside(config.folder)
+        if earlier is not None:
+            logger.info("The adapter of the run that goes on is in %s now.", earlier)
     path = config.folder / "training_config.json"
     write_whole(path, json.dumps(vars(config), indent=2, default=str) + "\n")
     for aside in tidy(config.folder, start.step):

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from ..adapter import NestedAdapter
 from ..data import load_image
+from ..files.write_whole import write_whole
 from ..injection import NestedInjector
 from ..pipelines.state import require_state
 from ..vision import ImageEncoder, ImageEncoders, read_images
@@ -49,7 +50,7 @@ class Validation:
         finally:
             self.injector.inject()
         path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path)
+        write_whole(path, lambda to: sheet.save(to, "PNG"))
 
 
 @torch.no_grad()

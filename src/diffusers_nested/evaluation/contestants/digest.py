@@ -8,7 +8,7 @@ _CHUNK = 1 << 20
 # What stands beside a model and is not loaded with it: cards, samples and results, and what training leaves.
 _KINDS = {"", ".jpeg", ".jpg", ".jsonl", ".lock", ".log", ".md", ".png", ".webp"}
 _NAMES = {"evaluation.json", "training_config.json", "LICENSE.txt"}
-_FOLDERS = ("checkpoint-", "samples", "images", "validation", "logs", ".")
+_FOLDERS = ("after-", "checkpoint-", "samples", "images", "validation", "logs", ".")
 
 
 def digest_of(paths: Iterable[str | Path]) -> str:
