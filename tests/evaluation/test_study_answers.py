@@ -129,6 +129,14 @@ def test_commands(results, tmp_path, monkeypatch, capsys):
     assert main(["study"]) == 2 and main(["study", str(results), "--answers", str(file)]) == 2
 
 
+def downloads(folder: Path, count: int) -> list[Path]:
+    """The files of answers in a folder, as soon as there are so many."""
+    deadline = time.monotonic() + 60
+    while len(saved := sorted(folder.glob("answers-*.json"))) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return saved
+
+
 @pytest.mark.skipif(not (browser.BROWSER and browser.DRIVER), reason="needs chromium and chromedriver")
 def test_in_a_browser(results, tmp_path):
     """A rater answers, closes the page, goes on, and saves; the file gives the win rates of the choices."""
@@ -146,17 +154,44 @@ def test_in_a_browser(results, tmp_path):
             page.click(f"#prompt-{ours}")
             if at == 1:
                 page.reload()
+                assert page.is_shown("#back-again") and not page.is_shown("#compare")
+                page.click("#continue")
                 assert page.attribute(f"#prompt-{ours}", "aria-pressed") == "true"
             page.press("a" if ours == "left" else "b")  # identity
             page.click(f"#overall-{'right' if ours == 'left' else 'left'}")
             page.click("#next")
         assert page.is_shown("#end") and not page.is_shown("#compare")
         page.click("#save")
-        deadline = time.monotonic() + 60
-        while not (saved := list(tmp_path.glob("answers-*.json"))) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        saved = downloads(tmp_path, 1)
     rates = {row["question"]: (row["rate"], row["answers"], row["open"]) for row in win_rates(key, saved)}
     assert rates == {"prompt": (1.0, 3, 0), "identity": (1.0, 3, 0), "overall": (0.0, 3, 0)}
+
+
+@pytest.mark.skipif(not (browser.BROWSER and browser.DRIVER), reason="needs chromium and chromedriver")
+def test_two_raters_in_one_browser(results, tmp_path):
+    """Each has a file; what the first has answered is saved before the second begins, also if not all of it is."""
+    key = write_page(choose_pairs([results], ["ours@2", "theirs"], 3), tmp_path / "study.html")
+    with browser.browser(tmp_path / "profile", tmp_path) as page:
+        page.open(tmp_path / "study.html")
+        page.click("#start")
+        page.click("#prompt-left")
+        page.click("#save-early")
+        (first,) = downloads(tmp_path, 1)
+        assert [len(one) for one in json.loads(first.read_text())["answers"]] == [1, 0, 0]
+        page.click("#identity-left")
+        page.click("#overall-left")
+        first.unlink()
+        page.reload()
+        assert page.text("#back-again").startswith("Welcome back\nSomebody has begun in this browser: 1 of 3")
+        page.click("#anew")
+        downloads(tmp_path, 1)
+        page.click("#start")
+        assert page.attribute("#prompt-left", "aria-pressed") == "false"
+        page.click("#prompt-right")
+        page.click("#save-early")
+        saved = downloads(tmp_path, 2)
+    rows = [row for row in win_rates(key, saved) if row["question"] == "prompt"]
+    assert [row["answers"] for row in rows] == [2]
 
 
 def test_what_is_no_table_of_win_rates_is_not_replaced(results, tmp_path, monkeypatch, capsys):

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from transformers import SegformerConfig, SegformerForImageClassification
 
-from diffusers_nested import NestedAdapterError
+from diffusers_nested import NestedAdapterError, miniature
 from preparing.conftest import PHOTOS, Prepare, tree
 from tiny_vision import save_segmenter
 
@@ -73,11 +74,16 @@ def test_folders_that_do_not_do(pets: Prepare, source: Path, tmp_path: Path):
 
 def test_models_that_do_not_do(pets: Prepare, models: Path, tmp_path: Path):
     save_segmenter(tmp_path / "rooms", ("wall", "floor", "lamp"))
+    names = save_segmenter(tmp_path / "names")  # with the weights of a model that names a picture, not its parts
+    namer = SegformerForImageClassification(SegformerConfig.from_pretrained(names))
+    namer.save_pretrained(names)
     for settings, message in (
         ({"segmenter": "user/nothing"}, "segmenter user/nothing cannot be loaded: .*nothing is downloaded"),
         ({"captioner": str(models)}, "captioner .* cannot be loaded"),
         ({"captioner": str(models / "segmenter")}, "captioner .* cannot be loaded"),
         ({"segmenter": str(tmp_path / "rooms")}, "3 classes, such as wall, floor, lamp, but none of the nouns"),
+        ({"segmenter": str(names)}, "is a SegformerForImageClassification, expected one that finds the masks"),
+        ({"segmenter": str(miniature.path("people") / "image_encoder")}, "cannot be loaded"),
         ({"segmenter": None}, "pets need a segmenter"),
         ({"background": "grey"}, "background must be one of white, keep"),
         ({"subject_token": " "}, "blank"),

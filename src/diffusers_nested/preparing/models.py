@@ -34,12 +34,13 @@ class Segmenter:
         device: Where it computes.
 
     Raises:
-        NestedAdapterError: There is no such model, or none of its classes is the subject.
+        NestedAdapterError: There is no such model, it does not find masks, or none of its classes is the subject.
     """
 
     def __init__(self, name: str, word: SubjectWord, device: str) -> None:
         processor = _processor("segmenter", name)
         self._run: Any = _loaded("segmenter", _segmentation, name, image_processor=processor, device=device)
+        _check_segments(self._run, name)
         labels = self._run.model.config.id2label
         self._wanted = {label for label in labels.values() if word.means(label)} or _foreground(labels)
         if not self._wanted:
@@ -85,6 +86,22 @@ class Captioner:
 
 def _segmentation(name: str, **settings: Any) -> Any:
     return pipeline("image-segmentation", model=name, **_LOCAL, model_kwargs={"use_safetensors": True}, **settings)
+
+
+def _check_segments(run: Any, name: str) -> None:
+    """Raise unless a model finds masks, tried on a grey picture, with weights that it was saved with."""
+    saved = run.model.config.architectures or []
+    is_whole = type(run.model).__name__ in saved  # otherwise transformers has made up what is missing
+    try:
+        masks = run(Image.new("RGB", (64, 64), "grey")) if is_whole else None
+    except (ValueError, TypeError, RuntimeError, AttributeError):
+        masks = None
+    if masks is None:
+        raise NestedAdapterError(
+            f"segmenter {name} is a {' or '.join(saved) or 'model'}, expected one that finds the masks of its classes "
+            "in a picture, by semantic, instance or panoptic segmentation. Name such a model of transformers, with its "
+            "preprocessor_config.json."
+        )
 
 
 def _foreground(labels: dict[int, str]) -> set[str]:
