@@ -78,7 +78,7 @@ ADAPTERS = {
     },
     **{
         f"{m}-photographs-1-on-on": StudyAdapter(
-            mechanism=m, steps=LONG_STEPS, seed=3, examples="photographs", start=f"{m}-photographs-1-on"
+            mechanism=m, steps=PHOTOGRAPH_STEPS, seed=3, examples="photographs", start=f"{m}-photographs-1-on"
         )
         for m in RIVALS
     },
@@ -239,8 +239,8 @@ COMPARISONS = (
             **_PLAIN,
             **_photographs_again("nested", (1.0, 1.5, 2.0, 3.0), "-on"),
             **_photographs_again("decoupled", (0.25, 0.5, 1.0), "-on"),
-            f"nested-{2 * LONG_STEPS}": _with("nested-photographs-1-on-on", scales=[1.0, 1.5, 2.0, 3.0]),
-            f"decoupled-{2 * LONG_STEPS}": _with("decoupled-photographs-1-on-on", scales=[0.25, 0.5, 1.0]),
+            f"nested-{3 * PHOTOGRAPH_STEPS}": _with("nested-photographs-1-on-on", scales=[1.0, 1.5, 2.0, 3.0]),
+            f"decoupled-{3 * PHOTOGRAPH_STEPS}": _with("decoupled-photographs-1-on-on", scales=[0.25, 0.5, 1.0]),
         },
         subjects="heads:people",
         count=24,
