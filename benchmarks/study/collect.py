@@ -38,7 +38,7 @@ def collect(folder: Path, comparison: Comparison, results: Path, images: Path) -
     _write(results / f"{comparison.name}.json", pooled)
     if seeded:
         _write(results / f"{comparison.name}-seeds.json", summarise(seeded))
-    if comparison.is_curve:
+    if comparison.is_plotted:
         trade_off(pooled, comparison.across, comparison.identity, images / f"study-{comparison.name}")
     _sheet(folder, rows, comparison).save(images / f"study-{comparison.name}-pictures.png", optimize=True)
 

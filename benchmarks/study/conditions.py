@@ -108,6 +108,7 @@ class Comparison:
         metrics: Columns.
         across: The column of the plot's horizontal axis.
         identity: The column of the plot's upward axis.
+        is_plotted: Whether the page shows a plot.
     """
 
     name: str
@@ -119,12 +120,7 @@ class Comparison:
     metrics: Mapping[str, Any] = field(default_factory=lambda: METRICS)
     across: str = "text"
     identity: str = "identity"
-
-    @property
-    def is_curve(self) -> bool:
-        """Whether a single subject is measured at several scales, which makes a plot."""
-        several = any(len(one.get("scales", ())) > 1 for one in self.contestants.values())
-        return several and self.subjects.endswith(":people")
+    is_plotted: bool = True
 
     @property
     def adapters(self) -> list[str]:
@@ -175,6 +171,7 @@ COMPARISONS = (
             f"queries-{USUAL}": _with("nested-0", scales=[1.0, 2.0]),
             **{f"queries-{n}": _with(f"nested-q{n}", scales=[1.0, 2.0]) for n in QUERIES if n > USUAL},
         },
+        is_plotted=False,
     ),
     Comparison(
         "norms",
@@ -190,6 +187,7 @@ COMPARISONS = (
         "photos",
         _PLAIN | {f"photos-{n}": _with("nested-0", photos=n, scales=[1.0, 2.0]) for n in (1, 2, 4)},
         photos=4,
+        is_plotted=False,
     ),
     Comparison(
         "covered",
@@ -201,6 +199,7 @@ COMPARISONS = (
         count=24,
         photos=4,
         metrics={**METRICS, "identity": "whole-identity"},
+        is_plotted=False,
     ),
     Comparison(
         "photographs",
@@ -278,5 +277,6 @@ COMPARISONS = (
         prompts=PAIR_PROMPTS,
         metrics=_PAIRED,
         identity="person",
+        is_plotted=False,
     ),
 )

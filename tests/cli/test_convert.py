@@ -151,6 +151,11 @@ def test_refused_and_nothing_written(folder, capsys, flags, named):
     assert re.search(named, shown.err), shown.err
 
 
+def test_a_file_that_is_not_there(folder, capsys):
+    assert main(["convert", str(folder / "typo.safetensors"), "out"]) == 2
+    assert "There is no folder" in capsys.readouterr().err
+
+
 def test_what_is_there_stays(folder, capsys):
     Path("out").mkdir()
     Path("out", "mine").write_text("mine")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import AdapterLoadError, NestedAdapterError
-from ..files import shown
+from ..files import check_repository, shown
 from ..files.source import Source
 from ..files.write_whole import write_whole
 from ..publishing import save_parts
@@ -59,6 +59,8 @@ def convert_ip_adapter(
     _check_output(output)
     found = find_ip_adapter(source, weight_name)
     if found is None:
+        if not source.is_folder:
+            check_repository(source.location)  # says so if it cannot be one
         raise AdapterLoadError(
             f"{source.location} is not the file of an IP-Adapter, and an adapter of diffusers-nested needs no "
             "conversion. Give the file's path, or its name as weight_name=..."
