@@ -106,6 +106,11 @@ def test_scale_is_refused(pipeline, scale):
         pipeline.set_nested_adapter_scale(scale)
 
 
+def test_a_scale_of_an_adapter_beside_one_of_a_block_is_refused(pipeline):
+    with pytest.raises(ScaleError, match=r"\{'person': \{'down': \.\.\.\}\}"):
+        pipeline.set_nested_adapter_scale({"down": 1.0, "person": 1.0})
+
+
 def test_duplicate_name_is_refused(pipeline, adapters):
     with pytest.raises(NestedAdapterError, match="person"):
         pipeline.load_nested_adapter(adapters["person"])

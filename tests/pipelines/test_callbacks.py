@@ -12,7 +12,7 @@ from diffusers.callbacks import (
     SDXLControlnetCFGCutoffCallback,
 )
 
-from diffusers_nested import RowsNotFoundError, Subject
+from diffusers_nested import NestedAdapterError, RowsNotFoundError, Subject
 from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
@@ -162,6 +162,19 @@ def test_other_prompt_embeddings_are_refused(adapters):
     inputs = {"callback_on_step_end": shift, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]}
     with pytest.raises(RowsNotFoundError):
         run(CASE, nested(CASE, adapters), nested_adapter_image=photo(1), **inputs)
+
+
+def test_another_unet_is_refused(adapters):
+    def replace(pipeline, _):
+        pipeline.unet = CASE.build().unet
+        return {}
+
+    pipeline = nested(CASE, adapters)
+    own = pipeline.unet
+    with pytest.raises(NestedAdapterError, match=r"pipe\.unet. was replaced during the call"):
+        run(CASE, pipeline, nested_adapter_image=photo(1), callback_on_step_end=after(replace))
+    pipeline.unet = own
+    assert (run(CASE, pipeline) == run(CASE, CASE.build())).all()
 
 
 def test_embeddings_of_one_picture_that_are_none_of_the_prompts_are_refused(adapters):

@@ -18,6 +18,8 @@ from diffusers_nested.miniature.hero import Row, hero
 from diffusers_nested.miniature.sampling import sample
 from diffusers_nested.miniature.world import portrait, random_person, random_pet, snapshot
 
+from ..words.others import ROLE_END
+
 logger = logging.getLogger(__name__)
 FOOTER = "The miniature world: no model has seen them."
 SEED, SCALE = 11, 2.0  # of the noise, and λ
@@ -94,11 +96,13 @@ def places(cast: Cast) -> Picture:
 def words(cast: Cast) -> Picture:
     """Another word for the same person, at λ = 1: these words get enough attention as it is."""
     named = ("king", "wizard", "chef", "clown")
-    rows = []
+    texts = [f"a photo of a {word} wearing a red shirt on the beach" for word in named]
+    rows = [("without a photo", [np.full_like(cast.people[0], 255), *cast.draw(texts)])]
     for number, photo in enumerate(cast.people, 1):
-        subjects = [[Subject(_image(photo), token=word, adapter_name="person", scale=1.0)] for word in named]
-        texts = [f"a photo of a {word} wearing a red shirt on the beach" for word in named]
-        rows.append((f"person {number}: a photo of a … on the beach", [photo, *cast.draw(texts, subjects)]))
+        for end, said in ((1.0, "in all steps"), (ROLE_END, f"until {ROLE_END:g} of the steps")):
+            settings = {"adapter_name": "person", "scale": 1.0, "end": end}
+            subjects = [[Subject(_image(photo), token=word, **settings)] for word in named]
+            rows.append((f"person {number}, {said}", [photo, *cast.draw(texts, subjects)]))
     return "Another word", ["photo", *named], rows
 
 

@@ -26,6 +26,7 @@ from diffusers_nested.miniature.world import ROLES, Look, Person, Scene, portrai
 
 SCALES = (1.0, 2.0)
 ROLE_SCALES = (0.3, 0.4, 0.5, *SCALES)  # below 1, a part of the word's own value stays, and with it the hat
+ROLE_END = 0.45  # of the steps; after it, the word's own value puts the hat on. Chosen on other people
 Row = dict[str, Any]
 
 
@@ -46,17 +47,19 @@ def roles(pipeline: Any, recogniser: Recogniser, people: int, steps: int) -> lis
     cases = [(number, role) for number in range(people) for role in ROLES[1:]]
     words = [vocabulary.ROLES[role][0] for _, role in cases]
     texts = [caption_with(word, who[n], role, rng) for (n, role), word in zip(cases, words, strict=True)]
-    subjects = [
-        [Subject(photos[n], token=word, adapter_name="person")] for (n, _), word in zip(cases, words, strict=True)
-    ]
     number = [n for n, _ in cases]
     rows = []
-    for scale in (None, *ROLE_SCALES):
+    for scale, end in ((None, 1.0), *((scale, 1.0) for scale in ROLE_SCALES), (1.0, ROLE_END)):
+        subjects = [
+            [Subject(photos[n], token=word, adapter_name="person", end=end)]
+            for n, word in zip(number, words, strict=True)
+        ]
         drawn = draw(pipeline, texts, subjects, scale, steps)
         seen, read = recogniser.read(drawn)
         hits = [found["scene.role"] == role for found, (_, role) in zip(read, cases, strict=True)]
         scores = {"role as named": np.mean(hits), **_cosines(seen, own[number], own.roll(1, 0)[number])}
-        rows.append(_row(f"another word, {_said(scale)}", scores))
+        until = "" if end == 1 else f" until {end:g} of the steps"
+        rows.append(_row(f"another word, {_said(scale)}{until}", scores))
     return rows
 
 

@@ -27,9 +27,7 @@ from ..vision import (
 from ..vision.several import each_of
 from .loaded import LoadedAdapter
 from .refused import check_pipeline
-from .state import CHANGING, NestedState, create_state, inner_unet, state_of
-
-_BLOCKS = ("down", "mid", "up")  # keys of a scale by block, so they cannot name adapters
+from .state import BLOCKS, CHANGING, NestedState, create_state, inner_unet, state_of
 
 
 def load_all(
@@ -174,8 +172,8 @@ def _spread(value: Any, count: int) -> list[Any]:
 
 def _check_name(name: Any, state: NestedState | None, before: Sequence[str | None]) -> None:
     """Raise unless an adapter can have this name, beside those that are loaded and those ``before`` it in one call."""
-    if not isinstance(name, str) or not name or name in _BLOCKS:
-        raise NestedAdapterError(f"{name!r} cannot be an adapter's name. Use a word other than {', '.join(_BLOCKS)}.")
+    if not isinstance(name, str) or not name or name in BLOCKS:
+        raise NestedAdapterError(f"{name!r} cannot be an adapter's name. Use a word other than {', '.join(BLOCKS)}.")
     if state is not None and name in state.loaded:
         raise NestedAdapterError(
             f"An adapter named {name!r} is loaded already; loaded are {', '.join(state.loaded)}. {Remedy.ADAPTER_NAME}"

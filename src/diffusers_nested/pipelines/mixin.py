@@ -15,10 +15,10 @@ from ..subjects.values import check_images
 from .checked_storage import checked_storage
 from .keywords import KEYWORDS, check_keywords, describe_subclass
 from .loading import add_all, load_all
-from .nested_call import NestedCall, plainly
+from .own_calls import call_handing_on, call_with_subjects, takes_keywords
 from .prompt_words import ENCODING, named_arguments
 from .state import CHANGING, require_state, state_of
-from .watching import tell_encoded, watched
+from .watching import tell_encoded
 
 
 class NestedAdapterMixin:
@@ -199,14 +199,12 @@ class NestedAdapterMixin:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The pipeline's own call, plus the nested keywords; see ``KEYWORDS``."""
         check_keywords(self, kwargs)
-        nested = {name: kwargs.pop(name, None) for name in KEYWORDS}
         plain = super().__call__  # pyright: ignore[reportAttributeAccessIssue]
-        if all(value is None for value in nested.values()):
-            with plainly(self):
-                return watched(self, None, lambda: plain(*args, **kwargs))
-        call = NestedCall(self, nested, named_arguments(plain, args, kwargs))
-        with call.active():
-            return watched(self, call, lambda: plain(*args, **kwargs))
+        has_subjects = any([kwargs.get(name) is not None for name in KEYWORDS])
+        if has_subjects and takes_keywords(type(self), NestedAdapterMixin):
+            return call_handing_on(self, plain, args, kwargs)
+        nested = {name: kwargs.pop(name, None) for name in KEYWORDS}
+        return call_with_subjects(self, nested, plain, args, kwargs)
 
     def encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
         """The pipeline's own method; a call with subjects records its result, to recognise the prompts' rows."""

@@ -137,8 +137,9 @@ class NestedCall:
         Raises:
             NestedAdapterError: No subject could act in any step.
         """
+        unet = self.pipeline.unet
         try:
-            with self.gate.serve(self.pipeline.unet, self):  # from here on, none of its adapters can be unloaded
+            with self.gate.serve(unet, self):  # from here on, none of its adapters can be unloaded
                 self._check_loaded()
                 yield
         except Exception as error:
@@ -146,7 +147,7 @@ class NestedCall:
                 raise RowsNotFoundError(_NO_STEP) from error
             raise
         else:
-            self._check_acted()
+            self._check_acted(unet)
         finally:
             self._projected, self._placement = {}, None
 
@@ -187,7 +188,12 @@ class NestedCall:
                 f"The adapter {gone[0]!r} was unloaded while this call was reading its photos. Load it, and call again."
             )
 
-    def _check_acted(self) -> None:
+    def _check_acted(self, unet: Any) -> None:
+        if self.pipeline.unet is not unet:
+            raise NestedAdapterError(
+                "`pipe.unet` was replaced during the call, by a callback or another thread, so subjects did not act in all "
+                "steps. Replace it between two calls, and load the adapter for the new UNet."
+            )
         if not self._was_reached:
             raise RowsNotFoundError(_NO_STEP)
         if self._placement is not None and not self._placement.has_acted:

@@ -1,7 +1,7 @@
 """Give the pipelines of diffusers the mixin's methods."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from ..backbones import BACKBONES
@@ -10,12 +10,12 @@ from ..injection.swap import swap_in
 from .keywords import KEYWORDS, check_keywords, checks_ip_adapter, describe
 from .mixin import NestedAdapterMixin
 from .modular_methods import register_modular
-from .nested_call import plainly
+from .own_calls import call_from_within, call_with_subjects, is_of_diffusers
 from .prompt_words import one_at_a_time
 from .refused import REFUSED, refuse
 from .state import around_processors, require_state
 from .unets import register_unets
-from .watching import telling, watched
+from .watching import telling
 
 SUPPORTED = tuple(name for backbone in BACKBONES.values() for name in backbone.pipelines)
 _METHODS = (
@@ -53,21 +53,20 @@ def register() -> None:
 
 
 def _with_keywords(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap the class's call: with a nested keyword, hand over to the mixin or say what is missing."""
+    """Wrap the class's call, so that nested keywords act in it, or an error says what is missing."""
 
+    @is_of_diffusers
     @wraps(call)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(self, NestedAdapterMixin):
-            return call(self, *args, **kwargs)  # called by the mixin
-        check_keywords(self, kwargs)
-        if any(kwargs.get(name) is not None for name in KEYWORDS):
+        if not isinstance(self, NestedAdapterMixin):
+            check_keywords(self, kwargs)
+            if all(kwargs.get(name) is None for name in KEYWORDS):
+                own = {name: value for name, value in kwargs.items() if name not in KEYWORDS}
+                return call_with_subjects(self, dict.fromkeys(KEYWORDS), partial(call, self), args, own)
             # Another pipeline that shares the UNet may have loaded the adapters.
             require_state(self)
             swap_in(self, NestedAdapterMixin)
-            return self(*args, **kwargs)
-        with plainly(self):
-            own = {name: value for name, value in kwargs.items() if name not in KEYWORDS}
-            return watched(self, None, lambda: call(self, *args, **own))
+        return call_from_within(self, call, args, kwargs)
 
     describe(__call__, call)
     return __call__

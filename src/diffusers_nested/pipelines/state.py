@@ -16,6 +16,7 @@ from ..subjects import ResolvedSubject
 from .cache import SubjectCache
 from .loaded import LoadedAdapter
 
+BLOCKS = ("down", "mid", "up")  # keys of a scale by block, so they cannot name adapters
 CHANGING = RLock()  # held while what is loaded on a UNet changes
 _ATTRIBUTE = "_nested_adapter_state"
 
@@ -113,9 +114,16 @@ class NestedState:
 
     def set_scale(self, scale: Any) -> None:
         """Turn the dials; see ``NestedAdapterMixin.set_nested_adapter_scale``."""
-        per_adapter = isinstance(scale, Mapping) and not set(scale) <= {"down", "mid", "up"}
+        per_adapter = isinstance(scale, Mapping) and not set(scale) <= set(BLOCKS)
         wanted = scale if per_adapter else dict.fromkeys(self.loaded, scale)
         unknown = [name for name in wanted if name not in self.loaded]
+        blocks = [name for name in unknown if name in BLOCKS]
+        if blocks and len(unknown) < len(wanted):
+            name = next(name for name in wanted if name in self.loaded)
+            raise ScaleError(
+                f"The scale names an adapter, {name!r}, beside a block, {blocks[0]!r}. Put the blocks of an adapter in "
+                f"a dict of its own: {{{name!r}: {{{blocks[0]!r}: ...}}}}."
+            )
         if unknown:
             raise ScaleError(
                 f"Unknown adapter or block {unknown[0]!r} in the scale. Loaded adapters: "
