@@ -140,11 +140,11 @@ def _seeds(name: str, scales: tuple[float, ...]) -> dict[str, Any]:
     return {f"{name}-seed{seed}": _with(f"{name}-{seed}", scales=list(scales)) for seed in _seeds_of(name)}
 
 
-def _photographs_again(mechanism: str, scales: tuple[float, ...], trained: str = "") -> dict[str, Any]:
+def _photographs_again(mechanism: str, scales: tuple[float, ...], is_longer: bool = False) -> dict[str, Any]:
     """The other seeds of what learns from photographs."""
+    title, more = (f"{mechanism}-{2 * PHOTOGRAPH_STEPS}", "-on") if is_longer else (mechanism, "")
     return {
-        f"{mechanism}-seed{seed}": _with(f"{mechanism}-photographs-{seed}{trained}", scales=list(scales))
-        for seed in SEEDS[1:]
+        f"{title}-seed{seed}": _with(f"{mechanism}-photographs-{seed}{more}", scales=list(scales)) for seed in SEEDS[1:]
     }
 
 
@@ -236,8 +236,8 @@ COMPARISONS = (
         "photographs-longer",
         {
             **_PLAIN,
-            **_photographs_again("nested", (1.0, 1.5, 2.0, 3.0), "-on"),
-            **_photographs_again("decoupled", (0.25, 0.5, 1.0), "-on"),
+            **_photographs_again("nested", (1.0, 1.5, 2.0, 3.0), is_longer=True),
+            **_photographs_again("decoupled", (0.25, 0.5, 1.0), is_longer=True),
             f"nested-{3 * PHOTOGRAPH_STEPS}": _with("nested-photographs-1-on-on", scales=[1.0, 1.5, 2.0, 3.0]),
             f"decoupled-{3 * PHOTOGRAPH_STEPS}": _with("decoupled-photographs-1-on-on", scales=[0.25, 0.5, 1.0]),
         },

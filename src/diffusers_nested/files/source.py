@@ -12,7 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from ..errors import AdapterLoadError, Remedy
 from .failures import download_errors
 from .json_files import shown
-from .paths import check_repository, file_in, is_folder, plain_path
+from .paths import check_repository, file_in, is_file, is_folder, plain_path
 from .rules import Rule
 
 _REVISION = Rule(lambda value: isinstance(value, str) and value != "", "a branch, tag or commit").or_none()
@@ -129,7 +129,7 @@ class Source:
 
 def _of_training(folder: Path) -> str:
     """What a message says of the folder of a training that has not ended."""
-    if not (folder / "training_config.json").is_file():
+    if not is_file(folder / "training_config.json"):
         return ""
     found = (path.parent for kind in ("after-*", "checkpoint-*/adapter") for path in folder.glob(f"{kind}/config.json"))
     names = ", ".join(sorted(str(path.relative_to(folder)) for path in found)) or "none"
