@@ -72,7 +72,7 @@ def our_arguments(line: str) -> list[str] | None:
 
 
 def run(block: Block, namespace: dict) -> None:
-    code = re.sub(r"(num_inference_steps\W+)\d+", r"\g<1>2", block.code)
+    code = re.sub(r"(num_inference_steps\W+)\d+", r"\g<1>3", block.code)
     if block.language == "python":
         # blank lines above, so that a traceback names the line of the page
         exec(compile("\n" * (block.line - 1) + code, str(block.page), "exec"), namespace)

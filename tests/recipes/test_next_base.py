@@ -46,14 +46,17 @@ def test_a_role_is_told_by_its_word_alone():
 def test_roles_and_two_people_make_a_table():
     pipeline = miniature.load_pipeline()
     pipeline.load_nested_adapter(miniature.path("people"), adapter_name="person")
-    found = measure(pipeline, miniature.load_recogniser(), people=2, steps=1)
+    found = measure(pipeline, miniature.load_recogniser(), people=2, steps=3)
     scales = {"another word": ["scale 0.3", "scale 0.4", "scale 0.5"], "two people": []}
+    windows = {"another word": ["λ = 1 until 0.45 of the steps"], "two people": []}
     assert [row["case"] for row in found["rows"]] == [
-        f"{case}, {scale}" for case, below in scales.items() for scale in ("no photo", *below, "λ = 1", "λ = 2")
+        f"{case}, {scale}"
+        for case, below in scales.items()
+        for scale in ("no photo", *below, "λ = 1", "λ = 2", *windows[case])
     ]
     lines = others_table(found)
     assert lines[0] == "| | role as named | identity | another's |"
-    assert lines[-1].startswith("| two people, λ = 2 |  | ") and len(lines) == 11
+    assert lines[-1].startswith("| two people, λ = 2 |  | ") and len(lines) == 12
 
 
 def test_words_of_bases_stand_side_by_side():

@@ -191,8 +191,8 @@ class NestedCall:
     def _check_acted(self, unet: Any) -> None:
         if self.pipeline.unet is not unet:
             raise NestedAdapterError(
-                "`pipe.unet` was replaced during the call, by a callback or another thread, so subjects did not act in all "
-                "steps. Replace it between two calls, and load the adapter for the new UNet."
+                "`pipe.unet` was replaced during the call, by a callback or another thread, so subjects did not act in "
+                "all steps. Replace it between two calls, and load the adapter for the new UNet."
             )
         if not self._was_reached:
             raise RowsNotFoundError(_NO_STEP)
