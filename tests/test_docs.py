@@ -1,7 +1,7 @@
 """The pages and the README: what they show runs, imports and parses.
 
 A fenced block of `python` or `sh` right below a line `<!-- test -->` is executed, and one of `toml` is written to the
-file that its first line names. The blocks of a page share one namespace and one empty folder, and take 2 denoising
+file that its first line names. The blocks of a page share one namespace and one empty folder, and take 3 denoising
 steps whatever they say. Their Hub is empty, on this machine, and the account "user" is logged in.
 """
 
