@@ -47,7 +47,7 @@ def takes_keywords(cls: type, mixin: type) -> bool:
         call = vars(one).get("__call__")
         if call in _of_diffusers:
             return False
-        if call is not None and not issubclass(one, mixin) and _is_for_keywords(call):
+        if call is not None and not issubclass(one, mixin) and _is_for_keywords(one.__call__):
             return True
     return False
 
