@@ -244,6 +244,23 @@ def test_results_stay_after_unloading(loaded_of):
     assert hooks_of(pipeline.unet) == 0
 
 
+def test_subjects_that_a_class_of_ones_own_fills_in_are_recorded(loaded_of):
+    class Mine(XL.cls):
+        def __call__(self, *args, face=None, **kwargs):
+            return super().__call__(*args, nested_adapter_image=face, **kwargs)
+
+    pipeline = loaded_of(XL)
+    own = Mine(**pipeline.components, add_watermarker=False)
+    own.set_progress_bar_config(disable=True)
+    shown = []
+    for each, given in ((pipeline, {"nested_adapter_image": TWO}), (own, {"face": TWO}), (own, {"face": TWO})):
+        with trace(each) as inside:
+            XL.run(each, num_inference_steps=2, **given)
+        shown.append((inside.word_map("person").map, inside.values(subject="pet").values))
+    for one in shown[1:]:
+        assert all(torch.equal(*pair) for pair in zip(shown[0], one, strict=True))
+
+
 def test_a_compiled_unet_is_refused(loaded_of):
     pipeline = XL.build()
     pipeline.unet.mid_block.compile(backend="eager")

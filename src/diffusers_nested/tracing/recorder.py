@@ -81,7 +81,7 @@ class Recorder:
     @contextmanager
     def watch(self, pipeline: Any, subjects: NestedCall | None) -> Iterator[Callable[[Any], None]]:
         """Record a call; see ``Watcher``."""
-        record = None
+        record, earlier = None, self._last
         if pipeline is self._pipeline:
             record = CallRecord(pipeline, subjects, self._heads, self._steps)
             if self._is_compiled():
@@ -89,7 +89,8 @@ class Recorder:
         token = _running.set((*_running.get(), (self, record)))
 
         def tell(output: Any) -> None:
-            if record is not None:
+            # a class's own call may leave everything to a call within, with subjects that it fills in
+            if record is not None and (record.steps or self._last is earlier):
                 record.output, self._last = output, record
 
         try:
