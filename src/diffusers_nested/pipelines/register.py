@@ -62,7 +62,7 @@ def _with_keywords(call: Callable[..., Any]) -> Callable[..., Any]:
             check_keywords(self, kwargs)
             if all(kwargs.get(name) is None for name in KEYWORDS):
                 own = {name: value for name, value in kwargs.items() if name not in KEYWORDS}
-                return call_with_subjects(self, dict.fromkeys(KEYWORDS), partial(call, self), args, own)
+                return call_with_subjects(self, {}, partial(call, self), args, own)
             # Another pipeline that shares the UNet may have loaded the adapters.
             require_state(self)
             swap_in(self, NestedAdapterMixin)

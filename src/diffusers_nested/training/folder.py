@@ -55,6 +55,7 @@ def set_adapter_aside(folder: Path) -> Path | None:
     aside = next(path for path in map(folder.joinpath, names) if not path.exists())
     write_folder(folder / _ADAPTER, lambda to: _copy(_files(folder), to))
     (folder / _ADAPTER).rename(aside)
+    sync_folder(folder)  # before the other copy is gone
     remove_adapter(folder)
     return aside
 
