@@ -130,11 +130,19 @@ def test_commands(results, tmp_path, monkeypatch, capsys):
 
 
 def downloads(folder: Path, count: int) -> list[Path]:
-    """The files of answers in a folder, as soon as there are so many."""
+    """The files of answers in a folder, as soon as there are so many; the browser first makes empty ones."""
     deadline = time.monotonic() + 60
-    while len(saved := sorted(folder.glob("answers-*.json"))) < count and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        saved = sorted(folder.glob("answers-*.json"))
+        if len(saved) >= count and not list(folder.glob("*.crdownload")) and all(sizes_of(saved)):
+            return saved
         time.sleep(0.05)
-    return saved
+    raise TimeoutError(f"{folder} does not hold {count} files of answers.")
+
+
+def sizes_of(files: list[Path]) -> list[int]:
+    """The size of each file; 0 for one that is being replaced."""
+    return [file.stat().st_size if file.exists() else 0 for file in files]
 
 
 @pytest.mark.skipif(not (browser.BROWSER and browser.DRIVER), reason="needs chromium and chromedriver")
