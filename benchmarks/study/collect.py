@@ -59,12 +59,13 @@ def _write(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _sheet(folder: Path, rows: Sequence[Mapping[str, Any]], comparison: Comparison) -> Image.Image:
-    """A column of photos, and one for every contestant at its scale next to 2; the first seed of each."""
+    """A column of photos, and one for every contestant at its scale to be shown; the first seed of each."""
     chosen: dict[str, tuple[str, float]] = {}  # heading -> contestant and scale
     for row in rows:
         heading = _SEED.sub("", row["contestant"]).replace("_", " ")
         name, scale = chosen.get(heading, (row["contestant"], row["scale"]))
-        if heading not in chosen or (row["contestant"] == name and abs(row["scale"] - 2) < abs(scale - 2)):
+        shown = comparison.shown.get(_SEED.sub("", row["contestant"]), 2.0)
+        if heading not in chosen or (row["contestant"] == name and abs(row["scale"] - shown) < abs(scale - shown)):
             chosen[heading] = name, row["scale"]
     subjects = list(dict.fromkeys(row["subject"] for row in rows))[:_SHOWN]
     lines = []

@@ -16,7 +16,7 @@ COMPARED = [name for name, one in MECHANISMS.items() if name != GATED and one.tr
 STEPS, SEEDS = 600, (0, 1, 2)
 PHOTOGRAPH_STEPS = 2000  # and as many once more, with a second cosine
 LONG_STEPS = 4000  # with its seed, that of the bundled adapter, so that "nested-long" is the same
-QUERIES, USUAL = (4, 16, 64), QFORMER["num_queries"]
+QUERIES, PHOTOGRAPH_QUERIES, USUAL = (4, 16, 64), (4, 64), QFORMER["num_queries"]
 ALPHAS = (None, 1.0, 3.0)
 # Of the paper's ranges; for the simple adapter, which has no dial in the paper, ours.
 SCALES = {
@@ -83,6 +83,12 @@ ADAPTERS = {
         for m in RIVALS
     },
     **{
+        f"nested-photographs-1-q{n}": StudyAdapter(
+            num_queries=n, steps=PHOTOGRAPH_STEPS, seed=1, examples="photographs"
+        )
+        for n in PHOTOGRAPH_QUERIES
+    },
+    **{
         f"{m}-photographs-1": StudyAdapter(mechanism=m, steps=PHOTOGRAPH_STEPS, seed=1, examples="photographs")
         for m in COMPARED
         if m not in RIVALS
@@ -109,6 +115,7 @@ class Comparison:
         across: The column of the plot's horizontal axis.
         identity: The column of the plot's upward axis.
         is_plotted: Whether the page shows a plot.
+        shown: Contestant without its seed -> scale of its pictures on the page; by default, the one next to 2.
     """
 
     name: str
@@ -121,6 +128,7 @@ class Comparison:
     across: str = "text"
     identity: str = "identity"
     is_plotted: bool = True
+    shown: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def adapters(self) -> list[str]:
@@ -140,12 +148,11 @@ def _seeds(name: str, scales: tuple[float, ...]) -> dict[str, Any]:
     return {f"{name}-seed{seed}": _with(f"{name}-{seed}", scales=list(scales)) for seed in _seeds_of(name)}
 
 
-def _photographs_again(mechanism: str, scales: tuple[float, ...], is_longer: bool = False) -> dict[str, Any]:
-    """The other seeds of what learns from photographs."""
-    title, more = (f"{mechanism}-{2 * PHOTOGRAPH_STEPS}", "-on") if is_longer else (mechanism, "")
-    return {
-        f"{title}-seed{seed}": _with(f"{mechanism}-photographs-{seed}{more}", scales=list(scales)) for seed in SEEDS[1:]
-    }
+def _photographs_again(trained: str, scales: tuple[float, ...], rounds: int = 1, **more: Any) -> dict[str, Any]:
+    """The other seeds of what learns from photographs, after one or more cosines."""
+    title = f"{more.get('mechanism', trained)}-{rounds * PHOTOGRAPH_STEPS}" if rounds > 1 else trained
+    name = {seed: f"{trained}-photographs-{seed}{'-on' * (rounds - 1)}" for seed in SEEDS[1:]}
+    return {f"{title}-seed{seed}": _with(name[seed], scales=list(scales), **more) for seed in SEEDS[1:]}
 
 
 # Of what learns from photographs, which sees the head of a portrait.
@@ -230,16 +237,39 @@ COMPARISONS = (
             **_photographs_again("decoupled", (0.25, 0.5, 1.0)),
             **{m: _with(f"{m}-photographs-1", scales=list(SCALES[m])) for m in COMPARED if m not in RIVALS},
         },
+        shown={"simple": 1.0},
         **_FROM_HEADS,
     ),
     Comparison(
         "photographs-longer",
         {
             **_PLAIN,
-            **_photographs_again("nested", (1.0, 1.5, 2.0, 3.0), is_longer=True),
-            **_photographs_again("decoupled", (0.25, 0.5, 1.0), is_longer=True),
+            **_photographs_again("nested", (1.0, 1.5, 2.0, 3.0), 2),
+            **_photographs_again("decoupled", (0.25, 0.5, 1.0), 2),
             f"nested-{3 * PHOTOGRAPH_STEPS}": _with("nested-photographs-1-on-on", scales=[1.0, 1.5, 2.0, 3.0]),
             f"decoupled-{3 * PHOTOGRAPH_STEPS}": _with("decoupled-photographs-1-on-on", scales=[0.25, 0.5, 1.0]),
+        },
+        **_FROM_HEADS,
+    ),
+    Comparison(
+        "photographs-located",
+        {
+            **_PLAIN,
+            **_photographs_again("nested", (1.5, 2.0), 2),
+            **_photographs_again("decoupled", (0.25, 0.5, 1.0), 2),
+            **_photographs_again("decoupled", (0.5, 1.0, 2.0), 2, mechanism="located"),
+        },
+        shown={f"located-{2 * PHOTOGRAPH_STEPS}": 1.0},
+        **_FROM_HEADS,
+    ),
+    Comparison(
+        "photographs-queries",
+        {
+            **_PLAIN,
+            **{
+                f"queries-{n}": _with(f"nested-photographs-1{'' if n == USUAL else f'-q{n}'}", scales=[1.0, 2.0])
+                for n in sorted({*PHOTOGRAPH_QUERIES, USUAL})
+            },
         },
         **_FROM_HEADS,
     ),
