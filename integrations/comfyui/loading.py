@@ -19,6 +19,8 @@ from diffusers_nested.vision import OWN_FOLDER, ImageEncoder, ImageEncoders
 from .layers import Layer, check_fits
 from .runtime import Computer, make_room
 
+_MOST = 2.0  # upscalers and sharpening overshoot 1, but not by so much
+
 
 @dataclass(frozen=True, eq=False)
 class Photos:
@@ -37,10 +39,13 @@ class Photos:
         """The photos of ComfyUI's batch (B, H, W, C).
 
         Raises:
-            SubjectError: It is empty.
+            SubjectError: It is empty, or has values far beyond 0 and 1.
         """
         if images.ndim != 4 or 0 in images.shape:
             raise SubjectError(f"image has shape {tuple(images.shape)}, expected (photos, height, width, channels).")
+        most = float(images.abs().max())
+        if most > _MOST:  # not so for NaN, which is refused with the photo's number later
+            raise SubjectError(f"image has values up to {most:g}, expected 0 to 1, as ComfyUI's images have. Scale it.")
         return cls(tuple(images.movedim(-1, 1).float().clamp(0, 1)))
 
     def with_photos(self, other: "Photos") -> "Photos":

@@ -185,9 +185,15 @@ class ActingSubjects:
 def _check_apart(subject: ActingSubject, other: ActingSubject, shared: set[int]) -> None:
     """Two subjects may share a word only if both have masks; and the paper has no two mechanisms together."""
     if shared and (subject.subject.mask is None or other.subject.mask is None):
+        ours, theirs = subject.subject.token, other.subject.token
+        if ours != theirs:
+            raise SubjectError(
+                f"The words {ours!r} and {theirs!r} of two subjects share a part of the prompt. Give each its own "
+                "word, or give both a mask."
+            )
         raise SubjectError(
-            f"Two subjects have the word {subject.subject.token!r} of one prompt. Give each its own word, or give both "
-            "a mask. For several photos of one subject, connect a batch of images to one 'Apply Nested Adapter'."
+            f"Two subjects have the word {ours!r} of one prompt. Give each its own word, or give both a mask. For "
+            "several photos of one subject, connect a batch of images to one 'Apply Nested Adapter'."
         )
     ours, theirs = subject.adapter.mechanism.name, other.adapter.mechanism.name
     if ours != theirs:

@@ -80,6 +80,12 @@ def pieces_of(prompt: str, tokenizer: CLIPTokenizer, convert: Convert | None = N
     return [str(piece) for piece in tokenizer.convert_ids_to_tokens(kept)]
 
 
+def unread(prompt: str, tokenizer: CLIPTokenizer, convert: Convert | None = None) -> str:
+    """The end of a prompt that the text encoder does not get, as it is too long; "" if it gets all."""
+    read = _read("prompt", prompt, tokenizer, convert)
+    return tokenizer.decode(read.ids[len(read.kept) - 1 : -1]).strip() if len(read.ids) > len(read.kept) else ""
+
+
 class _Prompt(NamedTuple):
     """One prompt, tokenised by one tokenizer."""
 
@@ -90,7 +96,8 @@ class _Prompt(NamedTuple):
 
     def __str__(self) -> str:
         pieces = self.tokenizer.convert_ids_to_tokens(self.ids)
-        return f"{self.name} is read as: " + " ".join(f"{i}:{piece}" for i, piece in enumerate(pieces)) + "."
+        shown = " ".join(f"{i}:{piece}" for i, piece in enumerate(pieces[: len(self.kept)]))
+        return f"{self.name} is read as: {shown}{' …' if len(pieces) > len(self.kept) else '.'}"
 
 
 class _Token(NamedTuple):
@@ -128,7 +135,7 @@ def _positions(word: str, prompt: _Prompt) -> tuple[int, ...]:
     fitting = [span for span in spans if _is_kept(span, prompt)]
     if not fitting:
         raise PromptTokenError(
-            f"The word {word!r} is cut off: it takes positions {spans[0].start} to {spans[0].stop - 1}, but "
+            f"The word {word!r} is cut off: it ends at position {spans[0].stop - 1}, but "
             f"the text encoder reads only up to {len(prompt.kept) - 2}. {prompt} Shorten the prompt, or "
             "move the word towards its beginning."
         )

@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -38,7 +39,9 @@ class App(NamedTuple):
     folder: Path
     client: Any
 
-    def draw(self, prompt: str = PROMPT, photos: Sequence[Path] = (), word: str = "person", scale: float = 1) -> Any:
+    def draw(
+        self, prompt: str = PROMPT, photos: Sequence[Path] = (), word: str = "person", scale: float | None = 1
+    ) -> Any:
         from gradio_client import handle_file  # pyright: ignore[reportMissingImports]
 
         given = [{"image": handle_file(file), "caption": None} for file in photos]
@@ -116,6 +119,15 @@ def test_a_visitor_drops_a_photo_draws_and_points_at_words(app: App, tmp_path: P
         visitor.wait(f"return (() => {{{seen}}})().every(one => one == '0')")
 
 
+def test_a_port_that_is_taken_is_told_before_models_are_loaded(capsys: pytest.CaptureFixture):
+    pytest.importorskip("gradio")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert cli.main(["app", "--pipeline", "nowhere", "--server-port", port]) == 2
+    message = capsys.readouterr().err
+    assert f"cannot listen at port {port} of 127.0.0.1: " in message and "launch" not in message
+
+
 def test_errors_are_said_in_words(app: App, tmp_path: Path):
     from gradio_client.exceptions import AppError  # pyright: ignore[reportMissingImports]
 
@@ -128,6 +140,7 @@ def test_errors_are_said_in_words(app: App, tmp_path: Path):
         ({"photos": [mira], "word": "pirate", "prompt": "a pirate"}, "Choose its adapter beside the word"),
         ({"photos": [mira], "prompt": "a photo of a <b>pet"}, "The word 'person' is not in the prompt"),
         ({"scale": 1e9}, "4"),
+        ({"scale": None}, "The scale is empty, expected a number of at least 0"),
     ]
     for keywords, message in cases:
         with pytest.raises(AppError, match=message) as caught:

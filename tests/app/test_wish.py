@@ -87,7 +87,7 @@ def test_without_photos_only_the_prompt_is_drawn():
     ("values", "message"),
     [
         ({"prompt": "  "}, "The prompt is empty"),
-        ({"scale": None}, "The scale is empty, expected a number from 0"),
+        ({"scale": None}, "The scale is empty, expected a number of at least 0"),
         ({"scale": 1e39}, r"The scale is 1e\+39"),
         ({"scale": float("nan")}, "The scale is nan"),
         ({"seed": -1}, "The seed is -1, expected a whole number from 0"),

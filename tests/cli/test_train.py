@@ -187,3 +187,53 @@ def test_a_wrong_phase_is_told_before_models_are_loaded(data: Path, capsys: pyte
 def test_a_dry_run_checks_the_captions(data: Path, capsys: pytest.CaptureFixture):
     assert train(data, "--subject_token", "dog", "--dry_run") == 2
     assert WORDS in capsys.readouterr().err
+
+
+def empty_photo(data: Path) -> tuple[str, ...]:
+    (data / "mira.png").write_bytes(b"")
+    return ()
+
+
+def cut_photo(data: Path) -> tuple[str, ...]:
+    (data / "mira.png").write_bytes((data / "mira.png").read_bytes()[:-40])
+    return ()
+
+
+def file_as_output(data: Path) -> tuple[str, ...]:
+    (data.parent / "run").write_text("")
+    return ()
+
+
+def adapter_as_output(data: Path) -> tuple[str, ...]:
+    (data.parent / "run").mkdir()
+    (data.parent / "run" / "config.json").write_text("{}")
+    return ()
+
+
+REFUSED = {
+    "an empty photo": (empty_photo, "mira.png is an empty file"),
+    "a photo that is cut off": (cut_photo, "mira.png' cannot be read"),
+    "a file as output": (file_as_output, "Cannot write to output_dir"),
+    "an adapter as output": (adapter_as_output, "holds an adapter"),
+    "no such checkpoint": (lambda data: ("--resume_from_checkpoint", "latets"), "latets is not a complete checkpoint"),
+    "no such tracker": (lambda data: ("--log_with", "foo"), "log_with must be a tracker"),
+    "no vision tower": (
+        lambda data: ("--image_encoder_name_or_path", "nowhere"),
+        "Name the folder of a vision tower",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "dry_run", [pytest.param(("--dry_run",), id="dry run"), pytest.param((), id="run", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("prepare, message", REFUSED.values(), ids=REFUSED)
+def test_a_dry_run_refuses_what_a_run_refuses(
+    data: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, prepare, message, dry_run
+):
+    monkeypatch.setattr("diffusers_nested.training.memory.count_step", lambda *_: 0)
+    flags = prepare(data)
+    before = sorted(data.parent.rglob("[!.]*"))
+    assert train(data, "--num_queries", "4", *flags, *dry_run) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(data.parent.rglob("[!.]*")) == before

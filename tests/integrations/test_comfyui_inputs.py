@@ -30,6 +30,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no photo": ({"image": None}, ["Neither image nor photos"]),
     "empty batch": ({"image": torch.rand(0, 4, 4, 3)}, ["(0, 4, 4, 3)"]),
     "no weight": ({"image": None, "photos": Photos((torch.rand(3, 4, 4),), (0.0,))}, ["weight of 'Blend", "(0.0,)"]),
+    "0 to 255": ({"image": torch.rand(1, 4, 4, 3) * 255}, ["image has values up to 25", "0 to 1"]),
     "several masks": ({"mask": torch.ones(2, 4, 4)}, ["batch of 2"]),
     "empty mask": ({"mask": torch.zeros(1, 4, 4)}, ["mask of 'Apply Nested Adapter'", "0 everywhere"]),
 }
@@ -42,6 +43,15 @@ def test_bad_inputs_are_named(world, inputs, words):
         apply(world, plain, **inputs)
     assert all(word in str(error.value) for word in words), error.value
     assert plain.model_options == {"transformer_options": {}}
+
+
+@pytest.mark.parametrize(
+    "words, message", [(("person", "a person"), "'a person' and 'person'"), (("pet",) * 2, "'pet'")]
+)
+def test_words_that_overlap_are_both_named(world, words, message):
+    first = apply(world, word=words[0])
+    with pytest.raises(ValueError, match=message):
+        apply(world, first, word=words[1])
 
 
 def test_a_conditioning_must_say_what_it_was_made_of(world):

@@ -83,3 +83,11 @@ def test_blocks_without_a_unet_are_refused():
     encoder = StableDiffusionXLAutoBlocks().sub_blocks["text_encoder"]
     with pytest.raises(NestedAdapterError):
         add_nested_subjects(encoder)
+
+
+def test_what_is_no_block_is_refused_in_words():
+    pipe = StableDiffusionXLAutoBlocks().init_pipeline()
+    with pytest.raises(NestedAdapterError, match=r"got a StableDiffusionXLModularPipeline.*add_nested_subjects\(pipe"):
+        add_nested_subjects(pipe)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(NestedAdapterError, match=r"got the class StableDiffusionXLAutoBlocks\."):
+        add_nested_subjects(StableDiffusionXLAutoBlocks)  # pyright: ignore[reportArgumentType]

@@ -1,6 +1,7 @@
 """A training set that is encoded once."""
 
 import errno
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,6 +99,18 @@ def test_a_damaged_shard_is_named(train, settings, folder, content):
     with pytest.raises(NestedAdapterError, match=r"cache_folder, .*examples-00000\.pt .* Delete it"):
         train(config)
     assert not config.folder.exists()
+
+
+def test_a_shard_with_a_damaged_byte_is_not_trained_on(train, settings, folder):
+    train(settings("first", max_train_steps=2, cache_folder=folder))
+    file = folder / NAMES[2]
+    content = bytearray(file.read_bytes())
+    with zipfile.ZipFile(file) as archive:
+        entry = max(archive.infolist(), key=lambda one: one.file_size)
+    content[entry.header_offset + entry.file_size // 2 + 200] ^= 0xFF
+    file.write_bytes(content)
+    with pytest.raises(NestedAdapterError, match=r"examples-00001\.pt is damaged: the checksum .* Delete it"):
+        train(settings("second", cache_folder=folder))
 
 
 @pytest.mark.parametrize("state", [{"digest": torch.zeros(2)}, {"digest": "text"}, {}, [1], torch.zeros(3)])

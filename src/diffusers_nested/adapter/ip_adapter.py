@@ -171,8 +171,8 @@ def _known_layers(widths: Sequence[int], token_dim: int, source: str) -> tuple[s
             if list(base.layers.values()) == list(widths) and base.token_dim == token_dim:
                 return backbone.name, base.layers
     raise AdapterLoadError(
-        f"{source} has {_counted(widths)} and tokens of width {token_dim}, as no known base model has. Pass the UNet "
-        "that it is made for as unet."
+        f"{source} has {_counted(widths)} and tokens of width {token_dim}, as no known base model has. Load it on a "
+        "pipeline of its base model, or give that one's UNet: NestedAdapter.from_ip_adapter(..., unet=pipe.unet)."
     )
 
 

@@ -95,22 +95,28 @@ def lay_out(defaults: Defaults) -> Form:
     )
     with gr.Tabs():
         subjects = [_subject(number, defaults, first) for number in range(SUBJECTS)]
-    scale = gr.Slider(
-        0, 4, 1, step=0.05, label="Scale λ", info="0 is off, 1 the trained strength, more is more likeness"
-    )
+    scale = _slider(0, 4, 1, step=0.05, label="Scale λ", info="0 is off, 1 the trained strength, more is more likeness")
     with gr.Accordion("Settings", open=False):
         negative_prompt = gr.Textbox(
             label="Negative prompt", max_length=_LONGEST, placeholder="what the picture should not show"
         )
         with gr.Row():
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LAST_SEED, min_width=100)
-            steps = gr.Slider(1, MOST_STEPS, defaults.steps, step=1, label="Steps", min_width=140)
-            guidance = gr.Slider(0, 20, defaults.guidance, step=0.1, label="Guidance", min_width=140)
+            steps = _slider(1, MOST_STEPS, defaults.steps, step=1, label="Steps", min_width=140)
+            guidance = _slider(0, 20, defaults.guidance, step=0.1, label="Guidance", min_width=140)
         maps = gr.Checkbox(True, label="Show where each word acts")
     compare = gr.Radio([each.value for each in Compare], value=Compare.NOTHING.value, label="Draw")
     fields = [field for subject, _ in subjects for field in subject]
     over = [button for _, button in subjects]
     return Form(prompt, negative_prompt, scale, seed, steps, guidance, compare, maps, fields, over)
+
+
+def _slider(*values: Any, **settings: Any) -> Any:
+    """A slider whose box may be left empty, which ``read`` then says; gradio's own fails without a word."""
+    slider = gr.Slider(*values, **settings)
+    within = slider.preprocess
+    slider.preprocess = lambda payload: None if payload is None else within(payload)
+    return slider
 
 
 def lay_out_samples(form: Form, defaults: Defaults) -> None:
@@ -157,7 +163,7 @@ def _subject(number: int, defaults: Defaults, first: Sample) -> tuple[list[Any],
                 visible=len(defaults.words) > 1,
                 min_width=140,
             )
-        share = gr.Slider(0, 1, share_value, step=0.05, label="Blend: first photo to second", visible=False)
+        share = _slider(0, 1, share_value, step=0.05, label="Blend: first photo to second", visible=False)
         with gr.Accordion("Where: paint a mask", open=False):
             mask = _canvas(defaults.size, blank)
             over = gr.Button("Paint over the drawn picture", size="sm")

@@ -124,6 +124,8 @@ def _drawer(studio: Studio, visits: Visits, remark: Remark) -> Any:
             return [gr.skip()] * 4
         except (NestedAdapterError, MemoryError) as error:
             raise gr.Error(html.escape(in_words(error, names), quote=False), 20, print_exception=False) from None
+        if lost := studio.unread(wish.prompt):
+            gr.Warning(f"Not read: “{html.escape(lost, quote=False)}”.", title="The prompt is too long")
         if said := remark(wish.prompt):
             gr.Warning(html.escape(said, quote=False), title="Drawn all the same")
         pictures = arranged(wish, compare, drawn)

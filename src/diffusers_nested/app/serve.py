@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,28 @@ def uploads() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_port(name: str, port: int | None) -> None:
+    """Raise if nothing can listen at a port, before models are loaded for it.
+
+    Raises:
+        NestedAdapterError: It is taken or not allowed, or there is no such address here.
+    """
+    if port is None:
+        return
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    try:
+        socket.create_server((name, port), family=family).close()
+    except OSError as error:
+        raise _cannot_listen(name, port, error.strerror or str(error)) from error
+
+
+def _cannot_listen(name: str, port: int | None, why: str) -> NestedAdapterError:
+    where = f"port {port} of {name}" if port else name
+    return NestedAdapterError(
+        f"The app cannot listen at {where}: {why}. Choose another --server-port or --server-name."
+    )
+
+
 @contextmanager
 def serving(page: Any, name: str = LOCAL, port: int | None = None, share: bool = False) -> Iterator[str]:
     """Serve a page until the end of the block.
@@ -81,10 +104,7 @@ def serving(page: Any, name: str = LOCAL, port: int | None = None, share: bool =
             mcp_server=False,
         )
     except OSError as error:
-        where = f"port {port} of {name}" if port else name
-        raise NestedAdapterError(
-            f"The app cannot listen at {where}: {error} Choose another --server-port or --server-name."
-        ) from error
+        raise _cannot_listen(name, port, str(error).split(". ")[0]) from error
     try:
         yield public or local
     finally:

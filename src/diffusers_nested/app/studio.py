@@ -9,6 +9,8 @@ from typing import Any
 
 from PIL import Image
 
+from ..backbones import backbone_of
+from ..prompts import unread
 from .maps import with_maps
 from .shots import Drawn, Shot
 from .wish import Wish
@@ -67,6 +69,11 @@ class Studio:
                 else:
                     pictures[shot] = draw()
         return Drawn(pictures, maps)
+
+    def unread(self, prompt: str) -> str:
+        """The end of a prompt that is too long for the text encoder; "" if it is not."""
+        tokenizer = backbone_of(self.pipeline.unet).tokenizers_of(self.pipeline)[-1]
+        return unread(prompt, tokenizer, self.pipeline.maybe_convert_prompt)
 
     def _picture(self, wish: Wish, shot: Shot, steps: "_Steps") -> Image.Image:
         steps.check()

@@ -118,7 +118,8 @@ def _subject(form: SubjectForm, name: str) -> Subject:
 
 
 def _check(what: str, value: Any, least: float, most: float, whole: bool = False) -> None:
-    expected = f"a {'whole ' if whole else ''}number from {least:g} to {most:g}"
+    bounds = f"of at least {least:g}" if most == _LARGEST else f"from {least:g} to {most:g}"
+    expected = f"a {'whole ' if whole else ''}number {bounds}"
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or not least <= value <= most or (whole and value != int(value)):
         raise NestedAdapterError(f"{what} is {'empty' if value is None else value}, expected {expected}. Change it.")

@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..app.serve import LOCAL, require_gradio, serving, uploads
+from ..app.serve import LOCAL, check_port, require_gradio, serving, uploads
 from ..environment.devices import usable_device
 from .flags import add_model_flags, add_setting_flags
 from .models import WHERE, adapter_words, adapters_of, call_settings, check_offload, load_adapted
@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the visitors' photos are removed then, too
     with uploads():
         require_gradio()
+        check_port(arguments.server_name, arguments.server_port)
         page = page_of(arguments)
         if arguments.server_name not in _LOOPBACK or arguments.share:
             logger.warning("Everybody who can reach this address can draw with your machine; there is no password.")

@@ -26,10 +26,30 @@ def memory_tables(
 
     for config in configs:
         check_training(pipeline, encoder, adapter, dataset, config, images)
+    _check_start(adapter, dataset, configs)
     tables = [memory_table(estimate_memory(pipeline, encoder, adapter, config), config) for config in configs]
     if len(configs) == 1:
         return tables[0]
     return "\n".join(f"Phase {number}. {table}" for number, table in enumerate(tables, 1))
+
+
+def _check_start(adapter: "NestedAdapter", dataset: "Triplets", configs: Sequence[TrainingConfig]) -> None:
+    """What training would notice in its folder, its tracker and the files of the pictures; nothing is written."""
+    from ..files.lock import check_holdable
+    from ..training.fingerprint import digest_of
+    from ..training.phases import finished_phases
+    from ..training.resume import read_start
+    from ..training.trackers import tracker_options
+
+    first = configs[0]
+    check_holdable(first.folder, "output_dir")
+    if len(configs) > 1:
+        finished_phases(adapter, configs)
+    else:
+        read_start(first.folder, first.resume_from_checkpoint)
+    for config in configs:
+        tracker_options(config)
+    digest_of(dataset)
 
 
 def memory_table(memory: "Memory", config: TrainingConfig) -> str:

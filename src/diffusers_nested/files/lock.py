@@ -1,5 +1,6 @@
 """Locks that keep a folder to one process at a time."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,3 +45,15 @@ def held(folder: Path, what: str, setting: str, patience: float = 0.0) -> Iterat
         if left in ([], [LOCK]):
             (folder / LOCK).unlink(missing_ok=True)
             folder.rmdir()
+
+
+def check_holdable(folder: Path, setting: str) -> None:
+    """Raise if ``held`` could not lock a folder, as far as this can be seen without writing.
+
+    Raises:
+        NestedAdapterError: It is a file, or in a place that is not writable.
+    """
+    place = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        what = "is not writable" if place.is_dir() else "is no folder"
+        raise NestedAdapterError(f"Cannot write to {setting} {folder}: {place} {what}. Choose another one.")

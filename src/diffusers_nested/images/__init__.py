@@ -3,11 +3,13 @@
 from .addresses import open_address
 from .checks import SLACK, check_photo, check_picture
 from .photos import open_photo, photo_size, read_photo, to_grey, to_pil
+from .whole import check_whole
 
 __all__ = [
     "SLACK",
     "check_photo",
     "check_picture",
+    "check_whole",
     "open_address",
     "open_photo",
     "photo_size",

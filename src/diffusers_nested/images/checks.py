@@ -76,8 +76,8 @@ def check_head(image: Image.Image, name: str) -> None:
     _check_count(*image.size, name)
     if image.mode in ("I", "F", "La") or image.mode.startswith("I;"):
         raise SubjectError(
-            f"{name} is of mode {image.mode!r}, which Pillow would truncate to 8 bits. Give an array of floats "
-            "from 0 to 1 instead; for 16 bits, np.asarray(image) / 65535."
+            f"{name} is of mode {image.mode!r}, which Pillow would truncate to 8 bits. Save it with 8 bits a "
+            "channel, or give an array of floats from 0 to 1; for 16 bits, np.asarray(image) / 65535."
         )
 
 

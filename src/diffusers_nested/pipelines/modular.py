@@ -102,8 +102,14 @@ def add_nested_subjects(blocks: ModularPipelineBlocks) -> ModularPipelineBlocks:
         blocks: For example ``StableDiffusionXLAutoBlocks()``, one of its workflows, or ``pipe.blocks``.
 
     Raises:
-        NestedAdapterError: There is no loop with a UNet among the blocks.
+        NestedAdapterError: There is no loop with a UNet among the blocks, or ``blocks`` are none.
     """
+    if not isinstance(blocks, ModularPipelineBlocks):
+        given = f"the class {blocks.__name__}" if isinstance(blocks, type) else f"a {type(blocks).__name__}"
+        raise NestedAdapterError(
+            f"add_nested_subjects takes blocks, such as StableDiffusionXLAutoBlocks() or pipe.blocks, got {given}. "
+            "Make a pipeline of what it returns: add_nested_subjects(pipe.blocks).init_pipeline(...)."
+        )
     enclosed = _enclose(deepcopy(blocks))
     if not set(KEYWORDS) <= set(enclosed.input_names):
         raise NestedAdapterError(

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import PublishError
 
@@ -45,9 +45,13 @@ def without_metadata(path: Path) -> bytes | None:
         raise PublishError(f"{path} has too many pixels ({error}) Make it smaller, or remove it.") from error
     except _DAMAGED as error:
         raise PublishError(
-            f"{path} is not a picture that can be shown ({error}). Save it as PNG, JPEG or WebP, or remove it."
+            f"{path} is not a picture that can be shown: {_fault(error)}. Save it as PNG, JPEG or WebP, or remove it."
         ) from error
     return None if cleaned == data else cleaned
+
+
+def _fault(error: Exception) -> str:
+    return "it is damaged or of another kind" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def _cleaned(data: bytes) -> bytes:

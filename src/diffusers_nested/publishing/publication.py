@@ -1,5 +1,6 @@
 """What would be published from a folder, checked by loading it; works offline."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -20,6 +21,7 @@ from .names import CARD, check_branch, check_subfolder, names_a_folder, weights_
 from .own_files import read_text
 from .scores import EVALUATION, read_evaluation
 
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # the form of the Hub's identifiers
 # Loads a model with a ``config`` from a Source; takes ``variant``.
 Load = Callable[..., Any]
 
@@ -127,9 +129,10 @@ def _check_names(repo_id: str, base_model: str | None, license: str | None) -> N
     for what, name in (("repo_id", repo_id), ("base_model", base_model)):
         if (name is not None or what == "repo_id") and not is_repository(name):
             raise PublishError(f"{what} {shown(name)} is not a repository id. Give one of the form 'user/name'.")
-    if license is not None and not (isinstance(license, str) and license.strip() and license.isprintable()):
+    if license is not None and not (isinstance(license, str) and _LICENSE.fullmatch(license)):
         raise PublishError(
-            f"license {shown(license)} is not the identifier of a license. Give one such as 'apache-2.0'."
+            f"license {shown(license)} is not the identifier of a license, as the Hub lists them. Give one such as "
+            "'apache-2.0', 'cc-by-4.0' or 'openrail++', or 'other'."
         )
 
 

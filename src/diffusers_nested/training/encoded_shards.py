@@ -101,13 +101,13 @@ def shared(whole: EncodedSet, folder: Path, accelerator: Any) -> dict[str, Encod
             written, or is not the same for all processes.
     """
     files = {name: folder / f"{name}.pt" for name in whole.names}
-    found = {name: _read(whole, name, file) for name, file in files.items() if file.is_file()}
+    checked = whole.names[accelerator.process_index :: accelerator.num_processes]  # a share of each process
+    found = {name: _read(whole, name, file, name in checked) for name, file in files.items() if file.is_file()}
     for name, kept in found.items():
         _check_models(whole, name, kept, files[name])
     _make(folder)
     # by their numbers: what is missing is not the same for all, as others write already
-    own = whole.names[accelerator.process_index :: accelerator.num_processes]
-    own = [name for name in own if not files[name].is_file()]
+    own = [name for name in checked if not files[name].is_file()]
     for name, part in whole.encode(own, accelerator.is_main_process):
         _write(files[name], {**part, "digest": whole.digest(name)})
     accelerator.wait_for_everyone()
@@ -141,9 +141,9 @@ def _unwritable(folder: Path, error: Exception) -> NestedAdapterError:
     return NestedAdapterError(f"Cannot write into cache_folder {folder}: {error}. Name another one.")
 
 
-def _read(whole: EncodedSet, name: str, file: Path) -> Encoded:
+def _read(whole: EncodedSet, name: str, file: Path, is_checked: bool = False) -> Encoded:
     try:
-        kept = load_state(file, mmap=True)  # shared by the processes of a machine
+        kept = load_state(file, mmap=True, is_checked=is_checked)  # shared by the processes of a machine
     except DamagedFileError as error:
         raise NestedAdapterError(f"In cache_folder, {error} Delete it, and it is written again.") from error
     digest = kept.pop("digest", None) if isinstance(kept, dict) else None

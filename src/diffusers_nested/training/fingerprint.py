@@ -21,6 +21,7 @@ from ..backbones import backbone_of
 from ..data import PackedPicture, ShardFolder, Triplets, each
 from ..errors import NestedAdapterError
 from ..files.rules import as_plain
+from ..images import check_whole
 from ..pipelines.state import inner_unet
 from ..vision import ImageEncoder, ImageEncoders, numbered
 from .config import NOT_OF_A_RUN, TrainingConfig
@@ -66,8 +67,8 @@ def settings_of(
         **{name: _digest(_content(_values(one))) for name, one in processors.items()},
         "noise_schedule": _noise_schedule(pipeline),
         "force_zeros_for_empty_prompt": bool(pipeline.config.get("force_zeros_for_empty_prompt", True)),
-        "dataset": _triplets(dataset),
-        "validation_dataset": None if validation_dataset is None else _triplets(validation_dataset),
+        "dataset": digest_of(dataset),
+        "validation_dataset": None if validation_dataset is None else digest_of(validation_dataset),
     }
 
 
@@ -113,7 +114,12 @@ def _noise_schedule(pipeline: Any) -> str:
     return f"{kind['prediction_type']} {_digest(_bytes(scheduler.alphas_cumprod))}"
 
 
-def _triplets(triplets: Triplets) -> str:
+def digest_of(triplets: Triplets) -> str:
+    """The digest of a training set; every file is looked at.
+
+    Raises:
+        NestedAdapterError: A picture does not exist, or its file is cut off or no picture.
+    """
     step = max(1, len(triplets) // _PICTURES)
     digest = hashlib.blake2b(digest_size=8)
     if isinstance(triplets, ShardFolder):  # whose index tells more than a part of the pictures
@@ -136,6 +142,7 @@ def _size(image: Any) -> bytes:
         size = Path(image).stat().st_size
         if not size:
             raise NestedAdapterError(f"{image} is an empty file. Give the picture, or leave its example out.")
+        check_whole(image)  # now, as a picture that is mended later makes another training set
         return str(size).encode()
     if isinstance(image, PackedPicture):
         return str(image.length).encode()

@@ -75,7 +75,7 @@ def train_in_phases(
             raise type(error)(f"Phase {number}: {error}") from error
     folder, is_main = configs[0].folder, process_index() == 0
     with held(folder, "run", "output_dir", PATIENCE) if is_main else nullcontext():
-        finished = _finished(adapter, configs)
+        finished = finished_phases(adapter, configs)
         if finished:
             _take_weights(adapter, _folder_of(folder, len(finished)))
         if is_main and len(finished) < len(configs):
@@ -122,7 +122,7 @@ def check_phases(configs: Sequence[TrainingConfig]) -> None:
         )
 
 
-def _finished(adapter: NestedAdapter, configs: Sequence[TrainingConfig]) -> list[Settings]:
+def finished_phases(adapter: NestedAdapter, configs: Sequence[TrainingConfig]) -> list[Settings]:
     """The settings of the phases that need not be trained any more.
 
     Raises:

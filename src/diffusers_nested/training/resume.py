@@ -53,7 +53,7 @@ def find_start(folder: Path, resume_from: str | Path | None, settings: dict[str,
         NestedAdapterError: The checkpoint does not exist, is damaged or belongs to another run; or a new run
             would start among checkpoints.
     """
-    checkpoint, state = _read(folder, resume_from)
+    checkpoint, state = read_start(folder, resume_from)
     if checkpoint is None or state is None:
         return Start()
     step, most = state["step"], settings["max_train_steps"]
@@ -111,7 +111,12 @@ def _value(value: Any, precision: str) -> Any:
     return value.get(precision, value) if isinstance(value, dict) else value
 
 
-def _read(folder: Path, resume_from: str | Path | None) -> tuple[Path | None, dict[str, Any] | None]:
+def read_start(folder: Path, resume_from: str | Path | None) -> tuple[Path | None, dict[str, Any] | None]:
+    """The checkpoint that a run starts from, and its state; None for both at the beginning.
+
+    Raises:
+        NestedAdapterError: The checkpoint does not exist or is damaged; or a new run would start among checkpoints.
+    """
     present = find_checkpoints(folder)
     if not present and resume_from in (None, "latest") and holds_adapter(folder):
         raise NestedAdapterError(

@@ -35,15 +35,20 @@ def save_state(state: Any, file: Path) -> None:
         os.fsync(opened.fileno())
 
 
-def load_state(file: Path, mmap: bool = False) -> Any:
-    """Read a state to the CPU, checking all checksums unless it is mapped into memory.
+def load_state(file: Path, mmap: bool = False, is_checked: bool = True) -> Any:
+    """Read a state to the CPU.
+
+    Args:
+        file: The file.
+        mmap: Map it into memory.
+        is_checked: Check all checksums, for which the whole file is read.
 
     Raises:
         DamagedFileError: The message names the file.
     """
     try:
         with zipfile.ZipFile(file) as archive:  # torch writes such archives but ignores their checksums
-            damaged = None if mmap else archive.testzip()
+            damaged = archive.testzip() if is_checked else None
         state = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except zipfile.BadZipFile as error:
         size = file.stat().st_size

@@ -19,26 +19,29 @@ from ..files.weights import Files, Stored, load_weights
 from .kinds import TowerKind
 from .registry import TOWER_KINDS
 
+_OF_ADAPTER = (
+    "Put the image encoder into the adapter's folder as image_encoder/, or pass image_encoder_folder=None and give "
+    "`nested_adapter_image_embeds`."
+)
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)+", re.ASCII)
 _TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _SIZES = ("hidden_size", "num_attention_heads", "image_size", "patch_size")
 
 
-def check_name(name: str, what: str = "There is no folder here of the name") -> None:
+def check_name(name: str, what: str = "There is no folder here of the name", remedy: str = _OF_ADAPTER) -> None:
     """Raise unless a tower's name is a repository id, or a folder within a repository.
 
     Args:
         name: The name, as a user or a configuration gives it.
         what: The start of the message, before the name.
+        remedy: Its end, what to do.
 
     Raises:
         AdapterLoadError: It is not ``user/repo`` or ``user/repo/sub/folder``.
     """
     if not _NAME.fullmatch(name):
         raise AdapterLoadError(
-            f"{what} {shown(name)}, which is not user/repo or user/repo/sub/folder of the Hub. Put the image "
-            "encoder into the adapter's folder as image_encoder/, or pass image_encoder_folder=None and give "
-            "`nested_adapter_image_embeds`."
+            f"{what} {shown(name)}, which is not user/repo or user/repo/sub/folder of the Hub. {remedy}"
         )
 
 
@@ -97,7 +100,7 @@ def _other(kind: TowerKind, name: str, known: Mapping[str, str]) -> Stored:
 
 def _unsupported(raw: Any, path: Path) -> AdapterLoadError:
     found = raw.get("model_type") if isinstance(raw, dict) else None
-    what = "the image encoder that the adapter was trained with"
+    what = "the folder of such a tower; for an adapter, of the image encoder that it was trained with"
     if found in ("siglip2", "siglip2_vision_model"):
         what = "a SigLIP2 with a fixed size of pictures, which is of the model_type 'siglip'"
     return AdapterLoadError(

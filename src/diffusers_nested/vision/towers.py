@@ -181,7 +181,7 @@ def named_by_user(name: str) -> Tower:
     """
     if is_folder(name):
         return _tower_of_folder(name)
-    check_name(name)
+    check_name(name, remedy="Name the folder of a vision tower, or its place on the Hub.")
     return _pinned(_tower_of_hub(name, None))
 
 
