@@ -271,6 +271,7 @@ COMPARISONS = (
                 for n in sorted({*PHOTOGRAPH_QUERIES, USUAL})
             },
         },
+        is_plotted=False,
         **_FROM_HEADS,
     ),
     Comparison(

@@ -83,7 +83,10 @@ def pieces_of(prompt: str, tokenizer: CLIPTokenizer, convert: Convert | None = N
 def unread(prompt: str, tokenizer: CLIPTokenizer, convert: Convert | None = None) -> str:
     """The end of a prompt that the text encoder does not get, as it is too long; "" if it gets all."""
     read = _read("prompt", prompt, tokenizer, convert)
-    return tokenizer.decode(read.ids[len(read.kept) - 1 : -1]).strip() if len(read.ids) > len(read.kept) else ""
+    return str(tokenizer.decode(read.ids[len(read.kept) - 1 : -1])).strip() if len(read.ids) > len(read.kept) else ""
+
+
+_SHOWN_BEYOND = 16  # pieces that are cut off
 
 
 class _Prompt(NamedTuple):
@@ -95,9 +98,9 @@ class _Prompt(NamedTuple):
     kept: list[int]  # what the text encoder gets: cut and padded to model_max_length
 
     def __str__(self) -> str:
-        pieces = self.tokenizer.convert_ids_to_tokens(self.ids)
-        shown = " ".join(f"{i}:{piece}" for i, piece in enumerate(pieces[: len(self.kept)]))
-        return f"{self.name} is read as: {shown}{' …' if len(pieces) > len(self.kept) else '.'}"
+        pieces, most = self.tokenizer.convert_ids_to_tokens(self.ids), len(self.kept) + _SHOWN_BEYOND
+        shown = " ".join(f"{i}:{piece}" for i, piece in enumerate(pieces[:most]))
+        return f"{self.name} is read as: {shown}{' …' if len(pieces) > most else '.'}"
 
 
 class _Token(NamedTuple):

@@ -201,3 +201,11 @@ def test_photos_get_the_word_that_the_prompt_holds():
     photos = read_images(["mira"])
     assert with_word(photos, "a Pet, running", ["person", "pet"]) == {"pet": photos}
     assert with_word(photos, "a king", ["person"]) == photos  # the adapter's word, which the pipeline looks for
+
+
+def test_a_folder_comes_before_a_bundled_adapter_of_its_name(folder: Path):
+    assert generate("--image", "mira", "--adapter", "people", "--output", "bundled.png") == 0
+    shutil.copytree(PETS, folder / "people")
+    with_folder = ("--image", "pet=miso", "--adapter", "people")
+    assert generate(*with_folder, "--output", "own.png", prompt="a photo of a pet") == 0
+    assert generate("--image", "mira", "--adapter", "pets", "--output", "none.png") == 2  # no "person"

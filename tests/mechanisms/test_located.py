@@ -95,6 +95,15 @@ def test_words_compete_for_places():
     assert (first + second).max() < 1.4
 
 
+def test_a_word_that_was_never_seen_is_no_rival():
+    """Its subject is off, or has not begun."""
+    alone = square(slice(2, 8), slice(3, 9), 0.1, 0.3) + 0.05 * torch.rand(
+        12, 12, generator=torch.Generator().manual_seed(1)
+    )
+    first, second = where(torch.cat([alone, torch.zeros_like(alone)]))
+    assert torch.equal(first, where(alone)[0]) and (second == 0.5).all()
+
+
 def test_nothing_seen_and_nothing_that_stands_out():
     assert torch.equal(where(torch.zeros(2, 1, 4, 4)), torch.full((2, 1, 4, 4), 0.5))
     flat = torch.full((1, 1, 6, 6), 0.2) + 1e-5 * torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))

@@ -10,6 +10,7 @@ from cases import CASES
 from diffusers.models.attention_processor import AttnProcessor
 from torch._dynamo.testing import CompileCounter
 
+from diffusers_nested import Subject
 from diffusers_nested.backbones import cross_attention_layers
 from tiny_pipeline import photo
 
@@ -86,3 +87,25 @@ def test_a_compiled_unet_needs_no_new_graph_from_step_to_step(processor, adapter
     assert 0 < first == counter.frame_count
     assert np.abs(compiled - eager).max() < TOLERANCE
     torch._dynamo.reset()
+
+
+def test_a_subject_that_is_off_takes_no_place_and_one_to_come_none_yet(adapters_of):
+    pipeline, _ = loaded(CASE, adapters_of)
+    steps = {"num_inference_steps": 4}
+    person = Subject(photo(1), token="person")
+    alone = CASE.run(pipeline, nested_adapter_image=[person], **steps)
+    off = Subject(photo(2), token="pet", scale=0.0)
+    assert np.array_equal(alone, CASE.run(pipeline, nested_adapter_image=[person, off], **steps))
+    both_on = CASE.run(pipeline, nested_adapter_image=IMAGES, **steps)
+    assert not np.array_equal(alone, both_on)
+    before: list[torch.Tensor] = []
+
+    def keep(pipe, step, timestep, tensors):
+        before.append(tensors["latents"].clone())
+        return {}
+
+    CASE.run(pipeline, nested_adapter_image=[person], **steps, callback_on_step_end=keep)
+    late = Subject(photo(2), token="pet", start=0.75)
+    CASE.run(pipeline, nested_adapter_image=[person, late], **steps, callback_on_step_end=keep)
+    assert all(torch.equal(one, other) for one, other in zip(before[:3], before[4:7], strict=True))
+    assert not torch.equal(before[3], before[7])

@@ -11,6 +11,7 @@ from PIL import Image
 from diffusers_nested import NestedAdapter, miniature
 from diffusers_nested.evaluation import Reference, Shot, read_settings
 from diffusers_nested.evaluation.contestants import make_contestant
+from diffusers_nested.miniature.prompts import PROMPTS
 from recipes.miniature.bundled.adapters import ALPHA
 from recipes.miniature.ip_adapter.export import WEIGHT_NAME, as_nested, export, save_with_tower
 from recipes.miniature.ip_adapter.leak import Leak
@@ -81,5 +82,6 @@ def test_results_are_of_the_committed_settings(name):
     conditions = json.loads((RESULTS_FOLDER / f"{name}.json").read_text())
     wanted = {(one, scale) for one in settings.contestants if one != "plain" for scale in settings.scales_of(one)}
     assert {(one["contestant"], one["scale"]) for one in conditions if one["contestant"] != "plain"} == wanted
-    pictures = settings.subjects["count"] * len(settings.seeds) * 5
+    prompts = PROMPTS if settings.prompts == "miniature" else settings.prompts
+    pictures = settings.subjects["count"] * len(settings.seeds) * len(prompts)
     assert {one["pictures"] for one in conditions} == {pictures}

@@ -14,6 +14,7 @@ from PIL import Image
 
 from diffusers_nested.evaluation.rows import RESULTS, read_rows
 from diffusers_nested.miniature.poster import Panel, poster
+from diffusers_nested.miniature.prompts import wanted
 
 ROOT = Path(__file__).parents[3]
 RESULTS_FOLDER, SHEET = ROOT / "docs" / "results" / "ip-adapter", ROOT / "docs" / "images" / "ip-adapter.png"
@@ -24,8 +25,9 @@ ROWS = {
     "decoupled": "decoupled: IP-Adapter as it is",
     "located": "located: the same weights, at the word",
     "untrained": "nested, with the same weights and without training",
-    "trained": "nested, trained",
+    "trained": "nested, trained, at scale 2",
 }
+_SCALES = {"plain": 0, "trained": 2}  # of what is shown, for others 1
 COLUMNS = 8
 
 
@@ -36,31 +38,30 @@ def write(compared: Path) -> None:
         conditions = json.loads((compared / name / "summary.json").read_text())["conditions"]
         (RESULTS_FOLDER / f"{name}.json").write_text(json.dumps(conditions, indent=1) + "\n")
     panels = [panel(compared / name, title) for name, title in PANELS.items()]
-    sheet = poster(panels, "Four ways for a photo to act", "Held-out subjects, scale 1; the same noise in a column.")
+    sheet = poster(
+        panels,
+        "Four ways for a photo to act",
+        "Held-out subjects, scale 1 if no other is given; the same noise in a column.",
+    )
     sheet.save(SHEET, optimize=True)
 
 
 def panel(folder: Path, title: str) -> Panel:
-    """A column per subject, each in another prompt; a row of photos per word, and one per contestant at scale 1."""
+    """A column per subject, each in another prompt; a row of photos per word, and one per contestant."""
     rows = read_rows(folder / RESULTS)
     prompts, subjects = (list(dict.fromkeys(row[what] for row in rows)) for what in ("prompt", "subject"))
     shots = [(subject, prompts[i % len(prompts)]) for i, subject in enumerate(subjects[:COLUMNS])]
     found = {
         (row["contestant"], row["subject"], row["prompt"]): folder / row["picture"]
         for row in reversed(rows)  # so that the first seed stays
-        if row["scale"] == 1 or row["contestant"] == "plain"
+        if row["scale"] == _SCALES.get(row["contestant"], 1)
     }
     photos = zip(
         *(sorted((folder / "photos" / subject).glob("word-*-photo-1.png")) for subject, _ in shots), strict=True
     )
     lines = [("photo", _opened(paths)) for paths in photos]
     lines += [(label, _opened([found[(name, *shot)] for shot in shots])) for name, label in ROWS.items()]
-    return Panel(title, [_place(prompt) for _, prompt in shots], lines)
-
-
-def _place(prompt: str) -> str:
-    """ "a watercolor of … in the city" -> "city"; the style is seen."""
-    return prompt.partition(" the ")[2].split()[0]
+    return Panel(title, [wanted(prompt, ["person"])[0]["place"] for _, prompt in shots], lines)
 
 
 def _opened(paths: Sequence[Path]) -> list[np.ndarray]:

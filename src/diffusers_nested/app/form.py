@@ -113,7 +113,7 @@ def lay_out(defaults: Defaults) -> Form:
 
 def _slider(*values: Any, **settings: Any) -> Any:
     """A slider whose box may be left empty, which ``read`` then says; gradio's own fails without a word."""
-    slider = gr.Slider(*values, **settings)
+    slider: Any = gr.Slider(*values, **settings)
     within = slider.preprocess
     slider.preprocess = lambda payload: None if payload is None else within(payload)
     return slider

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..environment.requirements import missing_extra
 from ..errors import NestedAdapterError
+from ..files import is_folder
 
 DTYPES = ("float32", "float16", "bfloat16")
 WHERE = ("subfolder", "weight_name", "subject_token")  # flags that say which adapter is meant
@@ -99,7 +100,7 @@ def load_pipeline(name: str, dtype: str, **settings: Any) -> Any:
 
 
 def adapters_of(arguments: argparse.Namespace) -> list[str]:
-    """Repositories and folders of the adapters; in the miniature, also the names of the bundled ones.
+    """Repositories and folders of the adapters; in the miniature, also the names of the bundled ones, after folders.
 
     Raises:
         NestedAdapterError: There is a pipeline, but no adapter for it.
@@ -108,7 +109,9 @@ def adapters_of(arguments: argparse.Namespace) -> list[str]:
 
     if arguments.pipeline is None:
         bundled = {name: str(path(name)) for name in ADAPTERS}
-        return [bundled.get(name, name) for name in arguments.adapter or ADAPTERS]
+        if not arguments.adapter:
+            return list(bundled.values())
+        return [name if is_folder(name) else bundled.get(name, name) for name in arguments.adapter]
     if not arguments.adapter:
         raise NestedAdapterError("--pipeline needs an adapter: --adapter REPOSITORY_OR_FOLDER.")
     return arguments.adapter

@@ -25,8 +25,8 @@ def check_scale(value: Any) -> float:
     is_number = issubclass(type(number), Real) and type(number) is not bool
     if not is_number or not 0 <= number <= _LARGEST:
         raise ScaleError(
-            f"A scale must be a finite number of at least 0, got {value!r}. 0 is off, 1 the paper's layer, up to "
-            "about 4 stresses the subject more."
+            f"A scale must be a finite number of at least 0, got {value!r}. 0 is off, 1 as trained; with nested "
+            "attention, up to about 4 stresses the subject more."
         )
     return float(value)
 

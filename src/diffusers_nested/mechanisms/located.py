@@ -91,7 +91,8 @@ def where(seen: Tensor, words: Tensor) -> Tensor:
 
     Args:
         seen: The attention that each word has got, added up over heads, layers and steps on one grid,
-            (subjects, rows, h, w). Only contrasts within a map count. A map of nothing but zeros is not known yet.
+            (subjects, rows, h, w). Only contrasts within a map count. A map of nothing but zeros is not known yet, and
+            no rival of others: its subject is off or has not begun.
         words: Numbers of the words, (subjects, rows). Subjects at one word, which masks keep apart, are no rivals.
 
     Returns:
@@ -99,11 +100,12 @@ def where(seen: Tensor, words: Tensor) -> Tensor:
     """
     if seen.shape[-2:].numel() == 1:  # the whole picture is one place
         return torch.ones_like(seen)
-    above = standing_out(_smoothed(seen))
+    above, is_known = standing_out(_smoothed(seen)), seen.mean((-2, -1), keepdim=True) > 0
     if len(seen) > 1:
-        above = torch.minimum(above, above - _rival(above, words) + MIDDLE)
+        rivals = above.masked_fill(~is_known, -torch.inf)
+        above = torch.minimum(above, above - _rival(rivals, words) + MIDDLE)
     here = ((above - MIDDLE) / WIDTH + 0.5).clamp(0, 1)
-    return torch.where(seen.mean((-2, -1), keepdim=True) > 0, here, UNKNOWN)
+    return torch.where(is_known, here, UNKNOWN)
 
 
 def standing_out(maps: Tensor) -> Tensor:

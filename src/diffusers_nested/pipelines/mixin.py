@@ -127,9 +127,9 @@ class NestedAdapterMixin:
 
                 - a number of at least 0: 0 is off (bitwise the plain pipeline), 1 is the paper's layer. From 0 to 1
                   the word's own value and the subject's are blended (our extension). Above 1 it is the paper's λ,
-                  which gives the word more attention (section 5.1, with values from 1 to 4). The mechanism
-                  "decoupled" uses it as IP-Adapter's scale, and "simple" as the weight of the subject's tokens
-                  relative to the prompt's;
+                  which gives the word more attention (section 5.1, with values from 1 to 4). The mechanisms
+                  "decoupled" and "located" use it as IP-Adapter's scale, and "simple" as the weight of the subject's
+                  tokens relative to the prompt's;
                 - a dict by block as in ``set_ip_adapter_scale``, ``{"down": {"block_2": [0.0, 1.0]}, "up": 1.5}``;
                   blocks that it does not name are off;
                 - a dict adapter name -> one of these.

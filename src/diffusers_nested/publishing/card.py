@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from ..backbones import BACKBONES, Backbone
 from ..errors import PublishError
 from ..files import shown
+from ..mechanisms import MECHANISMS
 from ..vision import OWN_FOLDER, each_tower, numbered
 from .card_metadata import complete_data, fill_in, parse_card
 from .own_files import decoded
@@ -20,7 +21,12 @@ from .sections import Section, block_of, complete, keep_written
 
 TO_FILL_IN = "For the author to fill in"
 SAMPLES = "Samples"
-_PURPOSE = 'A nested-attention adapter for {} pipelines of diffusers: a photo becomes the word "{}" of a prompt.'
+_PURPOSE = 'A {}-attention adapter for {} pipelines of diffusers: a photo becomes the word "{}" of a prompt.'
+_PAPER = "The method is [Nested Attention](https://arxiv.org/abs/2501.01407)."
+_METHODS = {
+    "located": "The method is that of [IP-Adapter](https://arxiv.org/abs/2308.06721), where the word is drawn.",
+    "decoupled": "The method is that of [IP-Adapter](https://arxiv.org/abs/2308.06721).",
+}
 
 
 @dataclass(frozen=True)
@@ -112,13 +118,14 @@ def _backbone(facts: CardFacts) -> Backbone:
 def _opening(facts: CardFacts) -> str:
     return (
         f"# {markdown_text(facts.repo_id.split('/')[-1])}\n\n"
-        f"{_purpose(facts)} The method is [Nested Attention](https://arxiv.org/abs/2501.01407)."
+        f"{_purpose(facts)} {_METHODS.get(facts.config['mechanism'], _PAPER)}"
     )
 
 
 def _purpose(facts: CardFacts) -> str:
     base = _backbone(facts).base_model(facts.config)
-    return _PURPOSE.format(base.title, markdown_text(facts.config["subject_token"]))
+    kind = facts.config["mechanism"].replace("_", "-")
+    return _PURPOSE.format(markdown_text(kind), base.title, markdown_text(facts.config["subject_token"]))
 
 
 def _with_purpose(text: str, facts: CardFacts) -> str:
@@ -175,8 +182,14 @@ image = pipe({python_literal(f"a photo of {article} {word} on the beach")}, nest
 image.save("result.png")
 ```
 
-The prompt must contain the word "{markdown_text(word)}". `pipe.set_nested_adapter_scale(2.0)` gives the subject more \
-weight."""
+The prompt must contain the word "{markdown_text(word)}". {_dial(facts.config)}"""
+
+
+def _dial(config: Mapping[str, Any]) -> str:
+    mechanism = MECHANISMS.get(config["mechanism"])
+    if mechanism is not None and max(mechanism.scales) <= 1:
+        return "`pipe.set_nested_adapter_scale(0.5)` gives the subject less weight."
+    return "`pipe.set_nested_adapter_scale(2.0)` gives the subject more weight."
 
 
 def _photo(config: Mapping[str, Any]) -> str:
