@@ -111,7 +111,8 @@ def adapters_of(arguments: argparse.Namespace) -> list[str]:
         bundled = {name: str(path(name)) for name in ADAPTERS}
         if not arguments.adapter:
             return list(bundled.values())
-        return [name if is_folder(name) else bundled.get(name, name) for name in arguments.adapter]
+        named: Sequence[str] = arguments.adapter
+        return [name if is_folder(name) else bundled.get(name, name) for name in named]
     if not arguments.adapter:
         raise NestedAdapterError("--pipeline needs an adapter: --adapter REPOSITORY_OR_FOLDER.")
     return arguments.adapter
