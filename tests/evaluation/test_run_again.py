@@ -154,6 +154,22 @@ def test_contestants_may_join(settings):
     assert len(read_rows(folder / "results.jsonl")) == 3 * len(rows)
 
 
+def test_scales_may_join_and_none_may_leave(settings):
+    def with_scales(*scales: float, name: str = "out"):
+        painted = {"kind": "function", "function": "contestants:painted", "scales": list(scales)}
+        return settings(name, contestants={"plain": {"kind": "plain"}, "painted": painted})
+
+    folder = evaluate(with_scales(2.0))
+    kept = {row["picture"]: (folder / row["picture"]).stat().st_mtime_ns for row in read_rows(folder / "results.jsonl")}
+    assert evaluate(with_scales(0.5, 2.0)) == folder
+    assert files_of(folder) == files_of(evaluate(with_scales(0.5, 2.0, name="at once")))
+    assert all((folder / picture).stat().st_mtime_ns == time_ns for picture, time_ns in kept.items())
+    with pytest.raises(
+        NestedAdapterError, match=r"contestants\.painted\.scales was \[0\.5, 2\.0\] and is \[0\.5, 3\.0\]"
+    ):
+        evaluate(with_scales(0.5, 3.0))
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

@@ -14,7 +14,7 @@ _LATER = ("pipeline_files",)  # unknown of results from before they were noted
 
 
 def check_same(folder: Path, definition: dict[str, Any]) -> None:
-    """Raise if the folder's results have other settings; contestants may be added.
+    """Raise if the folder's results have other settings; contestants may be added, and scales to them.
 
     Raises:
         NestedAdapterError: Names the settings that differ.
@@ -29,11 +29,14 @@ def check_same(folder: Path, definition: dict[str, Any]) -> None:
     settings = [name for name in known if name != "contestants"]
     changed = [told for name in settings for told in _told(name, earlier.get(name), now[name])]
     for name, before in earlier["contestants"].items():
-        changed += _told(f"contestants.{name}", before, now["contestants"].get(name))
+        after = now["contestants"].get(name)
+        if after is not None and set(before.get("scales", ())) <= set(after["scales"]):
+            before = {**before, "scales": after["scales"]}
+        changed += _told(f"contestants.{name}", before, after)
     if changed:
         raise NestedAdapterError(
             f"{folder} holds results of other settings; these differ: {'; '.join(changed)}. Use another folder, or "
-            "the settings in its settings.json; you may add contestants."
+            "the settings in its settings.json; you may add contestants and scales."
         )
 
 
