@@ -7,7 +7,7 @@ from transformers import CLIPTokenizer
 
 from clip_vocabulary import sdxl_tokenizers
 from diffusers_nested.errors import PromptTokenError
-from diffusers_nested.prompts import pair_prompts, word_positions
+from diffusers_nested.prompts import pair_prompts, unread, word_positions
 
 
 class Pipeline(TextualInversionLoaderMixin):
@@ -268,6 +268,13 @@ class TestOwnVocabulary:
         assert word_positions("a " * 13 + "son", None, "son", [tokenizer]) == (14,)
         with pytest.raises(PromptTokenError, match="son</w>"):
             word_positions("a " * 13 + "man son", None, "son", [tokenizer])
+        assert unread("a " * 13 + "son", tokenizer) == ""
+        assert unread("a " * 13 + "man son", tokenizer) == "an son"  # in the middle of a word
+
+    def test_a_very_long_prompt_is_not_shown_whole(self, tokenizer: CLIPTokenizer):
+        with pytest.raises(PromptTokenError, match=r"ends at position 301, but .* only up to 14\.") as caught:
+            word_positions("a " * 300 + "son", None, "son", [tokenizer])
+        assert " 31:a</w> … Shorten the prompt" in str(caught.value)
 
 
 @pytest.mark.parametrize(

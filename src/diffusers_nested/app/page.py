@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Callable, Sequence
+from textwrap import shorten
 from typing import Any
 
 import gradio as gr  # pyright: ignore[reportMissingImports]
@@ -16,6 +17,7 @@ from .wording import in_words
 KEPT = 3600  # seconds that photos and pictures of visitors stay
 _SWEEP = 300  # seconds between two looks at them
 _WAITING = 32  # visitors in the queue
+_LONGEST_SAID = 100  # characters of a prompt's end in a message
 _HEAD = (
     "# A photo becomes a word of your prompt\nDrop photos, name the word of the prompt that they stand for, and draw."
 )
@@ -125,7 +127,8 @@ def _drawer(studio: Studio, visits: Visits, remark: Remark) -> Any:
         except (NestedAdapterError, MemoryError) as error:
             raise gr.Error(html.escape(in_words(error, names), quote=False), 20, print_exception=False) from None
         if lost := studio.unread(wish.prompt):
-            gr.Warning(f"Not read: “{html.escape(lost, quote=False)}”.", title="The prompt is too long")
+            said = f"The prompt is too long. Not read: “{shorten(lost, _LONGEST_SAID, placeholder=' …')}”."
+            gr.Warning(html.escape(said, quote=False), title="Drawn all the same")
         if said := remark(wish.prompt):
             gr.Warning(html.escape(said, quote=False), title="Drawn all the same")
         pictures = arranged(wish, compare, drawn)
