@@ -30,7 +30,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no photo": ({"image": None}, ["Neither image nor photos"]),
     "empty batch": ({"image": torch.rand(0, 4, 4, 3)}, ["(0, 4, 4, 3)"]),
     "no weight": ({"image": None, "photos": Photos((torch.rand(3, 4, 4),), (0.0,))}, ["weight of 'Blend", "(0.0,)"]),
-    "0 to 255": ({"image": torch.rand(1, 4, 4, 3) * 255}, ["image has values up to 25", "0 to 1"]),
+    "0 to 255": ({"image": torch.full((1, 4, 4, 3), 255.0)}, ["image has values up to 255, expected 0 to 1"]),
     "several masks": ({"mask": torch.ones(2, 4, 4)}, ["batch of 2"]),
     "empty mask": ({"mask": torch.zeros(1, 4, 4)}, ["mask of 'Apply Nested Adapter'", "0 everywhere"]),
 }
