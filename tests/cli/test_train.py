@@ -175,6 +175,10 @@ def test_phases(data: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.M
     run = data.parent / "run"
     assert [read_log(run / f"phase-{one}" / "log.jsonl")[-1]["phase"] for one in (1, 2)] == [1, 2]
     assert NestedAdapter.from_pretrained(run).config["num_queries"] == 2
+    file.write_text("[[phase]]\ntrain_batch_size = 1\n")  # a single phase is one all the same
+    single = (*flags, "--output_dir", str(data.parent / "single"))
+    assert train(data, *single) == 0
+    assert train(data, *single, "--resume_from_checkpoint", "latest", "--dry_run") == 0
 
 
 def test_a_wrong_phase_is_told_before_models_are_loaded(data: Path, capsys: pytest.CaptureFixture):

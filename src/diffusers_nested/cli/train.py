@@ -155,7 +155,7 @@ def run(arguments: argparse.Namespace) -> None:
     adapter = _adapter(arguments, pipeline.unet, start, encoder, named)
     given = (pipeline, encoder, adapter, dataset)
     if arguments.dry_run:
-        sys.stdout.write(memory_tables(*given, configs, arguments.validation_images))
+        sys.stdout.write(memory_tables(*given, configs, arguments.validation_images, arguments.phases is not None))
     elif arguments.phases is None:
         train_adapter(*given, configs[0], arguments.validation_images)
     else:

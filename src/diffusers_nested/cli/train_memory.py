@@ -19,21 +19,24 @@ def memory_tables(
     dataset: "Triplets",
     configs: Sequence[TrainingConfig],
     images: Sequence[Any],
+    in_phases: bool,
 ) -> str:
-    """What each phase needs, after all that training checks."""
+    """What each phase needs, or the only run, after all that training checks."""
     from ..training import estimate_memory
     from ..training.train import check_training
 
     for config in configs:
         check_training(pipeline, encoder, adapter, dataset, config, images)
-    _check_start(adapter, dataset, configs)
+    _check_start(adapter, dataset, configs, in_phases)
     tables = [memory_table(estimate_memory(pipeline, encoder, adapter, config), config) for config in configs]
     if len(configs) == 1:
         return tables[0]
     return "\n".join(f"Phase {number}. {table}" for number, table in enumerate(tables, 1))
 
 
-def _check_start(adapter: "NestedAdapter", dataset: "Triplets", configs: Sequence[TrainingConfig]) -> None:
+def _check_start(
+    adapter: "NestedAdapter", dataset: "Triplets", configs: Sequence[TrainingConfig], in_phases: bool
+) -> None:
     """What training would notice in its folder, its tracker and the files of the pictures; nothing is written."""
     from ..files.lock import check_holdable
     from ..training.fingerprint import digest_of
@@ -43,12 +46,11 @@ def _check_start(adapter: "NestedAdapter", dataset: "Triplets", configs: Sequenc
 
     first = configs[0]
     check_holdable(first.folder, "output_dir")
-    if len(configs) > 1:
+    if in_phases:
         finished_phases(adapter, configs)
     else:
         read_start(first.folder, first.resume_from_checkpoint)
-    for config in configs:
-        tracker_options(config)
+    tracker_options(first)  # as that of all phases is the same
     digest_of(dataset)
 
 
